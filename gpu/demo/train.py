@@ -1,0 +1,173 @@
+"""Train the bundled demo model: a small Llama of Python code with a byte-level BPE of its own.
+
+    python -m retrieval_draft.gpu.demo.train prepare WORK     tokenizer and token arrays, from this Python's library
+    python -m retrieval_draft.gpu.demo.train fit WORK OUT     the model, on CUDA if there is one, else on the CPU
+
+The loss that is printed and kept is that of held-out files; the weights are those of its lowest value.
+"""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn.functional import cross_entropy, dropout
+from transformers import LlamaConfig, LlamaForCausalLM
+
+VOCAB_SIZE = 4096
+END_TOKEN = "<|end|>"
+CONTEXT = 1024
+PEAK_RATE = 2e-3
+BATCH_TOKENS = 32 * CONTEXT
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    torch.manual_seed(0)
+
+
+@main.command()
+@click.argument("work", type=click.Path(path_type=Path))
+def prepare(work: Path) -> None:
+    """Train the tokenizer and write WORK/train.npy and WORK/held_out.npy (uint16)."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    from retrieval_draft.gpu.demo.stdlib import is_held_out, read_source, source_files
+
+    texts: dict[bool, list[str]] = {False: [], True: []}
+    for relative, path in source_files():
+        if (text := read_source(path)) is not None:
+            texts[is_held_out(relative)].append(text)
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(
+        texts[False],
+        trainers.BpeTrainer(
+            vocab_size=VOCAB_SIZE,
+            special_tokens=[END_TOKEN],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(work / "tokenizer.json"))
+    end = tokenizer.token_to_id(END_TOKEN)
+    for held_out, name in ((False, "train"), (True, "held_out")):
+        ids = [token for text in texts[held_out] for token in (end, *tokenizer.encode(text).ids)]
+        np.save(work / f"{name}.npy", np.array(ids, np.uint16))
+        click.echo(f"{name}: {len(texts[held_out])} files, {len(ids)} tokens")
+
+
+def new_model() -> LlamaForCausalLM:
+    """5.9 million parameters; with tied embeddings 11.8 MB in bf16."""
+    config = LlamaConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
+def add_dropout(model: LlamaForCausalLM, share: float) -> None:
+    """Residual dropout, which transformers' Llama lacks and a small corpus needs."""
+    for layer in model.model.layers:
+        for module in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            module.register_forward_hook(
+                lambda m, _, out: dropout(out, share, training=m.training)
+            )
+
+
+def loss_of(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
+    logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+    return cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+
+
+@torch.inference_mode()
+def held_out_loss(model: torch.nn.Module, tokens: npt.NDArray[np.uint16], device: str) -> float:
+    """Mean over up to 64 windows spread evenly over the held-out files."""
+    model.eval()
+    starts = np.linspace(0, len(tokens) - CONTEXT - 1, 64).astype(int)
+    total = 0.0
+    for some in np.array_split(starts, 8):
+        batch = torch.from_numpy(np.stack([tokens[s : s + CONTEXT + 1] for s in some]).astype(np.int64))
+        with torch.autocast(device, torch.bfloat16):
+            total += loss_of(model, batch.to(device)).item() / 8
+    model.train()
+    return total
+
+
+@main.command()
+@click.argument("work", type=click.Path(exists=True, path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--minutes", default=60.0, show_default=True, help="The schedule ends here at the latest.")
+@click.option("--epochs", default=24.0, show_default=True, help="Passes over the training tokens.")
+@click.option("--dropout", "dropout_share", default=0.1, show_default=True)
+def fit(work: Path, out: Path, minutes: float, epochs: float, dropout_share: float) -> None:
+    """Train on WORK and write a transformers model folder (bf16) to OUT."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    train, held_out = np.load(work / "train.npy"), np.load(work / "held_out.npy")
+    model = new_model().to(device)
+    add_dropout(model, dropout_share)
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    plain = [p for p in model.parameters() if p.dim() < 2]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
+        betas=(0.9, 0.95),
+        fused=device == "cuda",
+    )
+    step_model = torch.compile(model) if device == "cuda" else model
+    rng = np.random.default_rng(0)
+    steps = int(epochs * len(train) / BATCH_TOKENS)
+    began, best, report_every = time.perf_counter(), math.inf, max(1, steps // 40)
+    data = torch.from_numpy(train.astype(np.int32)).to(device)
+    for step in range(steps + 1):
+        done = max(step / steps, (time.perf_counter() - began) / (60 * minutes))
+        rate = PEAK_RATE * min(1.0, (step + 1) / 200) * (0.05 + 0.95 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        starts = torch.from_numpy(rng.integers(0, len(train) - CONTEXT - 1, BATCH_TOKENS // CONTEXT)).to(device)
+        batch = data[starts[:, None] + torch.arange(CONTEXT + 1, device=device)].long()
+        with torch.autocast(device, torch.bfloat16):
+            loss = loss_of(step_model, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        if step % report_every == 0 or done >= 1:
+            now = held_out_loss(model, held_out, device)
+            seconds = time.perf_counter() - began
+            click.echo(
+                f"step {step}/{steps}  train {loss.item():.3f}  held out {now:.3f}  "
+                f"{(step + 1) * BATCH_TOKENS / seconds:,.0f} tokens/s  {seconds:.0f} s"
+            )
+            if now < best:
+                best = now
+                save(model, work, out, {"held_out_loss": now, "steps": step, "device": device, "epochs": epochs, "dropout": dropout_share})
+        if done >= 1:
+            break
+    click.echo(f"lowest held-out loss {best:.4f}")
+
+
+def save(model: LlamaForCausalLM, work: Path, out: Path, figures: dict[str, float | int | str]) -> None:
+    """Write config, bf16 weights, tokenizer and the figures of the training."""
+    out.mkdir(parents=True, exist_ok=True)
+    copy = LlamaForCausalLM(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.to(torch.bfloat16).save_pretrained(out)
+    (out / "tokenizer.json").write_bytes((work / "tokenizer.json").read_bytes())
+    (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

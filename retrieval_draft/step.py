@@ -1,0 +1,136 @@
+"""What one decode step asks and answers, without a network: the engine's interface.
+
+Field by field this is the wire's DraftRequest and DraftResponse, with each sequence's part cut out of
+the columns. Meanings of the fields are documented once, in proto/retrieval_draft/v1/draft.proto.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+
+
+class TreeShape(IntEnum):
+    UNSPECIFIED = 0
+    TREE = 1
+    CHAIN = 2
+
+
+class Status(IntEnum):
+    UNSPECIFIED = 0
+    OK = 1
+    RESYNC = 2
+    REJECTED = 3
+
+
+class Learning(IntEnum):
+    UNSPECIFIED = 0
+    OUTPUT = 1
+    PROMPT_AND_OUTPUT = 2
+    NONE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyCost:
+    """Cost of a step of this batch by its drafted nodes; `nodes` ascends from 0."""
+
+    nodes: Int32Array
+    milliseconds: Float32Array
+
+
+@dataclass(frozen=True, slots=True)
+class DraftOptions:
+    """How much and how to draft; 0, "" and None mean the server's default."""
+
+    nodes_max: int = 0
+    depth_max: int = 0
+    children_max: int = 0
+    shape: TreeShape = TreeShape.UNSPECIFIED
+    method: str = ""
+    batch_nodes_max: int = 0
+    verify_cost: VerifyCost | None = None
+    draft_us_max: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStart:
+    """How a sequence opens."""
+
+    prompt_length: int
+    first_position: int = 0
+    learn_from: int = 0
+    learning: Learning = Learning.UNSPECIFIED
+    temperature: float | None = None
+    length_max: int = 0
+    end_tokens: tuple[int, ...] = ()
+    corpora: tuple[str, ...] = ()
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The target's top-k predictions of one sequence's step.
+
+    at[r] >= 0: of the token after that position; at[r] < 0: after node -1 - at[r] of the verified tree.
+    tokens[r] descend in probability; logprobs are at temperature 1, or have no columns.
+    """
+
+    at: Int32Array
+    tokens: Int32Array
+    logprobs: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SequenceStep:
+    """One sequence's part of a step."""
+
+    sequence_id: str
+    base_position: int
+    tokens: Int32Array
+    start: SequenceStart | None = None
+    nodes_max: int | None = None
+    finished: bool = False
+    verified_step: int = 0
+    accepted: int = -1
+    rows: Rows | None = None
+    model_tree: DraftTree | None = None
+    verified_tree: DraftTree | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepRequest:
+    step_id: int
+    namespace: str
+    client_id: str
+    sequences: list[SequenceStep]
+    options: DraftOptions = field(default_factory=DraftOptions)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why sequence `index` was rejected."""
+
+    index: int
+    field: str
+    value: str
+    limit: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepResponse:
+    step_id: int
+    statuses: list[Status]
+    trees: list[DraftTree]
+    draft_us: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+def no_rows() -> Rows:
+    return Rows(np.empty(0, np.int32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))

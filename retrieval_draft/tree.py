@@ -1,0 +1,108 @@
+"""The draft tree: parallel arrays on the wire, in the stores' kernels and in the verifier alike."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Int32Array = npt.NDArray[np.int32]
+UInt32Array = npt.NDArray[np.uint32]
+Float32Array = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
+
+# Bit numbers of DraftTree.source; equal to enum Source of the wire (a test compares them).
+TIERS = {"context": 0, "learned": 1, "corpus": 2}
+SOURCES = {
+    "match": 8,
+    "order1": 9,
+    "order2": 10,
+    "order3": 11,
+    "order4": 12,
+    "recycling": 13,
+    "stand": 14,
+    "corpus": 15,
+    "dense": 16,
+    "model": 17,
+}
+
+
+def int32s(values: object) -> Int32Array:
+    """`values` as a contiguous little-endian int32 array."""
+    return np.ascontiguousarray(values, dtype="<i4")
+
+
+def _none(dtype: str) -> npt.NDArray[np.generic]:
+    return np.empty(0, dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DraftTree:
+    """Draft tokens in topological order; parent[i] < i, or -1 for a child of the last committed token.
+
+    Siblings carry distinct tokens. `probability` is that of the whole path down to the node being
+    accepted; `source` is a mask of the tiers and kinds of source that proposed the node.
+    """
+
+    token: Int32Array
+    parent: Int32Array
+    probability: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
+    source: UInt32Array = field(default_factory=lambda: np.empty(0, np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.token)
+
+    def problem(self, vocab_size: int, nodes_max: int) -> str | None:
+        """What is wrong with this tree for a verifier, or None. Costs O(n)."""
+        n = len(self.token)
+        if len(self.parent) != n:
+            return f"{n} tokens but {len(self.parent)} parents"
+        if n > nodes_max:
+            return f"{n} nodes, {nodes_max} asked for"
+        if n == 0:
+            return None
+        if int(self.token.min()) < 0 or int(self.token.max()) >= vocab_size:
+            return f"a token outside the vocabulary of {vocab_size}"
+        if int(self.parent.min()) < -1 or bool((self.parent >= np.arange(n)).any()):
+            return "a parent that does not stand before its child"
+        pairs = self.parent.astype(np.int64) * vocab_size + self.token
+        if len(np.unique(pairs)) != n:
+            return "siblings with equal tokens"
+        return None
+
+    def depths(self) -> Int32Array:
+        """Depth of every node, 0 for children of the last committed token."""
+        depth = np.zeros(len(self.token), np.int32)
+        for i, p in enumerate(self.parent.tolist()):
+            if p >= 0:
+                depth[i] = depth[p] + 1
+        return depth
+
+    def ancestors(self) -> BoolArray:
+        """bool[n, n]: whether column j is row i itself or one of its ancestors."""
+        n = len(self.token)
+        mask = np.eye(n, dtype=np.bool_)
+        for i, p in enumerate(self.parent.tolist()):
+            if p >= 0:
+                mask[i] |= mask[p]
+        return mask
+
+    def follow(self, tokens: list[int]) -> list[int]:
+        """The node indices along the drafted path that agrees with `tokens`, from the root."""
+        children = {
+            (p, t): i
+            for i, (p, t) in enumerate(zip(self.parent.tolist(), self.token.tolist(), strict=True))
+        }
+        path: list[int] = []
+        node = -1
+        for token in tokens:
+            step = children.get((node, token))
+            if step is None:
+                break
+            path.append(step)
+            node = step
+        return path
+
+
+EMPTY = DraftTree(
+    np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.uint32)
+)

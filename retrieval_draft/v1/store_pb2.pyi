@@ -1,0 +1,308 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Durability(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DURABILITY_UNSPECIFIED: _ClassVar[Durability]
+    DURABILITY_MEMORY: _ClassVar[Durability]
+    DURABILITY_REDIS: _ClassVar[Durability]
+    DURABILITY_FSYNC: _ClassVar[Durability]
+DURABILITY_UNSPECIFIED: Durability
+DURABILITY_MEMORY: Durability
+DURABILITY_REDIS: Durability
+DURABILITY_FSYNC: Durability
+
+class CreateNamespaceRequest(_message.Message):
+    __slots__ = ("namespace", "vocab_size", "model", "tokenizer_fingerprint", "adapter", "revision", "learn_prompts", "end_tokens", "learned_bytes_max")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    LEARN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    END_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    vocab_size: int
+    model: str
+    tokenizer_fingerprint: str
+    adapter: str
+    revision: str
+    learn_prompts: bool
+    end_tokens: bytes
+    learned_bytes_max: int
+    def __init__(self, namespace: _Optional[str] = ..., vocab_size: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., adapter: _Optional[str] = ..., revision: _Optional[str] = ..., learn_prompts: bool = ..., end_tokens: _Optional[bytes] = ..., learned_bytes_max: _Optional[int] = ...) -> None: ...
+
+class Namespace(_message.Message):
+    __slots__ = ("namespace", "vocab_size", "model", "tokenizer_fingerprint", "adapter", "revision", "learn_prompts", "end_tokens", "learned_bytes_max")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    VOCAB_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TOKENIZER_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    ADAPTER_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    LEARN_PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    END_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_BYTES_MAX_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    vocab_size: int
+    model: str
+    tokenizer_fingerprint: str
+    adapter: str
+    revision: str
+    learn_prompts: bool
+    end_tokens: bytes
+    learned_bytes_max: int
+    def __init__(self, namespace: _Optional[str] = ..., vocab_size: _Optional[int] = ..., model: _Optional[str] = ..., tokenizer_fingerprint: _Optional[str] = ..., adapter: _Optional[str] = ..., revision: _Optional[str] = ..., learn_prompts: bool = ..., end_tokens: _Optional[bytes] = ..., learned_bytes_max: _Optional[int] = ...) -> None: ...
+
+class GetNamespaceRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ListNamespacesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListNamespacesResponse(_message.Message):
+    __slots__ = ("namespaces",)
+    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    namespaces: _containers.RepeatedCompositeFieldContainer[Namespace]
+    def __init__(self, namespaces: _Optional[_Iterable[_Union[Namespace, _Mapping]]] = ...) -> None: ...
+
+class CopyNamespaceRequest(_message.Message):
+    __slots__ = ("source", "target", "decay")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    DECAY_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    target: CreateNamespaceRequest
+    decay: float
+    def __init__(self, source: _Optional[str] = ..., target: _Optional[_Union[CreateNamespaceRequest, _Mapping]] = ..., decay: _Optional[float] = ...) -> None: ...
+
+class DeleteNamespaceRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class DeleteNamespaceResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WarmRequest(_message.Message):
+    __slots__ = ("namespace", "corpus", "document_offsets", "tokens", "document_names")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_NAMES_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    corpus: str
+    document_offsets: bytes
+    tokens: bytes
+    document_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, namespace: _Optional[str] = ..., corpus: _Optional[str] = ..., document_offsets: _Optional[bytes] = ..., tokens: _Optional[bytes] = ..., document_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class WarmProgress(_message.Message):
+    __slots__ = ("documents", "tokens", "documents_known", "durability", "ready", "corpus_documents", "corpus_tokens")
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_KNOWN_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    documents: int
+    tokens: int
+    documents_known: int
+    durability: Durability
+    ready: bool
+    corpus_documents: int
+    corpus_tokens: int
+    def __init__(self, documents: _Optional[int] = ..., tokens: _Optional[int] = ..., documents_known: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ..., ready: bool = ..., corpus_documents: _Optional[int] = ..., corpus_tokens: _Optional[int] = ...) -> None: ...
+
+class ListCorporaRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class Corpus(_message.Message):
+    __slots__ = ("corpus", "documents", "tokens", "bytes", "segments")
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    corpus: str
+    documents: int
+    tokens: int
+    bytes: int
+    segments: int
+    def __init__(self, corpus: _Optional[str] = ..., documents: _Optional[int] = ..., tokens: _Optional[int] = ..., bytes: _Optional[int] = ..., segments: _Optional[int] = ...) -> None: ...
+
+class ListCorporaResponse(_message.Message):
+    __slots__ = ("corpora",)
+    CORPORA_FIELD_NUMBER: _ClassVar[int]
+    corpora: _containers.RepeatedCompositeFieldContainer[Corpus]
+    def __init__(self, corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ...) -> None: ...
+
+class CompactCorpusRequest(_message.Message):
+    __slots__ = ("namespace", "corpus")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    corpus: str
+    def __init__(self, namespace: _Optional[str] = ..., corpus: _Optional[str] = ...) -> None: ...
+
+class CompactCorpusResponse(_message.Message):
+    __slots__ = ("corpus",)
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    corpus: Corpus
+    def __init__(self, corpus: _Optional[_Union[Corpus, _Mapping]] = ...) -> None: ...
+
+class DeleteCorpusRequest(_message.Message):
+    __slots__ = ("namespace", "corpus")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    corpus: str
+    def __init__(self, namespace: _Optional[str] = ..., corpus: _Optional[str] = ...) -> None: ...
+
+class DeleteCorpusResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SaveSnapshotRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class Snapshot(_message.Message):
+    __slots__ = ("namespace", "generation", "journal_position", "bytes", "unix_seconds")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_POSITION_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    generation: int
+    journal_position: str
+    bytes: int
+    unix_seconds: float
+    def __init__(self, namespace: _Optional[str] = ..., generation: _Optional[int] = ..., journal_position: _Optional[str] = ..., bytes: _Optional[int] = ..., unix_seconds: _Optional[float] = ...) -> None: ...
+
+class ListSnapshotsRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ListSnapshotsResponse(_message.Message):
+    __slots__ = ("snapshots",)
+    SNAPSHOTS_FIELD_NUMBER: _ClassVar[int]
+    snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
+    def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
+
+class GetStatsRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class WatchStatsRequest(_message.Message):
+    __slots__ = ("namespace", "interval_ms")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    interval_ms: int
+    def __init__(self, namespace: _Optional[str] = ..., interval_ms: _Optional[int] = ...) -> None: ...
+
+class Stats(_message.Message):
+    __slots__ = ("unix_seconds", "replica_id", "uptime_seconds", "namespaces")
+    UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACES_FIELD_NUMBER: _ClassVar[int]
+    unix_seconds: float
+    replica_id: str
+    uptime_seconds: float
+    namespaces: _containers.RepeatedCompositeFieldContainer[NamespaceStats]
+    def __init__(self, unix_seconds: _Optional[float] = ..., replica_id: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., namespaces: _Optional[_Iterable[_Union[NamespaceStats, _Mapping]]] = ...) -> None: ...
+
+class Hits(_message.Message):
+    __slots__ = ("name", "steps", "hits", "drafted", "accepted")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    HITS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    steps: int
+    hits: int
+    drafted: int
+    accepted: int
+    def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ..., hits: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ...) -> None: ...
+
+class NamespaceStats(_message.Message):
+    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
+    TIERS_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    DEPTHS_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CORPORA_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_US_P50_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_US_P99_FIELD_NUMBER: _ClassVar[int]
+    RESYNCS_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
+    EVICTED_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    LAG_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    steps: int
+    tokens: int
+    drafted_steps: int
+    drafted: int
+    accepted: int
+    expected: float
+    methods: _containers.RepeatedCompositeFieldContainer[Hits]
+    tiers: _containers.RepeatedCompositeFieldContainer[Hits]
+    sources: _containers.RepeatedCompositeFieldContainer[Hits]
+    depths: _containers.RepeatedCompositeFieldContainer[Hits]
+    sequences: int
+    context_bytes: int
+    learned_bytes: int
+    learned_tokens: int
+    corpus_bytes: int
+    corpora: _containers.RepeatedCompositeFieldContainer[Corpus]
+    draft_us_p50: int
+    draft_us_p99: int
+    resyncs: int
+    rejected: int
+    evicted_sequences: int
+    lag_records: int
+    journal_records: int
+    dropped_records: int
+    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ...) -> None: ...
