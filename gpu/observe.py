@@ -1,0 +1,80 @@
+"""Observations: the target's most probable tokens, as the drafter learns from them.
+
+Log-probabilities are at temperature 1, of the raw logits, so that rows of different requests agree.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval_draft.step import Rows
+from retrieval_draft.tree import int32s
+
+REJECTED_ROWS_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What verification did with row `row` of a batch: its root's position, tree and accepted path."""
+
+    row: int
+    root_position: int
+    nodes: int
+    path: tuple[int, ...]
+
+
+def observe_step(logits: Tensor, sequences: Sequence[Observed], width: int) -> list[Rows]:
+    """Rows of a step's logits [B, n, V]: root, accepted nodes, then at most 8 rejected ones.
+
+    The first two are named by absolute position, rejected nodes by -1 - node. One pass over the
+    rows asked for and, off the CPU, one transfer.
+    """
+    batch, n, vocab_size = logits.shape
+    picked: list[int] = []
+    at: list[list[int]] = []
+    for sequence in sequences:
+        accepted = set(sequence.path)
+        rejected = [i for i in range(sequence.nodes) if i not in accepted][:REJECTED_ROWS_MAX]
+        nodes = [-1, *sequence.path, *rejected]
+        picked.extend(sequence.row * n + node + 1 for node in nodes)
+        first = sequence.root_position
+        at.append([*range(first, first + 1 + len(sequence.path)), *(-1 - i for i in rejected)])
+    flat = logits.reshape(batch * n, vocab_size)
+    if picked != list(range(batch * n)):
+        flat = flat[torch.tensor(picked, device=flat.device)]
+    tokens, logprobs = _top(flat, width)
+    rows: list[Rows] = []
+    end = 0
+    for part in at:
+        start, end = end, end + len(part)
+        rows.append(Rows(int32s(part), tokens[start:end], logprobs[start:end]))
+    return rows
+
+
+def observe_prompt(logits: Tensor, first_position: int, width: int) -> Rows:
+    """Rows of one prefill chunk's logits [c, V], whose first token stands at `first_position`."""
+    tokens, logprobs = _top(logits, width)
+    return Rows(int32s(np.arange(first_position, first_position + len(tokens))), tokens, logprobs)
+
+
+def joined(rows: Sequence[Rows]) -> Rows:
+    """The rows of several chunks as one."""
+    return Rows(
+        np.concatenate([part.at for part in rows]),
+        np.concatenate([part.tokens for part in rows]),
+        np.concatenate([part.logprobs for part in rows]),
+    )
+
+
+def _top(
+    logits: Tensor, width: int
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+    """int32[r, k] tokens, most probable first, and their float32[r, k] log-probabilities."""
+    logits = logits.float()
+    values, tokens = logits.topk(min(width, logits.shape[1]))
+    logprobs = values - logits.logsumexp(-1, keepdim=True)
+    both = torch.stack([tokens.int(), logprobs.view(torch.int32)]).cpu().numpy()
+    return both[0], both[1].view(np.float32)

@@ -1,0 +1,140 @@
+"""Runs the target over slots: prompts in chunks, and one ragged forward for all sequences' trees.
+
+Sequences stand densely in slots 0..B-1. The runner knows slots, cached lengths and trees; it knows
+nothing of requests, sampling or drafters.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache
+
+from retrieval_draft.gpu.slot_cache import LayerShape, Move, SlotCache
+from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.tree_mask import MaskMaker, batched, rooted
+from retrieval_draft.tree import DraftTree, Int32Array
+
+PREFILL_TOKENS_MAX = 512
+PREFILL_LOGITS_BYTES_MAX = 256 << 20
+
+OnChunk = Callable[[Tensor, int], None]  # logits [c, V] and the position of their first token
+
+
+class Runner:
+    """A target and its slots. Positions 0..length_max-1; trees of up to nodes_max nodes.
+
+    Call everything under `torch.inference_mode()`.
+    """
+
+    def __init__(self, model: TargetModel, *, slots: int, length_max: int, nodes_max: int) -> None:
+        self.model, self.slots = model, slots
+        self.length_max, self.nodes_max = length_max, nodes_max
+        # A tree's nodes stand behind the committed tokens, and so do the fillers of a ragged batch.
+        length = length_max + nodes_max + 1
+        self._cache = SlotCache(layer_shapes(model), slots, length, model.dtype, model.device)
+        self._masks = MaskMaker(length, nodes_max, model.window, model.dtype, model.device)
+        self._positions = torch.arange(length, device=model.device)[None]
+        self._chunk = min(
+            PREFILL_TOKENS_MAX, max(1, PREFILL_LOGITS_BYTES_MAX // (4 * model.vocab_size))
+        )
+
+    def prefill(self, slot: int, tokens: Int32Array, on_chunk: OnChunk | None = None) -> Tensor:
+        """Cache a prompt in a slot; logits [1, V] after its last token.
+
+        In chunks of at most 512 tokens. With `on_chunk` every position's logits are computed, a
+        chunk at a time; without it only the last one's.
+        """
+        logits = torch.empty(0)
+        for start in range(0, len(tokens), self._chunk):
+            part = tokens[start : start + self._chunk].astype(np.int64)
+            n = len(part)
+            self._cache.aim_one(slot, start, n)
+            logits = self.model.forward(
+                torch.from_numpy(part).to(self.model.device)[None],
+                self._positions[:, start : start + n],
+                self._masks.chain(start, n),
+                self._cache,
+                last_only=on_chunk is None,
+            )
+            if on_chunk is not None:
+                on_chunk(logits[0], start)
+        return logits[0, -1:]
+
+    def step(
+        self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]
+    ) -> Tensor:
+        """Logits [B, n, V] of each slot's root, the token at position cached[b], and its tree.
+
+        Row 0 is the root's, row i + 1 that of node i; rows behind a shorter tree are filler. The
+        target writes its entries behind the cached ones: call `keep` with what is accepted.
+        """
+        if len(cached) == 1:
+            return self._step_one(cached[0], roots[0], trees[0])
+        return self._step_many(cached, roots, trees)
+
+    def keep(self, cached: Sequence[int], paths: Sequence[Sequence[int]]) -> None:
+        """Make the accepted paths contiguous behind the roots; free where they already are."""
+        moves: list[Move] = []
+        for slot, (length, path) in enumerate(zip(cached, paths, strict=True)):
+            first = next((i for i, node in enumerate(path) if node != i), None)
+            if first is not None:
+                sources = [length + 1 + node for node in path[first:]]
+                moves.append(Move(slot, sources, length + 1 + first))
+        self._cache.keep(moves)
+
+    def copy_slot(self, source: int, target: int, cached: int) -> None:
+        """Give slot `target` the first `cached` tokens of slot `source`."""
+        self._cache.copy_slot(source, target, cached)
+
+    def _step_one(self, cached: int, root: int, tree: DraftTree) -> Tensor:
+        n = len(tree) + 1
+        self._cache.aim_one(0, cached, n)
+        if n == 1:
+            tokens = torch.tensor([[root]], device=self.model.device)
+            positions = self._positions[:, cached : cached + 1]
+            masks = self._masks.one(cached, None, None)
+        else:
+            sees, depth = rooted(tree)
+            row = np.empty((2, 1, n), np.int64)
+            row[0, 0, 0] = root
+            row[0, 0, 1:] = tree.token
+            row[1, 0] = depth + cached
+            tokens, positions = torch.from_numpy(row).to(self.model.device).unbind(0)
+            masks = self._masks.one(cached, sees, depth)
+        return self.model.forward(tokens, positions, masks, self._cache)
+
+    def _step_many(
+        self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]
+    ) -> Tensor:
+        device = self.model.device
+        cached_max = max(cached)
+        lengths = np.array(cached, np.int64)
+        n = 1 + max(len(tree) for tree in trees)
+        sees, depth = batched([rooted(tree) for tree in trees]) if n > 1 else (None, None)
+        row = np.zeros((2, len(cached), n), np.int64)
+        row[0, :, 0] = roots
+        for b, tree in enumerate(trees):
+            row[0, b, 1 : 1 + len(tree)] = tree.token
+        row[1] = lengths[:, None] if depth is None else lengths[:, None] + depth
+        tokens, positions = torch.from_numpy(row).to(device).unbind(0)
+        at = positions[:, 0].contiguous()
+        masks = self._masks.many(at, cached_max, sees, positions - at[:, None])
+        self._cache.aim_many(len(cached), at, n, cached_max + n)
+        return self.model.forward(tokens, positions, masks, self._cache)
+
+
+def layer_shapes(model: TargetModel) -> list[LayerShape]:
+    """Shapes of every layer's keys and values, from a forward of one token."""
+    cache = DynamicCache()
+    with torch.inference_mode():
+        model.module(
+            input_ids=torch.zeros((1, 1), dtype=torch.long, device=model.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+    return [
+        LayerShape(layer.keys.shape[1], layer.keys.shape[-1], layer.values.shape[-1])
+        for layer in cache.layers
+    ]

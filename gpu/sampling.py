@@ -1,0 +1,188 @@
+"""Drawing tokens so that drafting cannot change them: noise by counter, not by order of use.
+
+The processed distribution is: logits / temperature, then top-k, then top-p (of what top-k kept,
+renormalised). Ties with the last token kept stay, so the set never depends on a sort's whim. A draw
+is Gumbel-max: argmax(logits / temperature + g) over the kept tokens, where g depends on (seed,
+position, token id) alone: not on batch, tree, filter or step. So with the same seed, decoding with
+drafts gives the tokens that decoding without gives. The inverse CDF would have the same law, but one
+uniform number lies between two of V borders that all shift with the rounding of every logit; here only a
+near-tie of the two best scores can flip, which in float32 is about 1000 times rarer.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from retrieval_draft.errors import InvalidInput
+
+TEMPERATURE_MAX = 100.0
+SEED_MAX = 2**64 - 1
+TOP_P_TOKENS_FIRST = 128  # how many tokens top-p sorts at first; times 8 until they carry its mass
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingOptions:
+    """How tokens are drawn. `temperature` 0 is greedy; `top_p` 1 and `top_k` 0 keep all tokens."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput."""
+        if not 0 <= self.temperature <= TEMPERATURE_MAX:
+            raise InvalidInput("temperature", self.temperature, f"0 to {TEMPERATURE_MAX:g}")
+        if not 0 < self.top_p <= 1:
+            raise InvalidInput("top_p", self.top_p, "above 0, up to 1")
+        if self.top_k < 0:
+            raise InvalidInput("top_k", self.top_k, "0 or more")
+        if not 0 <= self.seed <= SEED_MAX:
+            raise InvalidInput("seed", self.seed, f"0 to {SEED_MAX}")
+
+
+def probabilities(logits: Tensor, options: SamplingOptions) -> Tensor:
+    """float64[r, V]: the processed distribution that `draw` draws from, of logits [r, V]."""
+    if options.temperature == 0:
+        chosen = logits.argmax(-1, keepdim=True)
+        return torch.zeros_like(logits, dtype=torch.float64).scatter_(1, chosen, 1.0)
+    scaled = logits.double() / options.temperature
+    floor = _floor(logits, options)
+    if floor is not None:
+        scaled = scaled.masked_fill(logits < floor, -math.inf)
+    return scaled.softmax(-1)
+
+
+def draw(logits: Tensor, positions: Sequence[int], options: SamplingOptions) -> list[int]:
+    """One token per row of logits [r, V]; positions[r] is where the token will stand.
+
+    Deterministic. On CPU a filtered row makes noise for the kept tokens only; elsewhere all rows go
+    through one batch of operations and one transfer.
+    """
+    if options.temperature == 0:
+        return _ints(logits.argmax(-1))
+    keys = [_key(options.seed, position) for position in positions]
+    floor = _floor(logits, options)
+    if floor is not None and logits.device.type == "cpu":
+        return [
+            _draw_kept(row, (row >= row_floor).nonzero()[:, 0], key, options.temperature)
+            for row, row_floor, key in zip(logits, floor, keys, strict=True)
+        ]
+    score = logits.double().div_(options.temperature)
+    if floor is not None:
+        score.masked_fill_(logits < floor, -math.inf)
+    key = torch.tensor(keys, device=logits.device)[:, None]
+    return _ints(score.add_(_gumbel(_counters(logits.shape[1], logits.device) + key)).argmax(-1))
+
+
+def greedy_draw(best: Sequence[int]) -> Callable[[int], int]:
+    """Draws at temperature 0: `best` is the argmax of every row, root first."""
+    return lambda node: best[node + 1]
+
+
+class SampledDraw:
+    """Draws of one verified tree: call with a node, -1 = the root, for the target's token after it.
+
+    `logits` [n, V], root first; `root_position` is the root's; parents as in DraftTree. On CPU a row
+    is drawn when it is asked for; elsewhere all are drawn at once, as each transfer costs a wait.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        root_position: int,
+        parents: Sequence[int],
+        options: SamplingOptions,
+    ) -> None:
+        self.logits, self.options = logits, options
+        self.positions = [root_position + 1]
+        for parent in parents:
+            self.positions.append(self.positions[parent + 1] + 1)
+        is_lazy = logits.device.type == "cpu"
+        self._drawn = None if is_lazy else draw(logits, self.positions, options)
+
+    def __call__(self, node: int) -> int:
+        row = node + 1
+        if self._drawn is not None:
+            return self._drawn[row]
+        return draw(self.logits[row : row + 1], self.positions[row : row + 1], self.options)[0]
+
+
+def _draw_kept(row: Tensor, kept: Tensor, key: int, temperature: float) -> int:
+    if len(kept) == 1:
+        return int(kept[0])
+    counters = (kept + 1).mul_(_signed(_GOLDEN)).add_(key)
+    score = row[kept].double().div_(temperature).add_(_gumbel(counters))
+    return int(kept[score.argmax()])
+
+
+def _floor(logits: Tensor, options: SamplingOptions) -> Tensor | None:
+    """[r, 1]: the least logit that top-k and top-p keep, or None if both keep all."""
+    vocab_size = logits.shape[1]
+    has_top_k = 0 < options.top_k < vocab_size
+    if not has_top_k and options.top_p == 1:
+        return None
+    width = options.top_k if has_top_k else min(TOP_P_TOKENS_FIRST, vocab_size)
+    values = logits.topk(width).values
+    if options.top_p == 1:
+        return values[:, -1:]
+    scaled = logits.double().div_(options.temperature)
+    if has_top_k:
+        scaled.masked_fill_(logits < values[:, -1:], -math.inf)
+    total = scaled.logsumexp(-1, keepdim=True)
+    while True:
+        mass = (values.double().div_(options.temperature) - total).exp_()
+        needed = ((mass.cumsum(-1) - mass) < options.top_p).sum(-1, keepdim=True)
+        if has_top_k or width == vocab_size or int(needed.max()) < width:
+            return values.gather(1, needed - 1)
+        width = min(width * 8, vocab_size)
+        values = logits.topk(width).values
+
+
+@lru_cache(maxsize=4)
+def _counters(vocab_size: int, device: torch.device) -> Tensor:
+    """int64[V]: SplitMix64's state increments for every token id."""
+    with torch.inference_mode(False):
+        return torch.arange(1, vocab_size + 1, device=device).mul_(_signed(_GOLDEN))
+
+
+def _gumbel(state: Tensor) -> Tensor:
+    """Standard Gumbel noise, float64, from SplitMix64 states; overwrites them.
+
+    Arithmetic shifts are masked to logical ones. 52 bits make u, strictly between 0 and 1; small u
+    gives large noise, so the deciding tail has full relative precision.
+    """
+    state.bitwise_xor_((state >> 30).bitwise_and_((1 << 34) - 1)).mul_(_signed(_MIX_1))
+    state.bitwise_xor_((state >> 27).bitwise_and_((1 << 37) - 1)).mul_(_signed(_MIX_2))
+    state.bitwise_xor_((state >> 31).bitwise_and_((1 << 33) - 1))
+    u = (state >> 12).bitwise_and_((1 << 52) - 1).double().add_(0.5).mul_(2.0**-52)
+    return u.neg_().log1p_().neg_().log_().neg_()
+
+
+def _key(seed: int, position: int) -> int:
+    return _signed(_mixed(_mixed(seed) + _GOLDEN * (position + 1)))
+
+
+def _mixed(value: int) -> int:
+    mask = SEED_MAX
+    value &= mask
+    value = ((value ^ (value >> 30)) * _MIX_1) & mask
+    value = ((value ^ (value >> 27)) * _MIX_2) & mask
+    return value ^ (value >> 31)
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _ints(tensor: Tensor) -> list[int]:
+    values: list[int] = tensor.tolist()
+    return values

@@ -1,0 +1,262 @@
+"""GenerateService over gRPC, with health and reflection: the worker's edge.
+
+Requests are decoded from raw bytes here, so that malformed ones are INVALID_ARGUMENT; errors of ours
+keep their status; anything else is INTERNAL with the id under which it was logged.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn, TypeVar
+
+import grpc
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from tokenizers import Tokenizer
+
+import retrieval_draft
+from retrieval_draft.errors import DraftError, FailedPrecondition, InvalidInput
+from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.decoding_thread import DecodingThread, Stream
+from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
+from retrieval_draft.gpu.sampling import SamplingOptions
+from retrieval_draft.gpu.tokenizer import TextStream, fingerprint
+from retrieval_draft.tree import Int32Array, int32s
+from retrieval_draft.v1 import generate_pb2 as pb
+
+SERVICE = "retrieval_draft.v1.GenerateService"
+STREAMS_MAX = 128  # each holds a thread of the server
+STOPS_MAX = 16
+STOP_CHARACTERS_MAX = 256
+GRACE_SECONDS = 5.0
+
+Decoded = TypeVar("Decoded", bound=Message)
+logger = logging.getLogger(__name__)
+
+
+class GenerateService:
+    """The calls, on decoded messages; raises errors of ours. Knows one decoder, one tokenizer."""
+
+    def __init__(
+        self, decoder: Decoder, thread: DecodingThread, tokenizer: Tokenizer | None, namespace: str
+    ) -> None:
+        self._decoder, self._thread, self._tokenizer = decoder, thread, tokenizer
+        model = decoder.model
+        self._info = pb.WorkerInfo(
+            version=retrieval_draft.__version__,
+            model=model.name,
+            vocab_size=model.vocab_size,
+            tokenizer_fingerprint="" if tokenizer is None else fingerprint(tokenizer),
+            context_tokens_max=decoder.length_max,
+            slots=decoder.slots,
+            device=str(model.device),
+            dtype=str(model.dtype).removeprefix("torch."),
+            namespace=namespace,
+        )
+
+    def get_worker_info(self, request: pb.GetWorkerInfoRequest) -> pb.WorkerInfo:
+        return self._info
+
+    def generate(
+        self, message: pb.GenerateRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.GenerateResponse]:
+        """Committed tokens as they come; ends with finish_reason and figures.
+
+        The slot is freed when the client goes away, and when a stop string completes.
+        """
+        request = self._request(message)
+        text = None if self._tokenizer is None else TextStream(self._tokenizer, message.stop)
+        stream = self._thread.submit(request)
+        is_alive = context.add_callback(lambda: self._thread.cancel(request.sequence_id))
+        if not is_alive:
+            self._thread.cancel(request.sequence_id)
+        yield from self._responses(stream, text)
+
+    def _responses(self, stream: Stream, text: TextStream | None) -> Iterator[pb.GenerateResponse]:
+        for committed in stream:
+            piece = "" if text is None else text.push(committed.tokens.tolist())
+            finish = committed.finish
+            if text is not None and finish is not None:
+                piece += text.flush()
+            if text is not None and text.is_stopped:
+                finish = Finish.STOP
+                self._thread.cancel(stream.sequence_id, Finish.STOP)
+            yield _response(committed, piece, finish)
+            if finish is not None:
+                return
+
+    def _request(self, message: pb.GenerateRequest) -> Request:
+        prompt = self._prompt(message)
+        if message.stop and self._tokenizer is None:
+            raise FailedPrecondition("this worker has no tokenizer: it cannot look for stop strings")
+        if len(message.stop) > STOPS_MAX:
+            raise InvalidInput("stop", f"{len(message.stop)} strings", f"{STOPS_MAX} strings")
+        for stop in message.stop:
+            if not 1 <= len(stop) <= STOP_CHARACTERS_MAX:
+                raise InvalidInput("stop", stop, f"1 to {STOP_CHARACTERS_MAX} characters each")
+        return Request(
+            sequence_id=uuid.uuid4().hex,
+            prompt=prompt,
+            tokens_max=message.tokens_max or max(1, self._decoder.length_max - len(prompt)),
+            sampling=SamplingOptions(
+                temperature=message.temperature,
+                top_p=message.top_p if message.top_p != 0 else 1.0,
+                top_k=message.top_k,
+                seed=message.seed,
+            ),
+            plain=message.plain,
+            ignore_end=message.ignore_end,
+        )
+
+    def _prompt(self, message: pb.GenerateRequest) -> Int32Array:
+        if message.prompt and message.prompt_tokens:
+            raise InvalidInput("prompt", "given with prompt_tokens", "one of the two")
+        if not message.prompt:
+            if len(message.prompt_tokens) % 4:
+                size = f"{len(message.prompt_tokens)} bytes"
+                raise InvalidInput("prompt_tokens", size, "int32: a multiple of 4 bytes")
+            return np.frombuffer(message.prompt_tokens, "<i4")
+        if self._tokenizer is None:
+            raise FailedPrecondition("this worker has no tokenizer: send prompt_tokens")
+        return int32s(self._tokenizer.encode(message.prompt).ids)
+
+
+class Worker:
+    """A worker that is being served; `addresses` are where, with the ports that were chosen."""
+
+    def __init__(
+        self,
+        server: grpc.Server,
+        thread: DecodingThread,
+        checks: health.HealthServicer,
+        addresses: Sequence[str],
+    ) -> None:
+        self._server, self._thread, self._checks = server, thread, checks
+        self.addresses = tuple(addresses)
+
+    def wait(self) -> None:
+        """Block until `stop` is called from elsewhere, such as a signal's handler."""
+        self._server.wait_for_termination()
+
+    def stop(self, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Refuse new requests, let running ones finish for so long, cancel the rest, close."""
+        self._checks.enter_graceful_shutdown()
+        stopped = self._server.stop(grace_seconds)
+        self._thread.stop(grace_seconds)
+        stopped.wait()
+
+
+def serve_worker(
+    decoder: Decoder, *, tokenizer: Tokenizer | None, listen: Sequence[str], namespace: str = ""
+) -> Worker:
+    """Serve a decoder on `unix:PATH` and `HOST:PORT` addresses (port 0: any); returns when ready.
+
+    No TLS and no authentication: whether an address may be opened is the caller's to decide. Unix
+    sockets are created readable by this user only. Raises FailedPrecondition if one cannot be bound.
+    """
+    thread = DecodingThread(decoder)
+    service = GenerateService(decoder, thread, tokenizer, namespace)
+    server = grpc.server(
+        ThreadPoolExecutor(STREAMS_MAX + 4, thread_name_prefix="grpc"),
+        options=[("grpc.so_reuseport", 0)],
+        maximum_concurrent_rpcs=STREAMS_MAX,
+    )
+    checks = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    server.add_generic_rpc_handlers((_handlers(service),))
+    reflection.enable_server_reflection(
+        (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+    )
+    addresses = [_bind(server, address) for address in listen]
+    thread.start()
+    server.start()
+    for name in ("", SERVICE):
+        checks.set(name, health_pb2.HealthCheckResponse.SERVING)
+    return Worker(server, thread, checks, addresses)
+
+
+def _bind(server: grpc.Server, address: str) -> str:
+    # A socket's permissions are those of its creation: narrowing them afterwards leaves a gap.
+    umask = os.umask(0o177)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
+    finally:
+        os.umask(umask)
+    if address.startswith("unix:"):
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _handlers(service: GenerateService) -> grpc.GenericRpcHandler:
+    def generate(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        error: Exception
+        try:
+            for response in service.generate(_decoded(pb.GenerateRequest, raw), context):
+                yield response.SerializeToString()
+            return
+        except Exception as raised:
+            error = raised
+        _abort(error, context)
+
+    def get_worker_info(raw: bytes, context: grpc.ServicerContext) -> bytes:
+        error: Exception
+        try:
+            info = service.get_worker_info(_decoded(pb.GetWorkerInfoRequest, raw))
+            return info.SerializeToString()
+        except Exception as raised:
+            error = raised
+        _abort(error, context)
+
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            "Generate": grpc.unary_stream_rpc_method_handler(generate),
+            "GetWorkerInfo": grpc.unary_unary_rpc_method_handler(get_worker_info),
+        },
+    )
+
+
+def _decoded(message: Callable[[], Decoded], raw: bytes) -> Decoded:
+    decoded = message()
+    try:
+        decoded.ParseFromString(raw)
+    except DecodeError:
+        size = f"{len(raw)} bytes"
+        raise InvalidInput("request", size, f"one {decoded.DESCRIPTOR.full_name}") from None
+    return decoded
+
+
+def _abort(error: Exception, context: grpc.ServicerContext) -> NoReturn:
+    """End the call with the error's status; an error that is not ours shows only its logged id."""
+    if isinstance(error, DraftError):
+        context.abort(grpc.StatusCode[error.status], str(error))
+    error_id = uuid.uuid4().hex[:12]
+    logger.error("internal error id=%s", error_id, exc_info=error)
+    context.abort(grpc.StatusCode.INTERNAL, f"internal error ({error_id})")
+
+
+def _response(committed: Committed, text: str, finish: Finish | None) -> pb.GenerateResponse:
+    return pb.GenerateResponse(
+        tokens=committed.tokens.astype("<i4").tobytes(),
+        text=text,
+        finish_reason=None if finish is None else f"FINISH_REASON_{finish.name}",
+        figures=None if finish is None else _figures(committed.figures),
+    )
+
+
+def _figures(figures: Figures) -> pb.GenerateFigures:
+    return pb.GenerateFigures(
+        prompt_tokens=figures.prompt_tokens,
+        output_tokens=figures.output_tokens,
+        steps=figures.steps,
+        drafted_steps=figures.drafted_steps,
+        drafted=figures.drafted,
+        accepted=figures.accepted,
+        seconds=figures.seconds,
+    )

@@ -1,0 +1,96 @@
+"""The model's tokenizer, and text from tokens as they arrive."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from retrieval_draft.errors import FailedPrecondition
+
+UNDECIDED_TOKENS_MAX = 8  # tokens held back because their bytes end within a character
+
+
+def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
+    """From a folder's tokenizer.json, without the network, or from a hub by its id.
+
+    Raises FailedPrecondition if there is none that the `tokenizers` library can run.
+    """
+    file = Path(path_or_id) / "tokenizer.json"
+    try:
+        if file.exists():
+            return Tokenizer.from_file(str(file))
+        from transformers import AutoTokenizer  # slow to import, and seldom needed
+
+        loaded = AutoTokenizer.from_pretrained(
+            str(path_or_id), local_files_only=Path(path_or_id).exists()
+        )
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise FailedPrecondition(f"tokenizer of {path_or_id} cannot be loaded: {error}") from error
+    backend = getattr(loaded, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise FailedPrecondition(f"{path_or_id} has no tokenizer.json, and none can be made")
+    return backend
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """SHA-256 of the tokenizer's definition, in hex: equal for equal token ids."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+
+
+class TextStream:
+    """The text of a growing token sequence, cut before the first stop string.
+
+    What `push` and `flush` return, joined, is the text. Text that may become a stop string, or a
+    character whose bytes are incomplete, waits for the next push.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
+        self._tokenizer, self._stops = tokenizer, tuple(stops)
+        self._tokens: list[int] = []
+        # Tokens before `_shown` have been turned into text; decoding starts at `_context`, as many
+        # decoders treat the first token of a text differently.
+        self._context = self._shown = 0
+        self._held = ""
+        self.is_stopped = False
+
+    def push(self, tokens: Sequence[int]) -> str:
+        """The text that these tokens make certain."""
+        if self.is_stopped:
+            return ""
+        self._tokens.extend(tokens)
+        self._held += self._decoded(is_last=False)
+        return self._released(is_last=False)
+
+    def flush(self) -> str:
+        """The rest, at the end of the sequence."""
+        if self.is_stopped:
+            return ""
+        self._held += self._decoded(is_last=True)
+        return self._released(is_last=True)
+
+    def _decoded(self, *, is_last: bool) -> str:
+        before = self._tokenizer.decode(self._tokens[self._context : self._shown])
+        after = self._tokenizer.decode(self._tokens[self._context :])
+        undecided = len(self._tokens) - self._shown
+        is_open = after.endswith("\N{REPLACEMENT CHARACTER}") and undecided <= UNDECIDED_TOKENS_MAX
+        if is_open and not is_last:
+            return ""
+        self._context, self._shown = self._shown, len(self._tokens)
+        return after[len(before) :]
+
+    def _released(self, *, is_last: bool) -> str:
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.is_stopped = True
+            return self._held[: min(found)]
+        keep = 0 if is_last else max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        end = len(self._held) - keep
+        released, self._held = self._held[:end], self._held[end:]
+        return released
+
+
+def _overlap(text: str, stop: str) -> int:
+    """How many characters at the end of `text` begin `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

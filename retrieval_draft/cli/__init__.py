@@ -1,0 +1,75 @@
+"""`retrieval-draft`: one module per verb, loaded when the verb is used.
+
+`--help` loads no numba, torch, faiss or redis. Data go to standard output, all else to standard error.
+"""
+
+import importlib
+import sys
+
+import click
+
+from retrieval_draft import __version__
+from retrieval_draft.errors import DraftError
+
+VERBS = {
+    "serve": "Run the sidecar.",
+    "warm": "Put texts into a corpus of a namespace.",
+    "draft": "Draw the draft tree of a text.",
+    "worker": "Serve a model with tree verification.",
+    "generate": "Decode a prompt, with drafts and without.",
+    "stats": "Show hit rates per tier and method.",
+    "demo": "The whole path on the bundled model: plain, cold and warm.",
+    "doctor": "Check what this machine and installation have.",
+    "version": "Show the version.",
+}
+
+EPILOG = """\b
+Try first:
+  retrieval-draft demo
+  retrieval-draft serve
+
+\b
+Exit codes: 0 ok, 1 failed, 2 wrong usage or input, 3 unreachable, 4 denied, 5 corrupt data.
+"""
+
+
+class Verbs(click.Group):
+    """Imports a verb's module when it is called; the list of verbs needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"retrieval_draft.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(
+    cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
+)
+@click.version_option(__version__, prog_name="retrieval-draft")
+def cli() -> None:
+    """Drafts for speculative decoding without a trained draft model."""
+
+
+def main() -> None:
+    """The command line; our errors become one line on standard error and their exit code."""
+    try:
+        cli.main(prog_name="retrieval-draft", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except DraftError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)

@@ -1,0 +1,66 @@
+"""`retrieval-draft serve`."""
+
+from pathlib import Path
+
+import click
+
+from retrieval_draft.cli import options
+
+
+@click.command()
+@options.listen
+@options.data
+@click.option(
+    "--redis",
+    default="",
+    metavar="URL",
+    help="Your Redis: redis://, rediss:// or unix://; `none` keeps everything in memory.  "
+    "[default: a private server in the data folder]",
+)
+@click.option(
+    "--nodes-max", default=32, show_default=True, help="Nodes per tree where a request says none."
+)
+@options.method
+@click.option(
+    "--insecure", is_flag=True, help="Allow addresses that others can reach, without TLS."
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(("DEBUG", "INFO", "WARNING", "ERROR")),
+    default="INFO",
+    show_default=True,
+)
+def serve(
+    listen: tuple[str, ...],
+    data: Path | None,
+    redis: str,
+    nodes_max: int,
+    method: str,
+    insecure: bool,
+    log_level: str,
+) -> None:
+    """Run the sidecar until SIGTERM.
+
+    Prints one line `serving on TARGET...` on standard output when it is ready.
+
+    \b
+    Examples:
+      retrieval-draft serve
+      retrieval-draft serve --listen 127.0.0.1:50051 --redis redis://127.0.0.1:6379
+    """
+    from retrieval_draft.config import Config
+    from retrieval_draft.errors import DraftError, InvalidInput
+    from retrieval_draft.logs import to_stderr
+    from retrieval_draft.server.lifecycle import ServeOptions
+    from retrieval_draft.server.lifecycle import serve as run
+
+    to_stderr(log_level)
+    config = Config(method=method, nodes_max=nodes_max)
+    if not 1 <= nodes_max <= config.nodes_hard_max:
+        raise InvalidInput("--nodes-max", nodes_max, f"1 to {config.nodes_hard_max}")
+
+    def ready(targets: list[str]) -> None:
+        click.echo(f"serving on {' '.join(targets)}")
+
+    if not run(ServeOptions(listen, data, redis, insecure, config), ready):
+        raise DraftError("stopped, but not everything that was learned could be stored")

@@ -1,0 +1,101 @@
+"""`retrieval-draft stats`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from retrieval_draft.cli import options
+from retrieval_draft.cli.output import out, print_json, print_table, share, size
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from retrieval_draft.v1 import store_pb2 as pb
+
+
+@click.command()
+@click.option("--namespace", default="", metavar="NAME", help="Only this one.  [default: all]")
+@options.sidecar
+@options.data
+@options.as_json
+def stats(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
+    """Show what drafting brought since the sidecar started: hit rates per tier, method and source.
+
+    \b
+    hit rate         verified steps in which at least one node of that row was accepted, of those in
+                     which it drafted
+    acceptance rate  accepted nodes of those drafted
+    MAT              tokens gained per step over all steps, the bonus token included
+    A node that several tiers or sources proposed counts for each of them.
+    """
+    from retrieval_draft.client import GrpcClient
+
+    client = GrpcClient(options.target_of(sidecar, data))
+    try:
+        answer = client.stats(namespace)
+    finally:
+        client.close()
+    if as_json:
+        from google.protobuf.json_format import MessageToDict
+
+        print_json(
+            MessageToDict(
+                answer,
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
+            )
+        )
+        return
+    console = out()
+    console.print(f"replica {answer.replica_id}, up {answer.uptime_seconds:.0f} s")
+    if not answer.namespaces:
+        console.print("no namespaces yet: retrieval-draft warm, or a worker, creates one")
+    for one in answer.namespaces:
+        print_namespace(one, console)
+
+
+def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
+    """One namespace's figures as tables."""
+    console.rule(f"[bold]{one.namespace}", align="left")
+    mat = f"{one.tokens / one.steps:.2f}" if one.steps else "–"
+    expected = f"{one.expected / one.accepted:.2f}" if one.accepted else "–"
+    console.print(
+        f"MAT {mat}   steps {one.steps}   drafted {one.drafted}   accepted {one.accepted} "
+        f"({share(one.accepted, one.drafted)})   expected/kept {expected}"
+    )
+    console.print(
+        f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
+        f"open sequences {one.sequences} ({size(one.context_bytes)})   "
+        f"learned {one.learned_tokens} tokens   lag {one.lag_records}   "
+        f"dropped {one.dropped_records}   resyncs {one.resyncs}   rejected {one.rejected}"
+    )
+    for corpus in one.corpora:
+        console.print(
+            f"corpus {corpus.corpus}: {corpus.documents} documents, {corpus.tokens} tokens, "
+            f"{size(corpus.bytes)}"
+        )
+    for title, rows in (("tier", one.tiers), ("method", one.methods), ("source", one.sources)):
+        print_hits(title, rows, console)
+
+
+def print_hits(title: str, rows: Iterable["pb.Hits"], console: "Console") -> None:
+    """Hit and acceptance rates, one row a name."""
+    columns = (title, "steps", "hit rate", "drafted", "accepted", "acceptance rate")
+    print_table(
+        "",
+        columns,
+        [
+            (
+                row.name,
+                str(row.steps),
+                share(row.hits, row.steps),
+                str(row.drafted),
+                str(row.accepted),
+                share(row.accepted, row.drafted),
+            )
+            for row in rows
+        ],
+        console,
+    )

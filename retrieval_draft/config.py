@@ -1,0 +1,41 @@
+"""Every limit and default of the sidecar, written once."""
+
+from dataclasses import dataclass
+
+from retrieval_draft.drafting.names import DEFAULT_METHOD
+
+MESSAGE_BYTES_MAX = 64 << 20
+"""Of one gRPC message: a batch that opens again after a restart is megabytes."""
+STEP_MS_MAX = 3.0
+"""A client's deadline of one step, unless it says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What an Engine is built with; names end in their unit and `_max` is inclusive."""
+
+    method: str = DEFAULT_METHOD
+    nodes_max: int = 32
+    """Drafted per sequence where the request does not say."""
+    nodes_hard_max: int = 1024
+    """What a request may ask for, per sequence."""
+    depth_max: int = 64
+    batch_sequences_max: int = 1024
+    context_tokens_max: int = 131_072
+    """A longer context keeps its tail. A power of two."""
+    context_bytes_max: int = 1 << 30
+    """All open sequences; beyond it those idle longest are closed, and their engine is asked to resync."""
+    clients_max: int = 4096
+    idle_seconds_max: float = 600.0
+    """A sequence that is neither in a batch nor finished for so long is closed."""
+    learned_bytes_max: int = 64 << 20
+    """Per namespace, where it does not say itself."""
+    namespaces_max: int = 1024
+    corpus_tokens_max: int = 64_000_000
+    record_tokens: int = 64
+    """A sequence's output is journalled in pieces of this length, and what is left when it ends."""
+    record_rows: int = 16
+    """Predictions of the target are journalled as soon as there are so many."""
+    vocab_size_max: int = 1 << 20
+    id_characters_max: int = 256
+

@@ -1,0 +1,349 @@
+"""One engine's conversation with its drafter: it never raises, and never waits past its deadline.
+
+Keeps every open sequence's tokens, so that whatever is lost can be sent again: what a lost message held
+goes with the next, a drafter that forgot a sequence (RESYNC) gets it once more. A drafter that fails
+costs nothing but a try now and then.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from retrieval_draft.client import Client
+from retrieval_draft.config import STEP_MS_MAX
+from retrieval_draft.errors import DraftError, shown
+from retrieval_draft.step import (
+    DraftOptions,
+    Learning,
+    Rows,
+    SequenceStart,
+    SequenceStep,
+    Status,
+    StepRequest,
+    StepResponse,
+)
+from retrieval_draft.tree import DraftTree, Int32Array, int32s
+
+log = logging.getLogger(__name__)
+
+FAILURES_MAX = 3
+"""In a row, until the breaker opens."""
+BACKOFF_SECONDS_MIN = 0.1
+BACKOFF_SECONDS_MAX = 5.0
+ROWS_PENDING_MAX = 4096
+FINISHING_MAX = 256
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the conversation came to, for metrics."""
+
+    steps: int = 0
+    late: int = 0
+    failed: int = 0
+    skipped: int = 0
+    resyncs: int = 0
+    rejected: int = 0
+    bad_trees: int = 0
+    round_trip_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Open:
+    """One sequence: all its tokens, and up to where the drafter has them."""
+
+    start: SequenceStart
+    tokens: Int32Array
+    length: int
+    acknowledged: int = 0
+    learned_to: int = 0
+    tree_step: int = 0
+    verified_step: int = 0
+    accepted: int = -1
+    rows: list[Rows] = field(default_factory=list)
+    dead: bool = False
+
+    def append(self, tokens: Int32Array) -> None:
+        needed = self.length + len(tokens)
+        if needed > len(self.tokens):
+            larger = np.empty(max(needed, 2 * len(self.tokens)), np.int32)
+            larger[: self.length] = self.tokens[: self.length]
+            self.tokens = larger
+        self.tokens[self.length : needed] = tokens
+        self.length = needed
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What an outstanding message holds, to be acknowledged when its answer comes."""
+
+    step_id: int
+    sequence_ids: list[str]
+    lengths: list[int]
+    finished: list[bool]
+
+
+class Conversation:
+    """Not thread-safe: one engine's step loop owns it."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        vocab_size: int,
+        options: DraftOptions | None = None,
+        *,
+        step_ms_max: float = STEP_MS_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.figures = Figures()
+        self.observation_width = 0
+        self._client = client
+        self._namespace = namespace
+        self._vocab_size = vocab_size
+        self._options = options or DraftOptions()
+        self._seconds_max = step_ms_max / 1000
+        self._clock = clock
+        self._client_id = uuid.uuid4().hex
+        self._step_id = 0
+        self._open: dict[str, _Open] = {}
+        self._finishing: dict[str, _Open] = {}
+        self._sent: _Sent | None = None
+        self._failures = 0
+        self._retry_at = 0.0
+        self._greeted = False
+
+    @property
+    def options(self) -> DraftOptions:
+        return self._options
+
+    @options.setter
+    def options(self, options: DraftOptions) -> None:
+        self._options = options
+
+    def open(
+        self,
+        sequence_id: str,
+        tokens: Int32Array,
+        *,
+        rows: Rows | None = None,
+        temperature: float | None = None,
+        length_max: int = 0,
+        end_tokens: tuple[int, ...] = (),
+        learning: Learning = Learning.UNSPECIFIED,
+        corpora: tuple[str, ...] = (),
+    ) -> None:
+        """A sequence with this prompt begins; `rows` are what the target predicted along it."""
+        start = SequenceStart(
+            prompt_length=len(tokens),
+            learn_from=len(tokens),
+            learning=learning,
+            temperature=temperature,
+            length_max=length_max,
+            end_tokens=end_tokens,
+            corpora=corpora,
+        )
+        if learning == Learning.PROMPT_AND_OUTPUT:
+            start = replace(start, learn_from=0)
+        self._open[sequence_id] = sequence = _Open(start, int32s(tokens).copy(), len(tokens))
+        sequence.learned_to = start.learn_from
+        _add_rows(sequence, rows)
+
+    def commit(
+        self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None = None
+    ) -> None:
+        """Verification committed `tokens`, of which the first `accepted` were drafted (-1: unknown)."""
+        sequence = self._open.get(sequence_id)
+        if sequence is None:
+            return
+        sequence.append(tokens)
+        sequence.accepted = accepted
+        sequence.verified_step = sequence.tree_step if accepted >= 0 else 0
+        sequence.tree_step = 0
+        _add_rows(sequence, rows)
+
+    def finish(self, sequence_id: str) -> None:
+        """The sequence is over; the drafter hears of it with the next message."""
+        sequence = self._open.pop(sequence_id, None)
+        if sequence is None or sequence.dead:
+            return
+        self._finishing[sequence_id] = sequence
+        while len(self._finishing) > FINISHING_MAX:
+            # The drafter has been gone for long: its time to live ends them there.
+            self._finishing.pop(next(iter(self._finishing)))
+
+    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        """Trees for these sequences, as far as they come in time; one message for all of them."""
+        try:
+            return self._draft(nodes_max)
+        except DraftError as error:
+            self._failed(error)
+        except Exception:
+            # A bug of ours must cost drafts and nothing else.
+            log.exception("drafting failed")
+            self._failed(None)
+        return {}
+
+    def flush(self, seconds_max: float = 1.0) -> bool:
+        """Send what is finished but unsent; whether the drafter has heard of all of it."""
+        deadline = self._clock() + seconds_max
+        while (self._finishing or self._sent) and self._clock() < deadline:
+            if self._clock() < self._retry_at:
+                return False
+            self.draft({})
+        return not self._finishing and self._sent is None
+
+    def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        if self._clock() < self._retry_at or not self._ready():
+            self.figures.skipped += 1
+            return {}
+        if self._sent is not None and self._receive(self._seconds_max / 4) is None:
+            # Still the message before: nothing else is sent until its answer is there.
+            self.figures.skipped += 1
+            return {}
+        parts, sent = self._message(nodes_max)
+        if not parts:
+            return {}
+        self.figures.steps += 1
+        began = self._clock()
+        self._sent = sent
+        options = self._options
+        self._client.send(
+            StepRequest(sent.step_id, self._namespace, self._client_id, parts, options)
+        )
+        answer = self._receive(self._seconds_max)
+        self.figures.round_trip_seconds += self._clock() - began
+        if answer is None:
+            self.figures.late += 1
+            return {}
+        return self._trees(sent, answer, nodes_max)
+
+    def _ready(self) -> bool:
+        """Ask once, while nothing is decoded yet, how wide observations should be."""
+        if not self._greeted:
+            self.observation_width = self._client.observation_width()
+            self._greeted = True
+        return True
+
+    def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], _Sent]:
+        self._step_id += 1
+        parts: list[SequenceStep] = []
+        lengths: list[int] = []
+        most = self._options.nodes_max
+        asked = [(name, self._open[name], cap) for name, cap in nodes_max.items() if name in self._open]
+        ended = [(name, sequence, 0) for name, sequence in self._finishing.items()]
+        for name, sequence, cap in [*asked, *ended]:
+            if sequence.dead:
+                continue
+            base = sequence.acknowledged
+            start = None
+            if base == 0:
+                start = replace(sequence.start, learn_from=sequence.learned_to)
+            parts.append(
+                SequenceStep(
+                    sequence_id=name,
+                    base_position=base,
+                    tokens=sequence.tokens[base : sequence.length],
+                    start=start,
+                    nodes_max=min(cap, most) if most else cap,
+                    finished=name in self._finishing,
+                    verified_step=sequence.verified_step,
+                    accepted=sequence.accepted,
+                    rows=_joined(sequence.rows),
+                )
+            )
+            lengths.append(sequence.length)
+            # A lost message loses its observations: they are evidence, not state.
+            sequence.rows = []
+        names = [part.sequence_id for part in parts]
+        return parts, _Sent(self._step_id, names, lengths, [part.finished for part in parts])
+
+    def _receive(self, seconds_max: float) -> StepResponse | None:
+        """The outstanding answer, if it comes in time; takes note of what it acknowledges."""
+        assert self._sent is not None
+        answer = self._client.receive(self._sent.step_id, seconds_max)
+        if answer is None:
+            return None
+        sent, self._sent = self._sent, None
+        self._failures = 0
+        for i, name in enumerate(sent.sequence_ids):
+            if sent.finished[i]:
+                self._finishing.pop(name, None)
+            elif (sequence := self._open.get(name)) is not None:
+                self._acknowledge(name, sequence, answer, i, sent.lengths[i])
+        return answer
+
+    def _acknowledge(
+        self, name: str, sequence: _Open, answer: StepResponse, i: int, length: int
+    ) -> None:
+        status = answer.statuses[i]
+        if status == Status.OK:
+            sequence.acknowledged = length
+            sequence.learned_to = max(sequence.learned_to, length)
+        elif status == Status.RESYNC:
+            self.figures.resyncs += 1
+            sequence.acknowledged = 0
+        else:
+            self.figures.rejected += 1
+            sequence.dead = True
+            why = next((p for p in answer.problems if p.index == i), None)
+            log.warning("sequence %s gets no drafts: %s", shown(name), why)
+
+    def _trees(
+        self, sent: _Sent, answer: StepResponse, nodes_max: dict[str, int]
+    ) -> dict[str, DraftTree]:
+        trees: dict[str, DraftTree] = {}
+        for i, name in enumerate(sent.sequence_ids):
+            tree = answer.trees[i]
+            sequence = self._open.get(name)
+            if sequence is None or answer.statuses[i] != Status.OK or not len(tree):
+                continue
+            if problem := tree.problem(self._vocab_size, nodes_max.get(name, 0)):
+                self.figures.bad_trees += 1
+                log.warning("a draft tree was refused: %s", problem)
+                continue
+            sequence.tree_step = sent.step_id
+            trees[name] = tree
+        return trees
+
+    def _failed(self, error: DraftError | None) -> None:
+        """The message is lost; its tokens are not, for nothing was acknowledged."""
+        self.figures.failed += 1
+        self._sent = None
+        self._failures += 1
+        for sequence in [*self._open.values(), *self._finishing.values()]:
+            sequence.tree_step = sequence.verified_step = 0
+            sequence.accepted = -1
+        if self._failures >= FAILURES_MAX:
+            exponent = min(self._failures - FAILURES_MAX, 16)
+            pause = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN * 2**exponent)
+            self._retry_at = self._clock() + pause
+            if self._failures == FAILURES_MAX:
+                log.warning("no drafts for now: %s", error)
+
+
+def _add_rows(sequence: _Open, rows: Rows | None) -> None:
+    if rows is not None and sum(map(len, sequence.rows)) < ROWS_PENDING_MAX:
+        sequence.rows.append(rows)
+
+
+def _joined(rows: list[Rows]) -> Rows | None:
+    """Rows of several commits as one; those after nodes count only with their own tree's message."""
+    if len(rows) < 2:
+        return rows[0] if rows else None
+    positions = [part.at >= 0 for part in rows[:-1]]
+    width = min(part.tokens.shape[1] for part in rows)
+    older = [
+        Rows(part.at[at], part.tokens[at, :width], part.logprobs[at, :width])
+        for part, at in zip(rows, positions, strict=False)
+    ]
+    parts = [*older, rows[-1]]
+    return Rows(
+        np.concatenate([part.at for part in parts]),
+        np.concatenate([part.tokens[:, :width] for part in parts]),
+        np.concatenate([part.logprobs[:, :width] for part in parts]),
+    )

@@ -1,0 +1,1 @@
+"""Methods that turn what the tiers know into draft trees; knows nothing of gRPC, Redis or tenants."""

@@ -1,0 +1,53 @@
+"""How many of the batch's drafted nodes are worth verifying: one cut over all trees."""
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval_draft.step import VerifyCost
+from retrieval_draft.tree import DraftTree
+
+
+def kept(
+    trees: list[DraftTree], nodes_max: int, cost: VerifyCost | None
+) -> list[npt.NDArray[np.intp]] | None:
+    """Per tree the nodes to keep, ascending, or None for all.
+
+    At most `nodes_max` over the batch (0 = no bound); with a cost table the best prefix, in descending
+    path probability, of (B + sum of p) / cost(nodes): tokens expected per millisecond. A child is never
+    more probable than its parent, so what is kept is a tree again.
+    """
+    total = sum(map(len, trees))
+    if total == 0 or (cost is None and (nodes_max == 0 or total <= nodes_max)):
+        return None
+    probability = np.concatenate([tree.probability for tree in trees]).astype(np.float64)
+    order = np.argsort(-probability, kind="stable")
+    if nodes_max:
+        order = order[:nodes_max]
+    if cost is not None:
+        gain = len(trees) + np.concatenate([[0.0], np.cumsum(probability[order])])
+        order = order[: int(np.argmax(gain / milliseconds(cost, len(gain))))]
+    owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
+    first = np.cumsum([0, *map(len, trees)])
+    return [np.sort(order[owner[order] == i]) - first[i] for i in range(len(trees))]
+
+
+def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
+    """The price of 0..count-1 nodes; beyond the table its last slope goes on."""
+    nodes, price = cost.nodes.astype(np.float64), cost.milliseconds.astype(np.float64)
+    asked = np.arange(count, dtype=np.float64)
+    within = np.interp(asked, nodes, price)
+    slope = (price[-1] - price[-2]) / (nodes[-1] - nodes[-2]) if len(nodes) > 1 else 0.0
+    beyond = np.maximum(asked - nodes[-1], 0.0) * max(slope, 0.0)
+    return np.maximum(within + beyond, 1e-9)
+
+
+def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
+    """The tree of these nodes, which must contain every node's parent."""
+    place = np.full(len(tree) + 1, -1, np.int32)
+    place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
+    return DraftTree(
+        tree.token[nodes],
+        place[tree.parent[nodes] + 1],
+        tree.probability[nodes],
+        tree.source[nodes],
+    )

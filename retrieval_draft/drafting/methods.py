@@ -1,0 +1,39 @@
+"""The methods by name, and what a namespace keeps for those that learn."""
+
+from typing import Protocol
+
+import numpy as np
+
+from retrieval_draft.drafting.lookup import Lookup
+from retrieval_draft.drafting.mix import Mix
+from retrieval_draft.drafting.recycling import RecyclingMethod
+from retrieval_draft.drafting.sight import Draft, Limits, Sight
+from retrieval_draft.drafting.suffix import Suffix
+from retrieval_draft.tree import Int32Array
+
+
+class Method(Protocol):
+    """One way to draft."""
+
+    @property
+    def name(self) -> str: ...
+
+    def draft(self, sight: Sight, limits: Limits) -> Draft:
+        """A tree within `limits`: topological, siblings distinct, children no more probable than parents."""
+        ...
+
+
+class Methods:
+    """One namespace's methods; `mix` carries what it has learned about its sources."""
+
+    def __init__(self) -> None:
+        self._mix = Mix()
+        drafters: tuple[Method, ...] = (Lookup(), Suffix(), RecyclingMethod(), self._mix)
+        self._by_name = {method.name: method for method in drafters}
+
+    def __getitem__(self, name: str) -> Method:
+        return self._by_name[name]
+
+    def teach(self, draft: Draft, committed: Int32Array) -> None:
+        """Let learning methods see what followed where `draft` was made."""
+        self._mix.teach(draft, np.array(committed, np.int32))

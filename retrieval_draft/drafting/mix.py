@@ -1,0 +1,92 @@
+"""`mix`, in its first form: the best-first union of every source, each candidate at what it has been worth.
+
+Expansion by path probability keeps the most accepted tokens a budget can buy, if the probabilities are
+right; so they are the acceptance that candidates of equal evidence had (tier, match length, share and
+number of the agreeing places; rank and log-probability of a recycled successor).
+"""
+
+import math
+
+import numpy as np
+
+from retrieval_draft.drafting.kernels import union as kernels
+from retrieval_draft.drafting.kernels.places import sort_rows
+from retrieval_draft.drafting.recycling import RANK_ACCEPTANCE
+from retrieval_draft.drafting.sight import Draft, Limits, Sight
+from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+
+PRIOR_TRIALS = 6.0
+PLACE_CONFIDENCE = (0.35, 0.5, 0.6, 0.65, 0.75, 0.8, 0.85, 0.95)
+"""Acceptance of a place's continuation by length class, before anything was seen."""
+TIER_CONFIDENCE = (1.0, 0.9, 0.7)
+
+
+def fresh_acceptance() -> Float32Array:
+    """float32[2, BINS]: prior hits and trials; one such array per namespace learns."""
+    accept = np.full((2, kernels.BINS), PRIOR_TRIALS, np.float32)
+    for tier, trust in enumerate(TIER_CONFIDENCE):
+        for length in range(kernels.LENGTH_CLASSES):
+            for share in range(kernels.SHARES):
+                for support in range(kernels.SUPPORTS):
+                    b = ((tier * kernels.LENGTH_CLASSES + length) * kernels.SHARES + share)
+                    p = trust * PLACE_CONFIDENCE[length] * (share + 0.5) / kernels.SHARES
+                    accept[0, b * kernels.SUPPORTS + support] *= p
+    for rank in range(kernels.RANKS):
+        for level in range(kernels.LOGPROBS):
+            p = RANK_ACCEPTANCE[rank]
+            if level < kernels.LOGPROBS - 1:
+                p = 0.7 * math.exp(-(level + 0.5) / 2)
+            accept[0, kernels.PLACE_BINS + rank * kernels.LOGPROBS + level] *= p
+    return accept
+
+
+class Mix:
+    """Drafts from all tiers; `teach` turns what was committed into better probabilities."""
+
+    name = "mix"
+
+    def __init__(self) -> None:
+        self.accept = fresh_acceptance()
+
+    def draft(self, sight: Sight, limits: Limits) -> Draft:
+        """O(nodes x (places + frontier))."""
+        parts = (sight.context_places, sight.learned_places, sight.corpus_places)
+        windows = np.concatenate([part.windows for part in parts])
+        lengths = np.concatenate([part.lengths for part in parts])
+        bounds = np.cumsum([0, *map(len, parts)])
+        rows = np.empty(len(lengths), np.int32)
+        for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+            sort_rows(windows, first, stop - first, rows[first:stop])
+        n = limits.nodes_max
+        token, parent = np.empty(n, np.int32), np.empty(n, np.int32)
+        probability, source = np.empty(n, np.float32), np.empty(n, np.uint32)
+        evidence = np.empty((n, kernels.SOURCES), np.int32)
+        size = kernels.grow_union(
+            windows,
+            lengths,
+            rows,
+            bounds,
+            sight.recycling.successors,
+            sight.recycling.logprobs,
+            int(sight.query[-1]),
+            self.accept,
+            n,
+            limits.depth_max,
+            limits.children_max,
+            int(limits.chain),
+            limits.end_tokens,
+            token,
+            parent,
+            probability,
+            source,
+            evidence,
+        )
+        tree = DraftTree(token[:size], parent[:size], probability[:size], source[:size])
+        return Draft(tree, evidence[:size])
+
+    def teach(self, draft: Draft, committed: Int32Array) -> None:
+        """`committed` followed where the draft was made, whatever was verified."""
+        if draft.evidence is not None and len(draft.tree):
+            kernels.teach(
+                draft.tree.token, draft.tree.parent, draft.evidence, committed, self.accept
+            )

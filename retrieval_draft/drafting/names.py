@@ -1,0 +1,4 @@
+"""The names of the methods that are served, known without loading a kernel."""
+
+METHODS = ("mix", "suffix", "recycling", "lookup")
+DEFAULT_METHOD = "mix"

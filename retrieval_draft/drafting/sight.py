@@ -1,0 +1,118 @@
+"""What a method sees of one sequence, and within which limits it drafts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.recycling import Recycling
+from retrieval_draft.store.ring import TokenRing
+from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+
+PLACES_MAX = 32
+"""Places looked at per tier: longest agreement first, then newest."""
+WINDOW_TOKENS = 64
+"""Tokens copied after a place: no tree is deeper."""
+AGREEMENT_MAX = 32
+"""Agreements are measured up to here; all longer ones are equally good evidence."""
+CORPUS_AGREEMENT_MIN = 2
+NO_TOKENS = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one tree. A chain is a tree without branches; nothing follows an end token."""
+
+    nodes_max: int
+    depth_max: int = WINDOW_TOKENS
+    children_max: int = 1 << 16
+    chain: bool = False
+    end_tokens: Int32Array = field(default_factory=lambda: NO_TOKENS)
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """windows int32[n, WINDOW_TOKENS] and lengths int32[n]: what followed n agreeing places of a tier."""
+
+    windows: Int32Array
+    lengths: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """One sequence's tiers, read only. Searches run once, when a method first asks."""
+
+    context: TokenRing
+    learned: TokenRing
+    recycling: Recycling
+    corpora: Sequence[CorpusTier] = ()
+
+    @cached_property
+    def query(self) -> Int32Array:
+        """The last tokens of the context, at most AGREEMENT_MAX."""
+        ring = self.context
+        return ring.read(max(ring.low, ring.stop - AGREEMENT_MAX), ring.stop)
+
+    @cached_property
+    def context_places(self) -> Places:
+        return self._ring_places(self.context)
+
+    @cached_property
+    def learned_places(self) -> Places:
+        return self._ring_places(self.learned)
+
+    @cached_property
+    def corpus_places(self) -> Places:
+        windows, lengths = _empty_places()
+        count = 0
+        for corpus in self.corpora:
+            count = corpus.continuations(
+                self.query, CORPUS_AGREEMENT_MIN, AGREEMENT_MAX, windows, lengths, count
+            )
+        return Places(windows[:count], lengths[:count])
+
+    def _ring_places(self, ring: TokenRing) -> Places:
+        windows, lengths = _empty_places()
+        count = ring.continuations(self.query, AGREEMENT_MAX, windows, lengths)
+        return Places(windows[:count], lengths[:count])
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A tree, and for methods that learn what each node's evidence was (None where nothing is taught)."""
+
+    tree: DraftTree
+    evidence: Int32Array | None = None
+
+
+def _empty_places() -> tuple[Int32Array, Int32Array]:
+    return np.empty((PLACES_MAX, WINDOW_TOKENS), np.int32), np.empty(PLACES_MAX, np.int32)
+
+
+def source_mask(*bits: int) -> int:
+    """The mask of DraftTree.source with these bit numbers set."""
+    return sum(1 << bit for bit in bits)
+
+
+def until_end(tokens: Int32Array, end_tokens: Int32Array) -> Int32Array:
+    """`tokens` up to and including the first end token."""
+    if len(end_tokens) and len(at := np.flatnonzero(np.isin(tokens, end_tokens))):
+        return tokens[: at[0] + 1]
+    return tokens
+
+
+def chain_of(tokens: Int32Array, probability: Float32Array, mask: int) -> DraftTree:
+    """A chain whose nodes all come from one source."""
+    n = len(tokens)
+    return DraftTree(
+        tokens.astype(np.int32),
+        np.arange(-1, n - 1, dtype=np.int32),
+        probability.astype(np.float32),
+        np.full(n, mask, np.uint32),
+    )

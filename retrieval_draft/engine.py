@@ -1,0 +1,340 @@
+"""The whole drafter without a network: one batch's step in, one draft tree per sequence out.
+
+Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes through a queue.
+"""
+
+import itertools
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from retrieval_draft.clients import Clients, ClientState
+from retrieval_draft.config import Config
+from retrieval_draft.drafting.budget import kept, pruned
+from retrieval_draft.drafting.names import METHODS
+from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight
+from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
+from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.sequence import Held, Sequence
+from retrieval_draft.step import (
+    DraftOptions,
+    Problem,
+    SequenceStart,
+    SequenceStep,
+    Status,
+    StepRequest,
+    StepResponse,
+    TreeShape,
+)
+from retrieval_draft.store.backend import Backend
+from retrieval_draft.stores import Stores
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
+
+POSITION_MAX = (1 << 31) - 1
+
+
+class Engine:
+    """Thread-safe; the steps of one client run one after the other, those of several beside each other."""
+
+    def __init__(self, backend: Backend, config: Config | None = None) -> None:
+        self.config = config or Config()
+        self.stores = Stores(backend, self.config)
+        self.clients = Clients(self.config)
+        self.replica = ""
+        self.began = time.monotonic()
+        self._numbers = itertools.count()
+
+    def start(self, replica: str) -> None:
+        """Load what the backend holds; returns when what was learned before is there again."""
+        self.replica = replica
+        self.stores.backend.start(replica, self.stores)
+
+    def stop(self, flush_seconds_max: float = 5.0) -> bool:
+        """Journal what open sequences have not yet, flush, and end the background threads."""
+        for sequence in self.clients.open_sequences():
+            self._journal(sequence, tokens_min=1, rows_min=1)
+        return self.stores.backend.stop(flush_seconds_max)
+
+    def flush(self, seconds_max: float) -> bool:
+        """Whether all that was journalled before has been learned by now."""
+        return self.stores.backend.flush(seconds_max)
+
+    def step(self, tenant: str, request: StepRequest) -> StepResponse:
+        """One decode step. Raises InvalidInput or NotFound for what concerns the whole message.
+
+        What concerns one sequence becomes its status. A retry of the newest step returns the stored
+        answer; an older one raises FailedPrecondition.
+        """
+        began = time.perf_counter()
+        self._check_batch(request)
+        options = self._checked(request.options)
+        state = self.stores.state(tenant, request.namespace)
+        client = self.clients.get(tenant, request.client_id)
+        with client.lock:
+            if client.last_response is not None and request.step_id <= client.last_step:
+                if request.step_id == client.last_step:
+                    return client.last_response
+                raise FailedPrecondition(
+                    f"step_id is {request.step_id}, the newest of this client is {client.last_step}"
+                )
+            response = self._answer(tenant, state, client, request, options, began)
+            client.last_step, client.last_response = request.step_id, response
+        self.clients.sweep(time.monotonic())
+        return response
+
+    def finish_sequences(self, tenant: str, client_id: str, sequence_ids: list[str]) -> int:
+        """Close sequences whose engine gave them up; what they committed stays learned."""
+        client = self.clients.get(tenant, client_id)
+        with client.lock:
+            return sum(self._close(client, name) for name in sequence_ids)
+
+    def _answer(
+        self,
+        tenant: str,
+        state: NamespaceState,
+        client: ClientState,
+        request: StepRequest,
+        options: DraftOptions,
+        began: float,
+    ) -> StepResponse:
+        count = len(request.sequences)
+        statuses = [Status.OK] * count
+        problems: list[Problem] = []
+        drafting: dict[int, tuple[Sequence, int]] = {}
+        seen: set[str] = set()
+        for i, part in enumerate(request.sequences):
+            try:
+                if part.sequence_id in seen:
+                    raise InvalidInput("sequence_ids", part.sequence_id, "distinct in a batch")
+                seen.add(part.sequence_id)
+                sequence = self._take(tenant, state, client, part)
+            except InvalidInput as error:
+                statuses[i] = Status.REJECTED
+                state.counters.rejected += 1
+                problems.append(Problem(i, error.field, error.value, error.limit, error.reason))
+                continue
+            if sequence is None:
+                statuses[i] = Status.RESYNC
+                state.counters.resyncs += 1
+            elif part.finished:
+                self._close(client, part.sequence_id)
+            else:
+                nodes = options.nodes_max if part.nodes_max is None else part.nodes_max
+                drafting[i] = (sequence, nodes)
+        trees = self._draft(request.step_id, count, drafting, options, began)
+        draft_us = int((time.perf_counter() - began) * 1e6)
+        state.counters.draft_us.append(draft_us)
+        return StepResponse(request.step_id, statuses, trees, draft_us, problems)
+
+    # Taking what was committed.
+
+    def _take(
+        self, tenant: str, state: NamespaceState, client: ClientState, part: SequenceStep
+    ) -> Sequence | None:
+        """The sequence with its new tokens, or None if it must be sent from the start (RESYNC).
+
+        Raises InvalidInput before anything has changed.
+        """
+        if not 1 <= len(part.sequence_id) <= self.config.id_characters_max:
+            limit = f"1 to {self.config.id_characters_max} characters"
+            raise InvalidInput("sequence_ids", part.sequence_id, limit)
+        if part.nodes_max is not None and not 0 <= part.nodes_max <= self.config.nodes_hard_max:
+            raise InvalidInput("nodes_max", part.nodes_max, f"0 to {self.config.nodes_hard_max}")
+        if part.base_position < 0:
+            raise InvalidInput("base_positions", part.base_position, "0 or more")
+        opening = part.base_position == 0
+        if part.start is not None and not opening:
+            limit = "0 for a sequence that starts"
+            raise InvalidInput("base_positions", part.base_position, limit)
+        sequence = None if opening else client.sequences.get(part.sequence_id)
+        if opening:
+            sequence = self._opened(tenant, state, part)
+        elif sequence is None or self.stores.forgot(sequence.state):
+            return None
+        vocab_size = sequence.state.spec.vocab_size
+        _check_tokens("tokens", part.tokens, vocab_size)
+        if part.rows is not None:
+            _check_tokens("observations.tokens", part.rows.tokens, vocab_size)
+        if part.verified_tree is not None:
+            problem = part.verified_tree.problem(vocab_size, self.config.nodes_hard_max)
+            if problem:
+                nodes = len(part.verified_tree)
+                raise InvalidInput("verified_trees", f"{nodes} nodes", "a draft tree", problem)
+        base = sequence.first if opening else part.base_position
+        if not sequence.low <= base <= sequence.stop:
+            return None
+        if base + len(part.tokens) > POSITION_MAX:
+            raise InvalidInput("tokens", base + len(part.tokens), f"{POSITION_MAX} positions")
+        if opening:
+            self._close(client, part.sequence_id)
+            client.sequences[part.sequence_id] = sequence
+            self.clients.account(sequence.nbytes)
+        verified = self._feedback(sequence, part, base)
+        nbytes = sequence.nbytes
+        sequence.replace_from(base, part.tokens)
+        self.clients.account(sequence.nbytes - nbytes)
+        if part.rows is not None:
+            sequence.observe(part.rows, verified)
+        sequence.held = None
+        sequence.touched = time.monotonic()
+        self._journal(sequence, self.config.record_tokens, self.config.record_rows)
+        return sequence
+
+    def _opened(
+        self, tenant: str, state: NamespaceState, part: SequenceStep
+    ) -> Sequence:
+        # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
+        start = part.start or SequenceStart(prompt_length=len(part.tokens))
+        for field in ("prompt_length", "first_position", "learn_from", "length_max"):
+            if not 0 <= (value := int(getattr(start, field))) <= POSITION_MAX:
+                raise InvalidInput(field, value, f"0 to {POSITION_MAX}")
+        if start.temperature is not None and not 0 <= start.temperature < float("inf"):
+            raise InvalidInput("temperature", start.temperature, "0 or more, finite")
+        if start.namespace:
+            try:
+                state = self.stores.state(tenant, start.namespace)
+            except NotFound as error:
+                raise InvalidInput("starts.namespace", start.namespace, str(error)) from error
+        for token in start.end_tokens:
+            if not 0 <= token < state.spec.vocab_size:
+                raise InvalidInput("end_tokens", token, f"0 to {state.spec.vocab_size - 1}")
+        state.corpora(start.corpora)
+        return Sequence(state, next(self._numbers), start, self.config.context_tokens_max)
+
+    def _feedback(self, sequence: Sequence, part: SequenceStep, base: int) -> DraftTree | None:
+        """Count and teach what the held draft brought; the tree that was verified, if it is known.
+
+        Feedback about any other tree is ignored; its tokens are kept all the same.
+        """
+        held, counters = sequence.held, sequence.state.counters
+        if len(part.tokens) and sequence.stop > sequence.first:
+            new = base + len(part.tokens) - max(base, sequence.prompt_length)
+            if new > 0:
+                counters.committed(new)
+        if held is None or held.stop != base or not len(part.tokens):
+            return None
+        sequence.state.methods.teach(held.draft, part.tokens)
+        if part.verified_step == 0:
+            return None
+        if part.verified_step != held.step_id:
+            counters.ignored_feedback += 1
+            return None
+        tree = held.tree
+        if part.verified_tree is not None:
+            tree = part.verified_tree
+        path = tree.follow(part.tokens.tolist())
+        if part.accepted > len(path):
+            counters.ignored_feedback += 1
+            return None
+        if part.accepted >= 0:
+            path = path[: part.accepted]
+        counters.verified(tree, path, held.method)
+        return tree
+
+    def _journal(self, sequence: Sequence, tokens_min: int, rows_min: int) -> None:
+        for record in sequence.records(tokens_min, rows_min):
+            self.stores.backend.append(sequence.state.key, record)
+
+    def _close(self, client: ClientState, sequence_id: str) -> bool:
+        sequence = self.clients.close(client, sequence_id)
+        if sequence is None:
+            return False
+        self._journal(sequence, tokens_min=1, rows_min=1)
+        return True
+
+    # Drafting.
+
+    def _draft(
+        self,
+        step_id: int,
+        count: int,
+        drafting: dict[int, tuple[Sequence, int]],
+        options: DraftOptions,
+        began: float,
+    ) -> list[DraftTree]:
+        """Every sequence's tree alone, then one cut over the batch."""
+        drafts: dict[int, Draft] = {}
+        for i, (sequence, nodes_max) in drafting.items():
+            spent_us = (time.perf_counter() - began) * 1e6
+            if options.draft_us_max and spent_us > options.draft_us_max:
+                break
+            drafts[i] = self._draft_one(sequence, nodes_max, options)
+        trees = [drafts[i].tree if i in drafts else EMPTY for i in range(count)]
+        nodes = kept(trees, options.batch_nodes_max, options.verify_cost)
+        if nodes is not None:
+            trees = [pruned(tree, some) for tree, some in zip(trees, nodes, strict=True)]
+        for i, draft in drafts.items():
+            sequence = drafting[i][0]
+            sequence.held = Held(step_id, sequence.stop, options.method, draft, trees[i])
+        return trees
+
+    def _draft_one(self, sequence: Sequence, nodes_max: int, options: DraftOptions) -> Draft:
+        depth_max = min(options.depth_max, WINDOW_TOKENS)
+        if sequence.length_max:
+            # Verification adds a token of its own to what it keeps.
+            depth_max = min(depth_max, sequence.length_max - sequence.stop - 1)
+        if nodes_max <= 0 or depth_max <= 0 or sequence.stop == sequence.first:
+            return Draft(EMPTY)
+        state = sequence.state
+        sight = Sight(
+            context=sequence.ring,
+            learned=state.learned.ring,
+            recycling=state.learned.recycling,
+            corpora=state.corpora(sequence.corpora),
+        )
+        limits = Limits(
+            nodes_max=nodes_max,
+            depth_max=depth_max,
+            children_max=options.children_max,
+            chain=options.shape == TreeShape.CHAIN,
+            end_tokens=sequence.end_tokens,
+            seed=options.seed,
+        )
+        return state.methods[options.method].draft(sight, limits)
+
+    # Checking.
+
+    def _check_batch(self, request: StepRequest) -> None:
+        most = self.config.batch_sequences_max
+        if not 1 <= len(request.sequences) <= most:
+            raise InvalidInput("sequence_ids", len(request.sequences), f"1 to {most} entries")
+        if request.step_id < 1:
+            raise InvalidInput("step_id", request.step_id, "1 or more")
+
+    def _checked(self, options: DraftOptions) -> DraftOptions:
+        """The options with the server's defaults in place of 0 and ""."""
+        config = self.config
+        for field, most in (
+            ("nodes_max", config.nodes_hard_max),
+            ("depth_max", config.nodes_hard_max),
+        ):
+            if (value := int(getattr(options, field))) > most:
+                raise InvalidInput(f"options.{field}", value, f"0 to {most}")
+        method = options.method or config.method
+        if method not in METHODS:
+            raise InvalidInput("options.method", method, f"one of {', '.join(METHODS)}")
+        cost = options.verify_cost
+        if cost is not None:
+            if not len(cost.nodes) or len(cost.nodes) != len(cost.milliseconds):
+                limit = "as many nodes as milliseconds, at least one"
+                raise InvalidInput("options.verify_cost", len(cost.nodes), limit)
+            if int(cost.nodes[0]) != 0 or bool((np.diff(cost.nodes) <= 0).any()):
+                raise InvalidInput("options.verify_cost.nodes", cost.nodes[0], "ascending from 0")
+            if not (np.isfinite(cost.milliseconds).all() and (cost.milliseconds > 0).all()):
+                limit = "finite and above 0"
+                raise InvalidInput("options.verify_cost.milliseconds", cost.milliseconds, limit)
+        return replace(
+            options,
+            method=method,
+            nodes_max=options.nodes_max or config.nodes_max,
+            depth_max=options.depth_max or config.depth_max,
+            children_max=options.children_max or config.nodes_hard_max,
+        )
+
+
+def _check_tokens(field: str, tokens: Int32Array, vocab_size: int) -> None:
+    if tokens.size:
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= vocab_size:
+            raise InvalidInput(field, low if low < 0 else high, f"0 to {vocab_size - 1}")

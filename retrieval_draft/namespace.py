@@ -1,0 +1,73 @@
+"""One namespace as the engine holds it: its learned tier, corpora, methods and counters."""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+
+from retrieval_draft.drafting.methods import Methods
+from retrieval_draft.errors import InvalidInput
+from retrieval_draft.metrics import Counters
+from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.learned import LearnedTier
+from retrieval_draft.store.records import Batch, Block, NamespaceSpec, tokens_of
+
+
+class NamespaceState:
+    """Arrays are never shared between namespaces: a torn read stays within one tenant."""
+
+    def __init__(self, key: NamespaceKey, spec: NamespaceSpec, learned_bytes_max: int) -> None:
+        self.key = key
+        self.spec = spec
+        self.learned = LearnedTier(spec.vocab_size, spec.learned_bytes_max or learned_bytes_max)
+        self.methods = Methods()
+        self.counters = Counters()
+        self._corpora: dict[str, CorpusTier] = {}
+        self._loaded: dict[str, int] = {}
+        self._changed = threading.Condition()
+
+    def apply(self, batch: Batch) -> None:
+        """Learn one journal batch; called by the one applier thread."""
+        self.learned.apply(batch)
+
+    def corpora(self, names: Sequence[str]) -> list[CorpusTier]:
+        """The corpora of these names, all of them for none. Raises InvalidInput for an unknown one."""
+        if not names:
+            return list(self._corpora.values())
+        for name in names:
+            if name not in self._corpora:
+                known = ", ".join(sorted(self._corpora)) or "none"
+                raise InvalidInput("corpora", name, f"a corpus of the namespace ({known})")
+        return [self._corpora[name] for name in names]
+
+    def corpus_sizes(self) -> dict[str, CorpusTier]:
+        return dict(self._corpora)
+
+    def load_corpus(self, name: str, blocks: Iterable[Block]) -> None:
+        """Index the corpus anew from its blocks and put it in place of the old; none removes it."""
+        documents = []
+        for block in blocks:
+            tokens, at = tokens_of(block.tokens), 0
+            for document in block.documents:
+                documents.append(tokens[at : at + document.tokens])
+                at += document.tokens
+        tier = CorpusTier(documents) if documents else None
+        with self._changed:
+            if tier is None:
+                self._corpora.pop(name, None)
+            else:
+                self._corpora[name] = tier
+            self._loaded[name] = self._loaded.get(name, 0) + 1
+            self._changed.notify_all()
+
+    def loads(self, name: str) -> int:
+        """How often the corpus was loaded so far; see `wait_for_load`."""
+        with self._changed:
+            return self._loaded.get(name, 0)
+
+    def wait_for_load(self, name: str, loads: int, seconds_max: float) -> bool:
+        """Whether the corpus has been loaded more often than `loads` before the time is over."""
+        return self._wait(lambda: self._loaded.get(name, 0) > loads, seconds_max)
+
+    def _wait(self, condition: Callable[[], bool], seconds_max: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(condition, seconds_max)

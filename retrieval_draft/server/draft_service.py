@@ -1,0 +1,84 @@
+"""DraftService: the engine's steps over gRPC."""
+
+from collections.abc import Iterator
+
+import grpc
+
+from retrieval_draft import __version__
+from retrieval_draft.config import MESSAGE_BYTES_MAX
+from retrieval_draft.drafting.names import METHODS
+from retrieval_draft.engine import Engine
+from retrieval_draft.errors import InvalidInput, NotServed
+from retrieval_draft.server.edge import Context, streaming, unary
+from retrieval_draft.store.recycling import WIDTH
+from retrieval_draft.v1 import draft_pb2 as pb
+from retrieval_draft.wire import decode_request, encode_response
+
+SERVICE = "retrieval_draft.v1.DraftService"
+FEATURES = ("stream", "resync", "observations", "verify_cost", "chains")
+
+
+class DraftService:
+    """Stateless: everything is the engine's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Draft": unary(pb.DraftRequest, self._draft),
+                "DraftStream": streaming(pb.DraftRequest, self._draft_stream),
+                "FinishSequences": unary(pb.FinishSequencesRequest, self._finish),
+                "GetServerInfo": unary(pb.GetServerInfoRequest, self._info),
+                "Explain": unary(pb.ExplainRequest, self._explain),
+            },
+        )
+
+    def _draft(self, message: pb.DraftRequest, tenant: str) -> pb.DraftResponse:
+        if message.HasField("model_trees") and message.model_trees.tokens:
+            raise NotServed("model_trees: fusing the worker's drafts here is not served yet")
+        return encode_response(self._engine.step(tenant, decode_request(message)))
+
+    def _draft_stream(
+        self, messages: Iterator[pb.DraftRequest], tenant: str, context: Context
+    ) -> Iterator[pb.DraftResponse]:
+        for message in messages:
+            yield self._draft(message, tenant)
+
+    def _finish(
+        self, message: pb.FinishSequencesRequest, tenant: str
+    ) -> pb.FinishSequencesResponse:
+        most = self._engine.config.batch_sequences_max
+        if len(message.sequence_ids) > most:
+            raise InvalidInput("sequence_ids", len(message.sequence_ids), f"{most} entries")
+        self._engine.stores.state(tenant, message.namespace)
+        finished = self._engine.finish_sequences(
+            tenant, message.client_id, list(message.sequence_ids)
+        )
+        return pb.FinishSequencesResponse(finished=finished)
+
+    def _info(self, message: pb.GetServerInfoRequest, tenant: str) -> pb.ServerInfo:
+        config = self._engine.config
+        return pb.ServerInfo(
+            version=__version__,
+            replica_id=self._engine.replica,
+            methods=METHODS,
+            default_method=config.method,
+            features=FEATURES,
+            limits=pb.Limits(
+                batch_sequences_max=config.batch_sequences_max,
+                context_tokens_max=config.context_tokens_max,
+                nodes_max=config.nodes_hard_max,
+                depth_max=config.depth_max,
+                default_nodes_max=config.nodes_max,
+                message_bytes_max=MESSAGE_BYTES_MAX,
+            ),
+            observation_width=WIDTH,
+            hidden_width=0,
+            store=self._engine.stores.backend.name,
+        )
+
+    def _explain(self, message: pb.ExplainRequest, tenant: str) -> pb.ExplainResponse:
+        raise NotServed("Explain is not served yet: retrieval-draft draft shows a context's tree")

@@ -1,0 +1,161 @@
+"""The sidecar's life: backend up, journal replayed, kernels compiled, then SERVING; and the way back."""
+
+import logging
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
+from retrieval_draft.engine import Engine
+from retrieval_draft.errors import FailedPrecondition
+from retrieval_draft.server import draft_service, listen, store_service
+from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.folder import DataFolder
+from retrieval_draft.v1 import draft_pb2, store_pb2
+
+log = logging.getLogger(__name__)
+
+THREADS_MAX = 128
+"""A stream holds a thread for its life: one per engine."""
+DRAIN_SECONDS = 2.0
+FLUSH_SECONDS = 5.0
+SERVICES = (draft_service.SERVICE, store_service.SERVICE)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What `retrieval-draft serve` was told; an empty `redis` means the embedded server."""
+
+    listen: tuple[str, ...] = ()
+    data: Path | None = None
+    redis: str = ""
+    insecure: bool = False
+    config: Config = field(default_factory=Config)
+
+
+class Sidecar:
+    """One process's server. `start` serves when it returns, `stop` drains and flushes."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self._options = options
+        self._undo: list[Callable[[], object]] = []
+        self.targets: list[str] = []
+        self.engine: Engine
+
+    def start(self) -> None:
+        """Raises DraftError if an address, the data folder or Redis cannot be had; nothing is left then."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> bool:
+        """Health says NOT_SERVING, calls drain, the journal is flushed. Whether nothing was lost."""
+        kept = True
+        while self._undo:
+            kept = self._undo.pop()() is not False and kept
+        return kept
+
+    def _start(self) -> None:
+        options = self._options
+        addresses = [listen.parse(text, options.insecure) for text in options.listen]
+        folder = DataFolder(options.data)
+        self._undo.append(folder.close)
+        if not addresses:
+            addresses = [listen.parse(f"unix:{folder.draft_socket}", options.insecure)]
+        for address in addresses:
+            listen.claim(address)
+        self.engine = Engine(self._backend(folder), options.config)
+        self.engine.start(f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}")
+        self._undo.append(lambda: self.engine.stop(FLUSH_SECONDS))
+        self._serve(addresses)
+
+    def _backend(self, folder: DataFolder) -> Backend:
+        url = self._options.redis
+        if url == "none":
+            from retrieval_draft.store.memory_backend import MemoryBackend
+
+            log.warning("--redis none: what is learned and warmed ends with this process")
+            return MemoryBackend()
+        from retrieval_draft.store.redis_backend import RedisBackend
+
+        if url:
+            return RedisBackend(url)
+        from retrieval_draft.store.embedded import EmbeddedRedis
+
+        server = EmbeddedRedis(folder)
+        server.start()
+        self._undo.append(server.stop)
+        return RedisBackend(server.url, name="embedded")
+
+    def _serve(self, addresses: list[listen.Address]) -> None:
+        server = grpc.server(
+            ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="rpc"),
+            options=(
+                ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+                ("grpc.so_reuseport", 0),
+            ),
+        )
+        server.add_generic_rpc_handlers(
+            (
+                draft_service.DraftService(self.engine).handler(),
+                store_service.StoreService(self.engine).handler(),
+            )
+        )
+        status = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(status, server)
+        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        assert draft_pb2.DESCRIPTOR and store_pb2.DESCRIPTOR, "reflection needs them loaded"
+        reflection.enable_server_reflection(names, server)
+        for address in addresses:
+            self._bind(server, address)
+        server.start()
+        for name in ("", *SERVICES):
+            status.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+        def drain() -> None:
+            status.enter_graceful_shutdown()
+            server.stop(DRAIN_SECONDS).wait()
+            for address in addresses:
+                if address.path is not None:
+                    address.path.unlink(missing_ok=True)
+
+        self._undo.append(drain)
+
+    def _bind(self, server: grpc.Server, address: listen.Address) -> None:
+        # The socket is this user's alone from its first moment, whatever the folder allows.
+        before = os.umask(0o177)
+        try:
+            port = server.add_insecure_port(address.target)
+        except RuntimeError as error:
+            raise FailedPrecondition(f"cannot listen on {address.target}: in use?") from error
+        finally:
+            os.umask(before)
+        target = address.target
+        if address.path is None and target.endswith(":0"):
+            target = f"{target.removesuffix(':0')}:{port}"
+        self.targets.append(target)
+
+
+def serve(options: ServeOptions, ready: Callable[[list[str]], None]) -> bool:
+    """Serve until SIGTERM or SIGINT; `ready` hears the targets. Whether all that was learned is stored."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    sidecar = Sidecar(options)
+    sidecar.start()
+    ready(sidecar.targets)
+    ended.wait()
+    log.info("stopping: draining calls and flushing the journal")
+    return sidecar.stop()

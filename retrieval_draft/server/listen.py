@@ -1,0 +1,80 @@
+"""Where the sidecar may be reached: Unix sockets for this user alone, loopback, or more if told so."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from retrieval_draft.errors import FailedPrecondition, InvalidInput, PermissionDenied
+
+SOCKET_PATH_BYTES_MAX = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`target` is what gRPC binds and what clients dial; `path` is set for Unix sockets."""
+
+    target: str
+    path: Path | None = None
+
+
+def parse(listen: str, insecure: bool) -> Address:
+    """The address of `unix:PATH` or `HOST:PORT`.
+
+    Raises InvalidInput for anything else, PermissionDenied for an address that others can reach unless
+    `insecure` is said: there is no TLS and no authentication yet.
+    """
+    if listen.startswith("unix:"):
+        path = Path(listen.removeprefix("unix:")).absolute()
+        if not listen.removeprefix("unix:"):
+            raise InvalidInput("listen", listen, "unix:PATH or HOST:PORT")
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
+            raise InvalidInput("listen", listen, f"a path of {SOCKET_PATH_BYTES_MAX} bytes")
+        return Address(f"unix:{path}", path)
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise InvalidInput("listen", listen, "unix:PATH or HOST:PORT")
+    if not insecure and not _is_loopback(host.strip("[]")):
+        raise PermissionDenied(
+            f"--listen {listen}: others could reach it and there is neither TLS nor authentication; "
+            "use a loopback address or a Unix socket, or say --insecure"
+        )
+    return Address(f"{host}:{port}")
+
+
+def claim(address: Address) -> None:
+    """Make the socket's folder and remove a socket that a dead process left behind.
+
+    Raises FailedPrecondition if something else lies there or another process answers on it.
+    """
+    if address.path is None:
+        return
+    address.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not address.path.exists():
+        return
+    if not address.path.is_socket():
+        raise FailedPrecondition(f"{address.path} exists and is not a socket")
+    if _answers(address.path):
+        raise FailedPrecondition(f"another process is serving on {address.path}")
+    address.path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

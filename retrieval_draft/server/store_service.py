@@ -1,0 +1,123 @@
+"""StoreService: namespaces, warming and figures over gRPC."""
+
+from collections.abc import Callable, Iterator
+
+import grpc
+from google.protobuf.message import Message
+
+from retrieval_draft.engine import Engine
+from retrieval_draft.errors import InvalidInput, NotServed
+from retrieval_draft.server.edge import Context, server_streaming, streaming, unary
+from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.stats import corpora_of, stats_of
+from retrieval_draft.store_wire import documents_of, namespace_of, spec_of
+from retrieval_draft.v1 import store_pb2 as pb
+
+SERVICE = "retrieval_draft.v1.StoreService"
+
+
+class StoreService:
+    """Management calls; they may wait for the store, drafts never do."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stores = engine.stores
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        later = "is not served yet"
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "CreateNamespace": unary(pb.CreateNamespaceRequest, self._create),
+                "GetNamespace": unary(pb.GetNamespaceRequest, self._get),
+                "ListNamespaces": unary(pb.ListNamespacesRequest, self._list),
+                "CopyNamespace": unary(
+                    pb.CopyNamespaceRequest, not_served(f"CopyNamespace {later}")
+                ),
+                "DeleteNamespace": unary(pb.DeleteNamespaceRequest, self._delete),
+                "Warm": streaming(pb.WarmRequest, self._warm),
+                "ListCorpora": unary(pb.ListCorporaRequest, self._corpora),
+                "CompactCorpus": unary(
+                    pb.CompactCorpusRequest,
+                    not_served(f"CompactCorpus {later}: a corpus is one segment"),
+                ),
+                "DeleteCorpus": unary(pb.DeleteCorpusRequest, self._delete_corpus),
+                "SaveSnapshot": unary(
+                    pb.SaveSnapshotRequest,
+                    not_served(f"SaveSnapshot {later}: a start replays the whole journal"),
+                ),
+                "ListSnapshots": unary(
+                    pb.ListSnapshotsRequest, not_served(f"ListSnapshots {later}")
+                ),
+                "GetStats": unary(pb.GetStatsRequest, self._stats),
+                "WatchStats": server_streaming(
+                    pb.WatchStatsRequest, not_served(f"WatchStats {later}: ask GetStats again")
+                ),
+            },
+        )
+
+    def _create(self, message: pb.CreateNamespaceRequest, tenant: str) -> pb.Namespace:
+        return namespace_of(self._stores.create(tenant, spec_of(message)))
+
+    def _get(self, message: pb.GetNamespaceRequest, tenant: str) -> pb.Namespace:
+        key = NamespaceKey(tenant, message.namespace)
+        return namespace_of(self._stores.backend.get_namespace(key))
+
+    def _list(self, message: pb.ListNamespacesRequest, tenant: str) -> pb.ListNamespacesResponse:
+        specs = self._stores.backend.list_namespaces(tenant)
+        return pb.ListNamespacesResponse(namespaces=map(namespace_of, specs))
+
+    def _delete(
+        self, message: pb.DeleteNamespaceRequest, tenant: str
+    ) -> pb.DeleteNamespaceResponse:
+        self._stores.delete(tenant, message.namespace)
+        return pb.DeleteNamespaceResponse()
+
+    def _warm(
+        self, messages: Iterator[pb.WarmRequest], tenant: str, context: Context
+    ) -> Iterator[pb.WarmProgress]:
+        total = pb.WarmProgress()
+        target: tuple[str, str] | None = None
+        for message in messages:
+            if target is None:
+                target = (message.namespace, message.corpus)
+            elif target != (message.namespace, message.corpus):
+                given = f"{message.namespace}/{message.corpus}"
+                limit = f"{'/'.join(target)}, as in the stream's first message"
+                raise InvalidInput("namespace/corpus", given, limit)
+            stored = self._stores.store_documents(tenant, *target, documents_of(message))
+            total.documents += stored.documents
+            total.tokens += stored.tokens
+            total.documents_known += stored.documents_known
+            total.durability = int(stored.durability)  # type: ignore[assignment]
+            yield total
+        if target is None:
+            raise InvalidInput("message", "an empty stream", "at least one WarmRequest")
+        self._stores.publish(tenant, *target)
+        tier = self._stores.state(tenant, target[0]).corpora([target[1]])[0]
+        total.ready = True
+        total.corpus_documents, total.corpus_tokens = tier.documents, tier.token_count
+        yield total
+
+    def _corpora(self, message: pb.ListCorporaRequest, tenant: str) -> pb.ListCorporaResponse:
+        state = self._stores.state(tenant, message.namespace)
+        return pb.ListCorporaResponse(corpora=corpora_of(state))
+
+    def _delete_corpus(
+        self, message: pb.DeleteCorpusRequest, tenant: str
+    ) -> pb.DeleteCorpusResponse:
+        key = NamespaceKey(tenant, message.namespace)
+        self._stores.backend.delete_corpus(key, message.corpus)
+        return pb.DeleteCorpusResponse()
+
+    def _stats(self, message: pb.GetStatsRequest, tenant: str) -> pb.Stats:
+        return stats_of(self._engine, tenant, message.namespace)
+
+
+def not_served(reason: str) -> Callable[[Message, str], Message]:
+    """A call that answers UNIMPLEMENTED with the reason."""
+
+    def call(message: Message, tenant: str) -> Message:
+        raise NotServed(reason)
+
+    return call

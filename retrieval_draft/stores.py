@@ -1,0 +1,176 @@
+"""The namespaces in memory, kept equal to what the backend holds: management, warming and learning."""
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from retrieval_draft.config import Config
+from retrieval_draft.errors import (
+    FailedPrecondition,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+)
+from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.store.backend import Backend, Durability
+from retrieval_draft.store.keys import NamespaceKey, checked_corpus
+from retrieval_draft.store.records import (
+    Batch,
+    Block,
+    BlockDocument,
+    NamespaceSpec,
+    document_digest,
+)
+from retrieval_draft.tree import Int32Array, int32s
+
+log = logging.getLogger(__name__)
+
+LOAD_SECONDS_MAX = 600.0
+DOCUMENT_NAME_CHARACTERS_MAX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text of a corpus, as tokens."""
+
+    name: str
+    tokens: Int32Array
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What one block of documents came to."""
+
+    documents: int
+    tokens: int
+    documents_known: int
+    durability: Durability
+
+
+class Stores:
+    """Also the backend's listener: what any replica learned or warmed arrives here, in stream order."""
+
+    def __init__(self, backend: Backend, config: Config) -> None:
+        self.backend = backend
+        self.config = config
+        self._states: dict[NamespaceKey, NamespaceState] = {}
+        self._warming = threading.Lock()
+
+    # What drafting asks.
+
+    def state(self, tenant: str, namespace: str) -> NamespaceState:
+        """The namespace in memory, or NotFound."""
+        key = NamespaceKey(tenant, namespace)
+        if (state := self._states.get(key)) is None:
+            raise NotFound(
+                f"namespace {namespace!r} does not exist; create it with CreateNamespace, "
+                "or with retrieval-draft warm"
+            )
+        return state
+
+    def forgot(self, state: NamespaceState) -> bool:
+        """Whether the namespace was deleted, or deleted and created anew, since `state` was looked up."""
+        return self._states.get(state.key) is not state
+
+    def states(self, tenant: str) -> list[NamespaceState]:
+        """The tenant's namespaces, by name."""
+        return [state for key, state in sorted(self._states.items()) if key.tenant == tenant]
+
+    # What the backend tells (its follower's thread).
+
+    def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
+        if spec is None:
+            self._states.pop(key, None)
+        elif len(self._states) < self.config.namespaces_max:
+            self._states[key] = NamespaceState(key, spec, self.config.learned_bytes_max)
+        else:
+            log.error("namespace not loaded: more than %d", self.config.namespaces_max)
+
+    def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
+        if (state := self._states.get(key)) is not None:
+            state.load_corpus(corpus, self.backend.blocks(key, corpus))
+
+    def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
+        if (state := self._states.get(key)) is not None:
+            state.apply(batch)
+
+    # What operators ask.
+
+    def create(self, tenant: str, spec: NamespaceSpec) -> NamespaceSpec:
+        """Durable when it returns. AlreadyExists if the namespace differs, ResourceExhausted if full."""
+        key = NamespaceKey(tenant, spec.namespace)
+        if not 1 <= spec.vocab_size <= self.config.vocab_size_max:
+            limit = f"1 to {self.config.vocab_size_max}"
+            raise InvalidInput("vocab_size", spec.vocab_size, limit)
+        if key not in self._states and len(self._states) >= self.config.namespaces_max:
+            raise ResourceExhausted(f"namespaces: the limit is {self.config.namespaces_max}")
+        return self.backend.create_namespace(key, spec)
+
+    def delete(self, tenant: str, namespace: str) -> None:
+        """Remove journal, corpora and memory. NotFound if there is none."""
+        self.backend.delete_namespace(NamespaceKey(tenant, namespace))
+
+    def store_documents(
+        self, tenant: str, namespace: str, corpus: str, documents: Sequence[Document]
+    ) -> Stored:
+        """Store what is not known yet; durable when it returns. Drafts see it after `publish`.
+
+        Raises InvalidInput for a token outside the vocabulary, ResourceExhausted at the corpus's bound.
+        """
+        state = self.state(tenant, namespace)
+        checked_corpus(corpus)
+        for document in documents:
+            self._check(document, state.spec.vocab_size)
+        with self._warming:
+            known = self.backend.known_documents(state.key, corpus)
+            fresh: dict[bytes, Document] = {}
+            for document in documents:
+                digest = document_digest(document.tokens.tobytes())
+                if digest not in known and len(document.tokens):
+                    fresh[digest] = document
+            if fresh:
+                self._check_room(state, corpus, sum(len(d.tokens) for d in fresh.values()))
+                self.backend.put_block(state.key, corpus, _block(fresh))
+        tokens = sum(len(document.tokens) for document in documents)
+        return Stored(
+            len(documents), tokens, len(documents) - len(fresh), self.backend.durability
+        )
+
+    def publish(self, tenant: str, namespace: str, corpus: str) -> None:
+        """Let every replica index the corpus; returns when drafts here use it."""
+        state = self.state(tenant, namespace)
+        if corpus not in self.backend.corpora(state.key):
+            raise NotFound(f"corpus {corpus!r} has no documents")
+        loads = state.loads(corpus)
+        self.backend.publish_corpus(state.key, corpus)
+        if not state.wait_for_load(corpus, loads, LOAD_SECONDS_MAX):
+            raise FailedPrecondition(f"corpus {corpus!r} is stored, but was not indexed in time")
+
+    def _check(self, document: Document, vocab_size: int) -> None:
+        tokens = document.tokens
+        if len(document.name) > DOCUMENT_NAME_CHARACTERS_MAX:
+            limit = f"{DOCUMENT_NAME_CHARACTERS_MAX} characters"
+            raise InvalidInput("document_names", document.name, limit)
+        if len(tokens) and (int(tokens.min()) < 0 or int(tokens.max()) >= vocab_size):
+            bad = int(tokens.min()) if int(tokens.min()) < 0 else int(tokens.max())
+            raise InvalidInput("tokens", bad, f"0 to {vocab_size - 1}", f"in {document.name!r}")
+
+    def _check_room(self, state: NamespaceState, corpus: str, tokens: int) -> None:
+        most = self.config.corpus_tokens_max
+        stored = sum(len(block.tokens) // 4 for block in self.backend.blocks(state.key, corpus))
+        if stored + tokens > most:
+            raise ResourceExhausted(
+                f"corpus {corpus!r} would have {stored + tokens} tokens, the limit is {most}"
+            )
+
+
+def _block(documents: dict[bytes, Document]) -> Block:
+    parts = [int32s(document.tokens) for document in documents.values()]
+    return Block(
+        tuple(
+            BlockDocument(document.name, digest, len(document.tokens))
+            for digest, document in documents.items()
+        ),
+        b"".join(part.tobytes() for part in parts),
+    )

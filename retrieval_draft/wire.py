@@ -1,0 +1,330 @@
+"""Between the wire's columns and the engine's steps, in both directions.
+
+Decoding checks that lengths agree and raises InvalidInput naming the field; what values mean is the
+engine's to check.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from itertools import pairwise
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval_draft.errors import InvalidInput
+from retrieval_draft.step import (
+    DraftOptions,
+    Learning,
+    Problem,
+    Rows,
+    SequenceStart,
+    SequenceStep,
+    Status,
+    StepRequest,
+    StepResponse,
+    TreeShape,
+    VerifyCost,
+)
+from retrieval_draft.tree import DraftTree, Int32Array, int32s
+from retrieval_draft.v1 import draft_pb2
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Enum = TypeVar("_Enum", bound=IntEnum)
+
+
+def column(
+    data: bytes, dtype: type[_Scalar], field: str, count: int | None = None
+) -> npt.NDArray[_Scalar]:
+    """A writable array of the column; InvalidInput unless it has `count` entries, where given."""
+    size = np.dtype(dtype).itemsize
+    if len(data) % size:
+        raise InvalidInput(field, f"{len(data)} bytes", f"a multiple of {size}")
+    if count is not None and len(data) != count * size:
+        raise InvalidInput(field, f"{len(data) // size} entries", f"{count} entries")
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype)
+
+
+def offsets(data: bytes, field: str, count: int, total: int) -> list[int]:
+    """count + 1 offsets that ascend from 0 to `total`."""
+    values: list[int] = column(data, np.int32, field, count + 1).tolist()
+    if values[0] != 0 or values[-1] != total or any(b < a for a, b in pairwise(values)):
+        raise InvalidInput(field, f"{values[0]}..{values[-1]}", f"ascending from 0 to {total}")
+    return values
+
+
+def decode_request(message: draft_pb2.DraftRequest) -> StepRequest:
+    """The step of this message. O(bytes)."""
+    count = len(message.sequence_ids)
+    tokens = column(message.tokens, np.int32, "tokens")
+    token_offsets = offsets(message.token_offsets, "token_offsets", count, len(tokens))
+    bases = column(message.base_positions, np.int32, "base_positions", count).tolist()
+    nodes = _optional(message.nodes_max, np.int32, "nodes_max", count)
+    finished = _optional(message.finished, np.uint8, "finished", count)
+    verified = _optional(message.verified_steps, np.uint64, "verified_steps", count)
+    accepted = _optional(message.accepted, np.int32, "accepted", count)
+    starts = _starts(message.starts, count)
+    rows = _rows(message.observations, count)
+    verified_trees = _optional_trees(message.verified_trees, "verified_trees", count)
+    model_trees = _optional_trees(message.model_trees, "model_trees", count)
+    sequences = [
+        SequenceStep(
+            sequence_id=sequence_id,
+            base_position=bases[i],
+            tokens=tokens[token_offsets[i] : token_offsets[i + 1]],
+            start=starts.get(i),
+            nodes_max=None if nodes is None else nodes[i],
+            finished=finished is not None and bool(finished[i]),
+            verified_step=0 if verified is None else verified[i],
+            accepted=-1 if accepted is None else accepted[i],
+            rows=rows.get(i),
+            verified_tree=None if verified_trees is None else verified_trees[i],
+            model_tree=None if model_trees is None else model_trees[i],
+        )
+        for i, sequence_id in enumerate(message.sequence_ids)
+    ]
+    return StepRequest(
+        step_id=message.step_id,
+        namespace=message.namespace,
+        client_id=message.client_id,
+        sequences=sequences,
+        options=decode_options(message.options),
+    )
+
+
+def decode_options(message: draft_pb2.DraftOptions) -> DraftOptions:
+    cost = None
+    if message.HasField("verify_cost"):
+        nodes = column(message.verify_cost.nodes, np.int32, "options.verify_cost.nodes")
+        field = "options.verify_cost.milliseconds"
+        milliseconds = column(message.verify_cost.milliseconds, np.float32, field, len(nodes))
+        cost = VerifyCost(nodes, milliseconds)
+    return DraftOptions(
+        nodes_max=message.nodes_max,
+        depth_max=message.depth_max,
+        children_max=message.children_max,
+        shape=_member(TreeShape, message.shape, "options.shape"),
+        method=message.method,
+        batch_nodes_max=message.batch_nodes_max,
+        verify_cost=cost,
+        draft_us_max=message.draft_us_max,
+        seed=message.seed,
+    )
+
+
+def encode_request(request: StepRequest) -> draft_pb2.DraftRequest:
+    """The message of this step. Columns that nobody set stay empty."""
+    parts = request.sequences
+    message = draft_pb2.DraftRequest(
+        step_id=request.step_id,
+        namespace=request.namespace,
+        client_id=request.client_id,
+        options=_encode_options(request.options),
+        sequence_ids=[part.sequence_id for part in parts],
+        base_positions=int32s([part.base_position for part in parts]).tobytes(),
+        token_offsets=_encode_offsets(len(part.tokens) for part in parts),
+        tokens=b"".join(int32s(part.tokens).tobytes() for part in parts),
+        starts=[
+            _encode_start(i, part.start) for i, part in enumerate(parts) if part.start is not None
+        ],
+    )
+    if any(part.nodes_max is not None for part in parts):
+        most = request.options.nodes_max
+        caps = [most if part.nodes_max is None else part.nodes_max for part in parts]
+        message.nodes_max = int32s(caps).tobytes()
+    if any(part.finished for part in parts):
+        message.finished = bytes(part.finished for part in parts)
+    if any(part.verified_step for part in parts):
+        message.verified_steps = np.array([p.verified_step for p in parts], "<u8").tobytes()
+        message.accepted = int32s([part.accepted for part in parts]).tobytes()
+    if any(part.rows is not None and len(part.rows) for part in parts):
+        message.observations.CopyFrom(_encode_rows(parts))
+    if any(part.verified_tree is not None for part in parts):
+        message.verified_trees.CopyFrom(encode_trees(p.verified_tree for p in parts))
+    if any(part.model_tree is not None for part in parts):
+        message.model_trees.CopyFrom(encode_trees(part.model_tree for part in parts))
+    return message
+
+
+def encode_response(response: StepResponse) -> draft_pb2.DraftResponse:
+    return draft_pb2.DraftResponse(
+        step_id=response.step_id,
+        statuses=bytes(response.statuses),
+        trees=encode_trees(response.trees),
+        draft_us=response.draft_us,
+        problems=[
+            draft_pb2.Problem(
+                index=p.index, field=p.field, value=p.value, limit=p.limit, reason=p.reason
+            )
+            for p in response.problems
+        ],
+    )
+
+
+def decode_response(message: draft_pb2.DraftResponse, count: int) -> StepResponse:
+    """The answer for a batch of `count`. InvalidInput where its columns disagree."""
+    statuses = column(message.statuses, np.uint8, "statuses", count).tolist()
+    return StepResponse(
+        step_id=message.step_id,
+        statuses=[_member(Status, status, "statuses") for status in statuses],
+        trees=decode_trees(message.trees, "trees", count),
+        draft_us=message.draft_us,
+        problems=[
+            Problem(p.index, p.field, p.value, p.limit, p.reason) for p in message.problems
+        ],
+    )
+
+
+def encode_trees(trees: Iterable[DraftTree | None]) -> draft_pb2.Trees:
+    present = list(trees)
+    kept = [tree for tree in present if tree is not None]
+    return draft_pb2.Trees(
+        node_offsets=_encode_offsets(0 if tree is None else len(tree) for tree in present),
+        tokens=b"".join(tree.token.astype("<i4").tobytes() for tree in kept),
+        parents=b"".join(tree.parent.astype("<i4").tobytes() for tree in kept),
+        probabilities=b"".join(tree.probability.astype("<f4").tobytes() for tree in kept),
+        sources=b"".join(tree.source.astype("<u4").tobytes() for tree in kept),
+    )
+
+
+def decode_trees(message: draft_pb2.Trees, field: str, count: int) -> list[DraftTree]:
+    """Trees of equal column lengths; probabilities and sources may be left out."""
+    tokens = column(message.tokens, np.int32, f"{field}.tokens")
+    n = len(tokens)
+    cuts = offsets(message.node_offsets, f"{field}.node_offsets", count, n)
+    parents = column(message.parents, np.int32, f"{field}.parents", n)
+    probabilities = np.zeros(n, np.float32)
+    if message.probabilities:
+        probabilities = column(message.probabilities, np.float32, f"{field}.probabilities", n)
+    sources = np.zeros(n, np.uint32)
+    if message.sources:
+        sources = column(message.sources, np.uint32, f"{field}.sources", n)
+    return [
+        DraftTree(tokens[a:b], parents[a:b], probabilities[a:b], sources[a:b])
+        for a, b in pairwise(cuts)
+    ]
+
+
+def _member(kind: type[_Enum], value: int, field: str) -> _Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        limit = f"0 to {max(kind)}"
+        raise InvalidInput(field, value, limit) from None
+
+
+def _optional(
+    data: bytes, dtype: type[np.generic], field: str, count: int
+) -> list[int] | None:
+    values: list[int] | None = column(data, dtype, field, count).tolist() if data else None
+    return values
+
+
+def _optional_trees(message: draft_pb2.Trees, field: str, count: int) -> list[DraftTree] | None:
+    if not message.node_offsets and not message.tokens:
+        return None
+    return decode_trees(message, field, count)
+
+
+def _starts(
+    messages: Iterable[draft_pb2.SequenceStart], count: int
+) -> dict[int, SequenceStart]:
+    starts: dict[int, SequenceStart] = {}
+    for message in messages:
+        if message.index >= count:
+            raise InvalidInput("starts.index", message.index, f"0 to {count - 1}")
+        if message.index in starts:
+            raise InvalidInput("starts.index", message.index, "distinct")
+        starts[message.index] = SequenceStart(
+            prompt_length=message.prompt_length,
+            first_position=message.first_position,
+            learn_from=message.learn_from,
+            learning=_member(Learning, message.learning, "starts.learning"),
+            temperature=message.temperature if message.HasField("temperature") else None,
+            length_max=message.length_max,
+            end_tokens=tuple(
+                column(message.end_tokens, np.int32, "starts.end_tokens").tolist()
+            ),
+            corpora=tuple(message.corpora),
+            namespace=message.namespace,
+        )
+    return starts
+
+
+def _rows(message: draft_pb2.Observations, count: int) -> dict[int, Rows]:
+    """Rows grouped by sequence, in their order."""
+    owners = column(message.sequences, np.int32, "observations.sequences")
+    n, width = len(owners), message.width
+    if n and not width:
+        raise InvalidInput("observations.width", width, "1 or more")
+    if n and not (int(owners.min()) >= 0 and int(owners.max()) < count):
+        raise InvalidInput("observations.sequences", int(owners.max()), f"0 to {count - 1}")
+    at = column(message.at, np.int32, "observations.at", n)
+    tokens = column(message.tokens, np.int32, "observations.tokens", n * width).reshape(n, width)
+    logprobs = np.empty((n, 0), np.float32)
+    if message.logprobs:
+        flat = column(message.logprobs, np.float32, "observations.logprobs", n * width)
+        logprobs = flat.reshape(n, width)
+    if message.hidden:
+        column(message.hidden, np.float16, "observations.hidden", n * message.hidden_width)
+    return {
+        int(owner): Rows(at[mine], tokens[mine], logprobs[mine])
+        for owner in np.unique(owners)
+        for mine in (owners == owner,)
+    }
+
+
+def _encode_rows(parts: list[SequenceStep]) -> draft_pb2.Observations:
+    rows = [(i, p.rows) for i, p in enumerate(parts) if p.rows is not None and len(p.rows)]
+    width = min(r.tokens.shape[1] for _, r in rows)
+    with_logprobs = all(r.logprobs.shape[1] >= width for _, r in rows)
+    return draft_pb2.Observations(
+        width=width,
+        sequences=np.repeat([i for i, _ in rows], [len(r) for _, r in rows])
+        .astype("<i4")
+        .tobytes(),
+        at=b"".join(int32s(r.at).tobytes() for _, r in rows),
+        tokens=b"".join(int32s(r.tokens[:, :width]).tobytes() for _, r in rows),
+        logprobs=b"".join(
+            np.ascontiguousarray(r.logprobs[:, :width], "<f4").tobytes() for _, r in rows
+        )
+        if with_logprobs
+        else b"",
+    )
+
+
+def _encode_options(options: DraftOptions) -> draft_pb2.DraftOptions:
+    message = draft_pb2.DraftOptions(
+        nodes_max=options.nodes_max,
+        depth_max=options.depth_max,
+        children_max=options.children_max,
+        shape=int(options.shape),  # type: ignore[arg-type]
+        method=options.method,
+        batch_nodes_max=options.batch_nodes_max,
+        draft_us_max=options.draft_us_max,
+        seed=options.seed,
+    )
+    if options.verify_cost is not None:
+        message.verify_cost.nodes = int32s(options.verify_cost.nodes).tobytes()
+        milliseconds = np.ascontiguousarray(options.verify_cost.milliseconds, "<f4")
+        message.verify_cost.milliseconds = milliseconds.tobytes()
+    return message
+
+
+def _encode_start(index: int, start: SequenceStart) -> draft_pb2.SequenceStart:
+    return draft_pb2.SequenceStart(
+        index=index,
+        prompt_length=start.prompt_length,
+        first_position=start.first_position,
+        learn_from=start.learn_from,
+        learning=int(start.learning),  # type: ignore[arg-type]
+        temperature=start.temperature,
+        length_max=start.length_max,
+        end_tokens=int32s(start.end_tokens).tobytes(),
+        corpora=start.corpora,
+        namespace=start.namespace,
+    )
+
+
+def _encode_offsets(lengths: Iterable[int]) -> bytes:
+    return np.cumsum([0, *lengths]).astype("<i4").tobytes()

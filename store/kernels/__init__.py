@@ -1,0 +1,1 @@
+"""Numba kernels over the stores' flat arrays: no policy, no locks, no tenants."""

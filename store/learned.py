@@ -1,0 +1,84 @@
+"""The learned tier of one namespace: a pure function of the journal records applied so far.
+
+Nothing here depends on reads, clocks or the replica, so that replicas at equal journal positions hold
+equal arrays. One applier thread writes; drafting reads beside it.
+"""
+
+import hashlib
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from retrieval_draft.store.recycling import WIDTH, Recycling
+from retrieval_draft.store.ring import BYTES_PER_TOKEN, TokenRing, boundary
+from retrieval_draft.tree import Int32Array
+
+if TYPE_CHECKING:
+    from retrieval_draft.store.records import Batch, Record
+
+RING_TOKENS_MIN = 1 << 10
+
+
+def ring_capacity(bytes_max: int) -> int:
+    """The largest power of two of tokens whose ring stays within `bytes_max`."""
+    tokens = max(RING_TOKENS_MIN, bytes_max // BYTES_PER_TOKEN)
+    return 1 << (tokens.bit_length() - 1)
+
+
+class LearnedTier:
+    """Recent outputs as a ring with n-gram chains, and the recycling matrix."""
+
+    def __init__(self, vocab_size: int, bytes_max: int) -> None:
+        self.vocab_size = vocab_size
+        self.recycling = Recycling(vocab_size)
+        self.ring = TokenRing(ring_capacity(bytes_max - self.recycling.nbytes))
+        self.tokens_learned = 0
+        # Whose tokens stand at the ring's end, and which position would continue them.
+        self._open: tuple[str, int, int] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return self.ring.nbytes + self.recycling.nbytes
+
+    def apply(self, batch: "Batch") -> None:
+        """Learn one journal batch. O(tokens + rows)."""
+        for record in batch.records:
+            self._apply(batch.replica, record)
+
+    def _apply(self, replica: str, record: "Record") -> None:
+        tokens = np.frombuffer(record.tokens, "<i4")
+        context = np.frombuffer(record.context, "<i4")
+        if not (self._known(tokens) and self._known(context)):
+            return
+        self.recycling.observe(
+            np.frombuffer(record.row_keys, "<i4"),
+            np.frombuffer(record.row_tokens, "<i4").reshape(-1, WIDTH),
+            np.frombuffer(record.row_logprobs, "u1").reshape(-1, WIDTH),
+        )
+        if not len(tokens):
+            return
+        self._follow(context, tokens)
+        if self._open == (replica, record.sequence, record.position):
+            self.ring.extend(tokens)
+        else:
+            self.ring.extend(np.concatenate([boundary(), context, tokens]))
+        self._open = (replica, record.sequence, record.position + len(tokens))
+        self.tokens_learned += len(tokens)
+
+    def _follow(self, context: Int32Array, tokens: Int32Array) -> None:
+        text = [*context[-1:].tolist(), *tokens.tolist()]
+        for key, token in pairwise(text):
+            self.recycling.follow(key, token)
+
+    def _known(self, tokens: Int32Array) -> bool:
+        return not len(tokens) or (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size)
+
+    def digest(self) -> str:
+        """Equal on every replica that applied the same records. O(size)."""
+        h = hashlib.blake2b(digest_size=16)
+        ring = self.ring
+        h.update(ring.read(ring.low, ring.stop).tobytes())
+        h.update(self.recycling.successors.tobytes())
+        h.update(self.recycling.logprobs.tobytes())
+        return h.hexdigest()

@@ -1,0 +1,257 @@
+"""`--redis none`: the shared state in process memory, for replay, tests and a first try.
+
+Backends over one MemoryStore are replicas of one another, as sidecars on one Redis are.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from uuid import uuid4
+
+from retrieval_draft.errors import AlreadyExists, FailedPrecondition
+from retrieval_draft.store.applier import Applier
+from retrieval_draft.store.backend import (
+    NOTICE_SECONDS_MAX,
+    Durability,
+    JournalFigures,
+    Listener,
+)
+from retrieval_draft.store.keys import NamespaceKey, checked_corpus
+from retrieval_draft.store.memory_store import MemoryStore, StoredCorpus, StoredSpace
+from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Pending
+from retrieval_draft.store.records import (
+    Block,
+    NamespaceSpec,
+    Record,
+    check_spec,
+    content_digest,
+    decode_block,
+    encode_batch,
+    encode_block,
+)
+
+IDLE_SECONDS_MAX = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class MemoryBackend:
+    """A Backend whose data are gone with the process."""
+
+    name = "none"
+    durability = Durability.MEMORY
+
+    def __init__(self, store: MemoryStore | None = None, pending: Pending | None = None) -> None:
+        self._store = store or MemoryStore()
+        self._pending = pending or Pending()
+        self._applier: Applier | None = None
+        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
+        self._stop = threading.Event()
+        self._seen = 0  # store version that the listener has been told of
+        self._next: dict[Journal, int] = {}
+        self._published: dict[tuple[Journal, str], int] = {}
+
+    def start(self, replica: str, listener: Listener) -> None:
+        """See Backend."""
+        if self._thread is not None:
+            raise FailedPrecondition("this backend was started before")
+        incarnation = f"{replica}/{uuid4().hex[:12]}"
+        self._applier = applier = Applier(incarnation, listener, self._pending)
+        self._thread = threading.Thread(
+            target=self._follow, args=(applier,), name="journal-follower", daemon=True
+        )
+        self._writer = threading.Thread(
+            target=self._write, args=(incarnation,), name="journal-writer", daemon=True
+        )
+        with self._store.changed:
+            version = self._store.version
+            self._seen = -1
+        self._thread.start()
+        self._writer.start()
+        with self._store.changed:
+            self._store.changed.wait_for(lambda: self._seen >= version)
+
+    def stop(self, flush_seconds_max: float) -> bool:
+        """See Backend."""
+        if self._thread is None or self._writer is None:
+            return True
+        flushed = self.flush(flush_seconds_max)
+        self._pending.close()
+        with self._store.changed:
+            self._stop.set()
+            self._store.changed.notify_all()
+        self._writer.join()
+        self._thread.join()
+        return flushed
+
+    def create_namespace(self, key: NamespaceKey, spec: NamespaceSpec) -> NamespaceSpec:
+        """See Backend."""
+        check_spec(spec)
+        with self._store.changed:
+            existing = self._store.spaces.get(key)
+            if existing is not None and existing.spec != spec:
+                raise AlreadyExists(f"namespace {key.namespace} exists and differs")
+            if existing is not None:
+                return existing.spec
+            self._store.spaces[key] = StoredSpace(Journal(key, uuid4().hex), spec)
+            version = self._store.touch()
+        self._wait_until_told(version)
+        return spec
+
+    def get_namespace(self, key: NamespaceKey) -> NamespaceSpec:
+        """See Backend."""
+        with self._store.changed:
+            return self._store.space(key).spec
+
+    def list_namespaces(self, tenant: str) -> list[NamespaceSpec]:
+        """See Backend."""
+        with self._store.changed:
+            spaces = self._store.spaces
+            return [spaces[key].spec for key in sorted(spaces) if key.tenant == tenant]
+
+    def delete_namespace(self, key: NamespaceKey) -> None:
+        """See Backend."""
+        with self._store.changed:
+            self._store.space(key)
+            del self._store.spaces[key]
+            version = self._store.touch()
+        self._wait_until_told(version)
+
+    def append(self, key: NamespaceKey, record: Record) -> None:
+        """See Backend."""
+        journal = self._applier.journal(key) if self._applier else None
+        if journal is None:
+            self._pending.refuse(key)
+        else:
+            self._pending.append(journal, record)
+
+    def flush(self, seconds_max: float) -> bool:
+        """See Backend."""
+        return self._pending.flush(seconds_max)
+
+    def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
+        """See Backend."""
+        checked_corpus(corpus)
+        payload = encode_block(block)
+        digest = content_digest(payload)
+        with self._store.changed:
+            stored = self._store.space(key).corpora.setdefault(corpus, StoredCorpus())
+            if digest in stored.blocks:
+                return False
+            stored.blocks[digest] = payload
+            stored.documents.update(document.digest for document in block.documents)
+            return True
+
+    def blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
+        """See Backend."""
+        with self._store.changed:
+            stored = self._store.space(key).corpora.get(corpus)
+            payloads = list(stored.blocks.values()) if stored else []
+        return (decode_block(payload) for payload in payloads)
+
+    def corpora(self, key: NamespaceKey) -> list[str]:
+        """See Backend."""
+        with self._store.changed:
+            return sorted(self._store.space(key).corpora)
+
+    def known_documents(self, key: NamespaceKey, corpus: str) -> set[bytes]:
+        """See Backend."""
+        with self._store.changed:
+            stored = self._store.space(key).corpora.get(corpus)
+            return set(stored.documents) if stored else set()
+
+    def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
+        """See Backend."""
+        with self._store.changed:
+            self._store.corpus(key, corpus)
+            del self._store.space(key).corpora[corpus]
+            version = self._store.touch()
+        self._wait_until_told(version)
+
+    def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
+        """See Backend."""
+        with self._store.changed:
+            version = self._store.touch()
+            self._store.corpus(key, corpus).published = version
+        self._wait_until_told(version)
+
+    def figures(self, key: NamespaceKey) -> JournalFigures:
+        """See Backend."""
+        if self._applier is None:
+            return JournalFigures()
+        return self._applier.figures(key, connected=not self._stop.is_set())
+
+    def _write(self, replica: str) -> None:
+        while not self._stop.is_set():
+            if not self._pending.wait(IDLE_SECONDS_MAX):
+                continue
+            self._stop.wait(LINGER_SECONDS)
+            for outgoing in self._pending.take(replica):
+                payload = encode_batch(outgoing.batch)
+                with self._store.changed:
+                    stored = self._store.add_entry(outgoing.journal, payload)
+                if stored:
+                    self._pending.written(outgoing)
+                else:
+                    self._pending.abandon(outgoing)
+
+    def _follow(self, applier: Applier) -> None:
+        store = self._store
+        while True:
+            with store.changed:
+                store.changed.wait_for(lambda: self._stop.is_set() or self._seen < store.version)
+                if self._stop.is_set():
+                    return
+                version = store.version
+                spaces = {space.journal: space.spec for space in store.spaces.values()}
+            self._tell_namespaces(applier, spaces)
+            for journal in spaces:
+                self._tell_corpora(applier, journal)
+                self._tell_entries(applier, journal)
+            with store.changed:
+                self._seen = version
+                store.changed.notify_all()
+
+    def _tell_namespaces(self, applier: Applier, spaces: dict[Journal, NamespaceSpec]) -> None:
+        existing = {journal.key for journal in spaces}
+        for key in applier.known():
+            if key not in existing:
+                applier.closed(key)
+        for journal, spec in spaces.items():
+            applier.opened(journal, spec)
+        self._next = {journal: self._next.get(journal, 0) for journal in spaces}
+        known = self._published.items()
+        self._published = {(j, corpus): at for (j, corpus), at in known if j in spaces}
+
+    def _tell_corpora(self, applier: Applier, journal: Journal) -> None:
+        with self._store.changed:
+            space = self._store.spaces.get(journal.key)
+            corpora = space.corpora if space is not None and space.journal == journal else {}
+            now = {name: corpus.published for name, corpus in corpora.items() if corpus.published}
+        before = {corpus: at for (j, corpus), at in self._published.items() if j == journal}
+        for corpus in sorted(now.keys() | before.keys()):
+            if now.get(corpus) != before.get(corpus):
+                if corpus in now:
+                    self._published[journal, corpus] = now[corpus]
+                else:
+                    del self._published[journal, corpus]
+                applier.corpus(journal.key, corpus)
+
+    def _tell_entries(self, applier: Applier, journal: Journal) -> None:
+        with self._store.changed:
+            first, entries = self._store.entries_from(journal, self._next[journal])
+        for number, payload in enumerate(entries, start=first):
+            applier.entry(journal.key, f"{number}-0", payload)
+        self._next[journal] = first + len(entries)
+
+    def _wait_until_told(self, version: int) -> None:
+        """Wait for the follower, unless it isn't there or is who asks."""
+        if self._thread is None or threading.current_thread() is self._thread:
+            return
+        with self._store.changed:
+            told = self._store.changed.wait_for(
+                lambda: self._stop.is_set() or self._seen >= version, NOTICE_SECONDS_MAX
+            )
+        if not told:
+            _log.warning("the follower is behind by more than %s s", NOTICE_SECONDS_MAX)

@@ -1,0 +1,243 @@
+"""The shared state in Redis: namespaces and the life of the threads that write and follow journals.
+
+For Redis the `spec` key of a namespace decides whether it exists; every change of a namespace is
+one transaction in its slot. The hash of all namespaces and the control stream only announce it.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import cast
+from uuid import uuid4
+
+import redis
+from redis.client import Pipeline
+
+from retrieval_draft.errors import AlreadyExists, FailedPrecondition, NotFound
+from retrieval_draft.store.applier import Applier
+from retrieval_draft.store.backend import (
+    NOTICE_SECONDS_MAX,
+    Durability,
+    JournalFigures,
+    Listener,
+)
+from retrieval_draft.store.connection import (
+    connect,
+    describe,
+    translated_errors,
+    unchecked_client,
+)
+from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
+from retrieval_draft.store.pending import Journal, Pending
+from retrieval_draft.store.records import (
+    Block,
+    NamespaceSpec,
+    Record,
+    StoredNamespace,
+    check_spec,
+    decode_namespace,
+    encode_namespace,
+)
+from retrieval_draft.store.redis_corpora import RedisCorpora, corpus_keys
+from retrieval_draft.store.redis_follower import (
+    CONTROL,
+    NAMESPACES,
+    RedisFollower,
+    control_fields,
+)
+from retrieval_draft.store.redis_writer import RedisWriter, journal_key
+
+CONTROL_ENTRIES_MAX = 10_000
+THREAD_ANSWER_SECONDS_MAX = 2.0  # a background thread gives a silent server up sooner
+THREAD_STOP_SECONDS_MAX = THREAD_ANSWER_SECONDS_MAX + 3.0
+
+_log = logging.getLogger(__name__)
+
+
+class RedisBackend:
+    """A Backend on one Redis, own or embedded. Drafting never touches its connections.
+
+    Raises InvalidInput, Unreachable or PermissionDenied when made, if the server cannot be used.
+    """
+
+    def __init__(self, url: str, name: str = "redis", pending: Pending | None = None) -> None:
+        self.name = name
+        self._url = url
+        self._client = connect(url)
+        with translated_errors(url):
+            self._durability = describe(self._client).durability
+        self._pending = pending or Pending()
+        self._corpora = RedisCorpora(self._client, url, self._announce)
+        self._applier: Applier | None = None
+        self._writer: RedisWriter | None = None
+        self._follower: RedisFollower | None = None
+        self._threads_client: redis.Redis | None = None
+        self._stopped = False
+
+    @property
+    def durability(self) -> Durability:
+        """FSYNC if this server said that it has an append-only file and fsync always."""
+        return self._durability
+
+    def start(self, replica: str, listener: Listener) -> None:
+        """See Backend."""
+        if self._threads_client is not None:
+            raise FailedPrecondition("this backend was started before")
+        # Numbers of batches begin anew with each process, so each is a replica of its own.
+        incarnation = f"{replica}/{uuid4().hex[:12]}"
+        client = unchecked_client(self._url, THREAD_ANSWER_SECONDS_MAX)
+        applier = Applier(incarnation, listener, self._pending)
+        follower = RedisFollower(client, self._url, applier)
+        self._threads_client, self._applier, self._follower = client, applier, follower
+        try:
+            follower.start()
+        except Exception:
+            self.stop(0)
+            raise
+        self._writer = RedisWriter(client, self._url, incarnation, self._pending)
+        self._writer.start()
+
+    def stop(self, flush_seconds_max: float) -> bool:
+        """See Backend."""
+        flushed = self._pending.flush(flush_seconds_max) if self._writer else True
+        self._stopped = True
+        self._pending.close()
+        if self._writer:
+            self._writer.stop(THREAD_STOP_SECONDS_MAX)
+        if self._follower:
+            self._follower.stop(THREAD_STOP_SECONDS_MAX)
+        if self._threads_client:
+            self._threads_client.close()
+        self._client.close()
+        return flushed
+
+    def create_namespace(self, key: NamespaceKey, spec: NamespaceSpec) -> NamespaceSpec:
+        """See Backend."""
+        check_spec(spec)
+        made = StoredNamespace(uuid4().hex, spec)
+
+        def create(pipeline: Pipeline) -> None:
+            data = cast(bytes | None, pipeline.get(redis_key(key, "spec")))
+            stored = decode_namespace(data) if data is not None else made
+            if stored.spec != spec:
+                raise AlreadyExists(f"namespace {key.namespace} exists and differs")
+            journal = journal_key(Journal(key, stored.incarnation))
+            has_journal = bool(pipeline.exists(journal))
+            pipeline.multi()
+            if data is None:
+                pipeline.set(redis_key(key, "spec"), encode_namespace(made))
+            if not has_journal:  # writers only add to a journal that exists
+                pipeline.xadd(journal, {"created": b""})
+
+        self._change(key, create)
+        self._index(key)
+        return spec
+
+    def get_namespace(self, key: NamespaceKey) -> NamespaceSpec:
+        """See Backend."""
+        with translated_errors(self._url):
+            data = cast(bytes | None, self._client.get(redis_key(key, "spec")))
+        if data is None:
+            raise NotFound(f"there is no namespace {key.namespace}")
+        return decode_namespace(data).spec
+
+    def list_namespaces(self, tenant: str) -> list[NamespaceSpec]:
+        """See Backend."""
+        with translated_errors(self._url):
+            stored = cast(dict[bytes, bytes], self._client.hgetall(NAMESPACES))
+        by_key = {parse_tag(name.decode()): data for name, data in stored.items()}
+        mine = sorted(key for key in by_key if key.tenant == tenant)
+        return [decode_namespace(by_key[key]).spec for key in mine]
+
+    def delete_namespace(self, key: NamespaceKey) -> None:
+        """See Backend."""
+        existed = False
+
+        def delete(pipeline: Pipeline) -> None:
+            nonlocal existed
+            data = cast(bytes | None, pipeline.get(redis_key(key, "spec")))
+            corpora = cast(list[bytes], pipeline.hkeys(redis_key(key, "corpora")))
+            existed = data is not None
+            pipeline.multi()
+            for corpus in corpora:
+                pipeline.unlink(*corpus_keys(key, corpus.decode()))
+            pipeline.unlink(redis_key(key, "spec"), redis_key(key, "corpora"))
+            if data is not None:
+                pipeline.unlink(journal_key(Journal(key, decode_namespace(data).incarnation)))
+
+        self._change(key, delete)
+        self._index(key)
+        if not existed:
+            raise NotFound(f"there is no namespace {key.namespace}")
+
+    def append(self, key: NamespaceKey, record: Record) -> None:
+        """See Backend."""
+        journal = self._applier.journal(key) if self._applier else None
+        if journal is None:
+            self._pending.refuse(key)
+        else:
+            self._pending.append(journal, record)
+
+    def flush(self, seconds_max: float) -> bool:
+        """See Backend."""
+        return self._pending.flush(seconds_max)
+
+    def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
+        """See Backend."""
+        return self._corpora.put_block(key, corpus, block)
+
+    def blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
+        """See Backend."""
+        return self._corpora.blocks(key, corpus)
+
+    def corpora(self, key: NamespaceKey) -> list[str]:
+        """See Backend."""
+        return self._corpora.corpora(key)
+
+    def known_documents(self, key: NamespaceKey, corpus: str) -> set[bytes]:
+        """See Backend."""
+        return self._corpora.known_documents(key, corpus)
+
+    def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
+        """See Backend."""
+        self._corpora.delete(key, corpus)
+
+    def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
+        """See Backend."""
+        self._corpora.publish(key, corpus)
+
+    def figures(self, key: NamespaceKey) -> JournalFigures:
+        """See Backend."""
+        if self._applier is None:
+            return JournalFigures()
+        threads = (self._follower, self._writer)
+        connected = all(thread is not None and thread.connected for thread in threads)
+        return self._applier.figures(key, connected and not self._stopped)
+
+    def _change(self, key: NamespaceKey, change: Callable[[Pipeline], None]) -> None:
+        """Make a change that depends on what the namespace is, as one transaction."""
+        with translated_errors(self._url):
+            self._client.transaction(change, redis_key(key, "spec"), redis_key(key, "corpora"))
+
+    def _index(self, key: NamespaceKey) -> None:
+        """Bring the hash of all namespaces in line with the namespace's own key, and say so."""
+        with translated_errors(self._url):
+            data = cast(bytes | None, self._client.get(redis_key(key, "spec")))
+            if data is None:
+                self._client.hdel(NAMESPACES, tag(key))
+            else:
+                self._client.hset(NAMESPACES, tag(key), data)
+        self._announce(key)
+
+    def _announce(self, key: NamespaceKey) -> None:
+        """Tell every replica to look at the namespace, and wait for this one's."""
+        with translated_errors(self._url):
+            entry_id = self._client.xadd(
+                CONTROL, control_fields(key), maxlen=CONTROL_ENTRIES_MAX, approximate=True
+            )
+        follower = self._follower if self._writer else None
+        if follower is None:
+            return
+        if not follower.wait_for_control(cast(bytes, entry_id).decode(), NOTICE_SECONDS_MAX):
+            _log.warning("the follower is behind by more than %s s", NOTICE_SECONDS_MAX)
+
+

@@ -1,0 +1,221 @@
+"""The thread that reads every namespace's journal, and the control stream, with one blocking XREAD.
+
+The control stream only says that something changed: what holds now is read from the keys.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+from typing import cast
+
+import redis
+from redis.typing import EncodableT, FieldT, KeyT, StreamIdT
+
+from retrieval_draft.errors import Corrupt, DraftError
+from retrieval_draft.store.applier import Applier
+from retrieval_draft.store.connection import translated
+from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
+from retrieval_draft.store.pending import Journal
+from retrieval_draft.store.records import StoredNamespace, decode_namespace
+from retrieval_draft.store.redis_writer import PAYLOAD_FIELD, BackOff, journal_key
+
+BLOCK_MS = 250  # also how long stop may take
+READ_ENTRIES_MAX = 64  # of each stream in one answer
+BEGINNING = "0-0"
+CONTROL = redis_key(None, "control")
+NAMESPACES = redis_key(None, "namespaces")
+
+_log = logging.getLogger(__name__)
+
+_Entries = list[tuple[bytes, dict[bytes, bytes]]]
+
+
+@dataclass(slots=True)
+class _Position:
+    """How far one journal has been read, and what was published of its corpora."""
+
+    journal: Journal
+    entry_id: str = BEGINNING
+    published: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+
+
+class RedisFollower:
+    """Feeds an Applier. After an outage it goes on behind the last entry it has read.
+
+    What was created, deleted or published meanwhile is found by comparing with the keys, so it
+    does not matter whether the control stream still holds it.
+    """
+
+    def __init__(self, client: redis.Redis, url: str, applier: Applier) -> None:
+        self._client, self._url, self._applier = client, url, applier
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal-follower", daemon=True)
+        self._changed = threading.Condition()
+        self._replayed = False
+        self._failure: Exception | None = None
+        self._control = ""
+        self._positions: dict[str, _Position] = {}
+        self.connected = False
+
+    def start(self) -> None:
+        """Returns when all that existed at the call is applied; raises if Redis fails before."""
+        self._thread.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._replayed or self._failure is not None)
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+
+    def stop(self, seconds_max: float) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(seconds_max)
+
+    def wait_for_control(self, entry_id: str, seconds_max: float) -> bool:
+        """Whether the listener has been told of this control entry in time; at once for itself."""
+        if threading.current_thread() is self._thread:
+            return True
+        wanted = _number(entry_id)
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: self._stop.is_set() or _number(self._control) >= wanted, seconds_max
+            )
+
+    def _run(self) -> None:
+        try:
+            self._control = self._last_id(CONTROL)
+            self._compare()
+            self._replay()
+        except Exception as error:  # raised by `start`, in the thread of its caller
+            foreign = isinstance(error, (redis.RedisError, OSError))
+            with self._changed:
+                self._failure = translated(error, self._url) if foreign else error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            self._replayed = self.connected = True
+            self._changed.notify_all()
+        back_off = BackOff(self._stop)
+        while not self._stop.is_set():
+            try:
+                if not self.connected:
+                    self._compare()
+                    self._reconnected()
+                self._read(BLOCK_MS)
+                back_off.reset()
+            except Exception as error:  # nothing may end this thread; drafting goes on without it
+                self._disconnected(error)
+                back_off.wait()
+
+    def _replay(self) -> None:
+        """Read on until every journal is where it was at the call."""
+        targets = {key: _number(self._last_id(key)) for key in self._positions}
+        while not self._stop.is_set():
+            targets = {
+                key: target
+                for key, target in targets.items()
+                if key in self._positions and _number(self._positions[key].entry_id) < target
+            }
+            if not targets:
+                return
+            self._read(None)
+
+    def _compare(self) -> None:
+        """Bring the listener's namespaces and corpora to what Redis holds."""
+        stored = {parse_tag(name.decode()): data for name, data in self._hash(NAMESPACES).items()}
+        gone = [key for key in self._applier.known() if key not in stored]
+        if gone:
+            _log.warning("%d namespaces are gone from Redis: deleted, or lost by it", len(gone))
+        for key in gone:
+            self._close(key)
+        for key in sorted(stored):
+            self._open(key, stored[key])
+
+    def _read(self, block_ms: int | None) -> None:
+        streams: dict[KeyT, StreamIdT] = {k: p.entry_id for k, p in self._positions.items()}
+        streams[CONTROL] = self._control
+        answer = self._client.xread(streams, count=READ_ENTRIES_MAX, block=block_ms)
+        found = {name.decode(): rows for name, rows in cast(list[tuple[bytes, _Entries]], answer)}
+        for entry_id, fields in found.pop(CONTROL, []):
+            self._changed_by(fields)
+            with self._changed:
+                self._control = entry_id.decode()
+                self._changed.notify_all()
+        for name, entries in found.items():
+            for entry_id, fields in entries:
+                position = self._positions.get(name)
+                if position is None:
+                    break
+                position.entry_id = entry_id.decode()
+                payload = fields.get(PAYLOAD_FIELD)
+                if payload is not None:  # every journal begins with an entry that only makes it
+                    self._applier.entry(position.journal.key, position.entry_id, payload)
+
+    def _changed_by(self, fields: dict[bytes, bytes]) -> None:
+        name = fields.get(b"namespace", b"").decode()
+        try:
+            key = parse_tag(name)
+        except DraftError as error:
+            _log.error("skipped a control entry: %s", error)
+            return
+        data = cast(bytes | None, self._client.get(redis_key(key, "spec")))
+        if data is None:
+            self._close(key)
+        else:
+            self._open(key, data)
+
+    def _open(self, key: NamespaceKey, data: bytes) -> None:
+        """The namespace exists: tell the listener what it does not know of it yet."""
+        try:
+            stored: StoredNamespace = decode_namespace(data)
+        except Corrupt as error:
+            _log.error("namespace %s is left out: %s", key, error)
+            return
+        journal = Journal(key, stored.incarnation)
+        name = journal_key(journal)
+        if name not in self._positions:
+            self._close(key)
+            self._positions[name] = _Position(journal)
+            self._applier.opened(journal, stored.spec)
+        position = self._positions[name]
+        corpora = self._hash(redis_key(key, "corpora"))
+        published = {corpus: token for corpus, token in corpora.items() if token}
+        before, position.published = position.published, published
+        for corpus in sorted(published.keys() | before.keys()):
+            if published.get(corpus) != before.get(corpus):
+                self._applier.corpus(key, corpus.decode())
+
+    def _close(self, key: NamespaceKey) -> None:
+        journal = self._applier.journal(key)
+        if journal is not None:
+            self._positions.pop(journal_key(journal), None)
+            self._applier.closed(key)
+
+    def _hash(self, name: str) -> dict[bytes, bytes]:
+        return cast(dict[bytes, bytes], self._client.hgetall(name))
+
+    def _last_id(self, stream: str) -> str:
+        newest = cast(_Entries, self._client.xrevrange(stream, count=1))
+        return newest[0][0].decode() if newest else BEGINNING
+
+    def _disconnected(self, error: Exception) -> None:
+        if isinstance(error, (redis.RedisError, OSError)):
+            if self.connected:
+                _log.warning("the learned tier stands still: %s", translated(error, self._url))
+        else:
+            _log.exception("following failed and is tried again")
+        self.connected = False
+
+    def _reconnected(self) -> None:
+        _log.info("following the journals in Redis again")
+        self.connected = True
+
+
+def control_fields(key: NamespaceKey) -> dict[FieldT, EncodableT]:
+    """The control entry that makes every follower look at this namespace again."""
+    return {"namespace": tag(key)}
+
+
+def _number(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds or 0), int(sequence or 0)

@@ -1,0 +1,119 @@
+"""A ring of tokens with hash chains of its n-grams: the index of the context and the learned tier."""
+
+import numpy as np
+
+from retrieval_draft.store.kernels import ring as kernels
+from retrieval_draft.tree import Int32Array, int32s
+
+BYTES_PER_TOKEN = 4 + kernels.ORDER_COUNT * 8
+REBASE_AT = 1 << 30
+"""Positions are int32 in the chains: an older ring is shifted back before they overflow."""
+
+
+class TokenRing:
+    """Keeps the newest `capacity` tokens; `stop` counts all that ever came, `low` is the oldest kept.
+
+    One thread appends; others may search beside it without a lock. What they find may be torn, which
+    costs a bad draft and nothing else.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        assert capacity & (capacity - 1) == 0, "a power of two, for masking"
+        self.tokens = np.zeros(capacity, np.int32)
+        self._head = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
+        self._prev = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
+        self.stop = 0
+
+    @property
+    def capacity(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def low(self) -> int:
+        return max(0, self.stop - len(self.tokens))
+
+    @property
+    def nbytes(self) -> int:
+        return self.tokens.nbytes + self._head.nbytes + self._prev.nbytes
+
+    def extend(self, tokens: Int32Array) -> None:
+        """Append and index; -1 is a boundary that no gram and no continuation crosses. O(len(tokens))."""
+        stop = self.stop + len(tokens)
+        if stop >= REBASE_AT:
+            self._rebase()
+            stop = self.stop + len(tokens)
+        tokens = tokens[-self.capacity :]
+        mask = self.capacity - 1
+        start = stop - len(tokens)
+        first = start & mask
+        head = min(len(tokens), self.capacity - first)
+        self.tokens[first : first + head] = tokens[:head]
+        self.tokens[: len(tokens) - head] = tokens[head:]
+        low = max(0, stop - self.capacity)
+        kernels.insert(self.tokens, self._head, self._prev, low, start, stop)
+        self.stop = stop
+
+    def truncate(self, stop: int) -> None:
+        """Forget the positions from `stop` on, which must not lie before `low`. O(positions)."""
+        assert self.low <= stop <= self.stop
+        kernels.remove(self.tokens, self._head, self._prev, self.low, stop, self.stop)
+        self.stop = stop
+
+    def grown(self, capacity: int) -> "TokenRing":
+        """A larger ring with the same tokens at positions counted from 0. O(capacity)."""
+        larger = TokenRing(capacity)
+        larger.extend(self.read(self.low, self.stop))
+        return larger
+
+    def read(self, start: int, stop: int) -> Int32Array:
+        """A copy of the tokens at start..stop-1, which must be kept positions."""
+        return self.tokens[np.arange(start, stop) & (self.capacity - 1)]
+
+    def continuations(
+        self, query: Int32Array, length_max: int, windows: Int32Array, lengths: Int32Array
+    ) -> int:
+        """Fill `windows` and `lengths` with what followed the places that agree with the query's end."""
+        return kernels.continuations(
+            self.tokens,
+            self._head,
+            self._prev,
+            self.low,
+            self.stop,
+            query,
+            length_max,
+            windows,
+            lengths,
+        )
+
+    def occurrence(
+        self, query: Int32Array, length_min: int, length_max: int, newest: bool
+    ) -> Int32Array:
+        """What followed the first (or newest) occurrence of the query's longest known end; or nothing."""
+        end = kernels.occurrence(
+            self.tokens,
+            self._head,
+            self._prev,
+            self.low,
+            self.stop,
+            query,
+            length_min,
+            length_max,
+            int(newest),
+        )
+        if end < 0:
+            return np.empty(0, np.int32)
+        following = self.read(end + 1, self.stop)
+        boundaries = np.flatnonzero(following < 0)
+        return following[: boundaries[0]] if len(boundaries) else following
+
+    def _rebase(self) -> None:
+        """Count positions from the oldest kept token's again, on multiples of the capacity."""
+        shift = (self.low // self.capacity) * self.capacity
+        for links in (self._head, self._prev):
+            np.maximum(links - np.int32(shift), 0, out=links)
+        self.stop -= shift
+
+
+def boundary() -> Int32Array:
+    """The mark between two texts."""
+    return int32s([-1])

