@@ -185,8 +185,7 @@ class Decoder:
             rows = self._observe(logits, trees, verified)
             self.runner.keep(cached, [one.path for one in verified])
         committed = [
-            self._commit(*parts)
-            for parts in zip(self._running, trees, verified, rows, strict=True)
+            self._commit(*parts) for parts in zip(self._running, trees, verified, rows, strict=True)
         ]
         for slot in range(len(self._running) - 1, -1, -1):
             if self._running[slot].finish is not None:
@@ -339,6 +338,4 @@ def _shallower(tree: DraftTree, levels_max: int) -> DraftTree:
     if len(too_deep) == 0:
         return tree
     end = int(too_deep[0])
-    return DraftTree(
-        tree.token[:end], tree.parent[:end], tree.probability[:end], tree.source[:end]
-    )
+    return DraftTree(tree.token[:end], tree.parent[:end], tree.probability[:end], tree.source[:end])

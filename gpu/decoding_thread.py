@@ -57,7 +57,7 @@ class DecodingThread:
         self._thread.start()
 
     def submit(self, request: Request) -> Stream:
-        """Queue a sequence. Raises InvalidInput, ResourceExhausted, or Unreachable when stopping."""
+        """Queue a sequence. Raises InvalidInput, ResourceExhausted; Unreachable when stopping."""
         self._decoder.check(request)
         stream = Stream(request.sequence_id)
         with self._changed:

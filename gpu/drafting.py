@@ -1,4 +1,4 @@
-"""What the decoder asks of a drafter, and the guard that keeps a drafter's failure out of decoding."""
+"""What the decoder asks of a drafter, and the guard that keeps its failures out of decoding."""
 
 import logging
 from collections.abc import Callable
@@ -39,7 +39,7 @@ class Drafter(Protocol):
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
     ) -> None:
-        """`tokens` were committed; `accepted` of its last tree's nodes stayed, -1 = none verified."""
+        """`tokens` were committed; `accepted` of its last tree's nodes stayed, -1 = unknown."""
         ...
 
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
@@ -111,7 +111,8 @@ class GuardedDrafter:
                 return f"tokens of type {tree.token.dtype}, parents of type {tree.parent.dtype}"
             return tree.problem(vocab_size, nodes_max)
 
-        problem = self._guarded("draft", find_problem, "not a draft tree")
+        unreadable: str | None = "not a draft tree"
+        problem = self._guarded("draft", find_problem, unreadable)
         if problem is not None:
             self._log("draft", problem)
         return problem is None

@@ -1,4 +1,4 @@
-"""Loading a target: a transformers causal LM whose attention takes a tree's mask, checked before use.
+"""Loading a target: a causal LM of transformers that takes a tree's mask, checked before use.
 
 A model that keeps state beside keys and values (Mamba, linear attention, hybrids), builds its own
 position bias (ALiBi) or has an encoder cannot verify trees and is refused; so is any model that
@@ -6,10 +6,10 @@ fails the probe of `probe.py`, rather than being silently wrong.
 """
 
 import inspect
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from retrieval_draft.errors import FailedPrecondition, InvalidInput
@@ -32,7 +32,7 @@ def load_model(
     """Load and check a model from a folder, without touching the network, or from a hub by its id.
 
     `device` "auto" is CUDA where there is one. `threads` sets torch's for the whole process.
-    Raises InvalidInput for a bad setting or an unsuitable model, FailedPrecondition if loading fails.
+    Raises InvalidInput for a bad setting or an unsuitable model, else FailedPrecondition.
     """
     if dtype not in DTYPES:
         raise InvalidInput("dtype", dtype, ", ".join(DTYPES))
@@ -51,11 +51,12 @@ def load_model(
         module = _load(source, is_local, DTYPES[dtype])
     except (OSError, ValueError, KeyError) as error:
         raise FailedPrecondition(f"model {source} cannot be loaded: {error}") from error
-    return adopt_model(module.to(target_device), name=source)
+    nn.Module.to(module, target_device)
+    return adopt_model(module, name=source)
 
 
 def adopt_model(module: PreTrainedModel, *, name: str = "") -> TargetModel:
-    """Check a model in memory and put it into evaluation mode. Raises InvalidInput if unsuitable."""
+    """Check a model in memory, in evaluation mode from here. Raises InvalidInput if unsuitable."""
     config = module.config
     name = name or type(module).__name__
     refuse_unsuitable(config, name)
@@ -72,7 +73,7 @@ def adopt_model(module: PreTrainedModel, *, name: str = "") -> TargetModel:
     if layer_types is not None and "sliding_attention" not in layer_types:
         window = None
     model = TargetModel(
-        module=module.eval(),
+        module=module.train(False),
         name=name,
         vocab_size=int(text.vocab_size),
         context_tokens_max=_context_tokens_max(text),
@@ -88,7 +89,7 @@ def adopt_model(module: PreTrainedModel, *, name: str = "") -> TargetModel:
 
 
 def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:
-    """Raises InvalidInput for architectures that are known not to verify trees, before weights load."""
+    """Raises InvalidInput for architectures known not to verify trees, before weights load."""
     text = config.get_text_config()
 
     def refuse(reason: str) -> None:
@@ -108,11 +109,11 @@ def refuse_unsuitable(config: PretrainedConfig, name: str) -> None:
 
 
 def _causal_class(config: PretrainedConfig) -> type | None:
-    mapping: Mapping[type, type] = AutoModelForCausalLM._model_mapping
     try:
-        return mapping[type(config)]
+        found = AutoModelForCausalLM._model_mapping[type(config)]
     except KeyError:
         return None
+    return found if isinstance(found, type) else None
 
 
 def _load(source: str, is_local: bool, dtype: torch.dtype) -> PreTrainedModel:

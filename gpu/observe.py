@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from retrieval_draft.step import Rows
-from retrieval_draft.tree import int32s
+from retrieval_draft.tree import Float32Array, Int32Array, int32s
 
 REJECTED_ROWS_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What verification did with row `row` of a batch: its root's position, tree and accepted path."""
+    """What verification did with row `row` of a batch: root position, tree and accepted path."""
 
     row: int
     root_position: int
@@ -43,9 +43,11 @@ def observe_step(logits: Tensor, sequences: Sequence[Observed], width: int) -> l
         first = sequence.root_position
         at.append([*range(first, first + 1 + len(sequence.path)), *(-1 - i for i in rejected)])
     flat = logits.reshape(batch * n, vocab_size)
-    if picked != list(range(batch * n)):
-        flat = flat[torch.tensor(picked, device=flat.device)]
-    tokens, logprobs = _top(flat, width)
+    if max(picked) < len(picked):  # the usual case of one sequence: no copy of whole rows
+        tokens, logprobs = _top(flat[: len(picked)], width)
+        tokens, logprobs = tokens[picked], logprobs[picked]
+    else:
+        tokens, logprobs = _top(flat[torch.tensor(picked, device=flat.device)], width)
     rows: list[Rows] = []
     end = 0
     for part in at:
@@ -69,9 +71,7 @@ def joined(rows: Sequence[Rows]) -> Rows:
     )
 
 
-def _top(
-    logits: Tensor, width: int
-) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int32]], np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+def _top(logits: Tensor, width: int) -> tuple[Int32Array, Float32Array]:
     """int32[r, k] tokens, most probable first, and their float32[r, k] log-probabilities."""
     logits = logits.float()
     values, tokens = logits.topk(min(width, logits.shape[1]))

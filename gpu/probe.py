@@ -36,6 +36,8 @@ def probe(model: TargetModel) -> None:
     try:
         with torch.inference_mode():
             off = _difference(model, context, int(tokens[0]), tree)
+    except InvalidInput:
+        raise
     except Exception as error:  # whatever remote modelling code raises, the model is unsuitable
         reason = f"a tree forward failed: {type(error).__name__}: {error}"
         raise InvalidInput("model", model.name, SUITABLE, reason) from error

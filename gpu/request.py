@@ -33,7 +33,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """One sequence so far. `steps` are target forwards after prefill, `drafted_steps` those with a tree."""
+    """One sequence so far. `steps` are forwards after prefill, `drafted_steps` had a tree."""
 
     prompt_tokens: int
     output_tokens: int

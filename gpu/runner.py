@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
+from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.slot_cache import LayerShape, Move, SlotCache
-from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.target import SUITABLE, TargetModel
 from retrieval_draft.gpu.tree_mask import MaskMaker, batched, rooted
 from retrieval_draft.tree import DraftTree, Int32Array
 
@@ -134,7 +135,11 @@ def layer_shapes(model: TargetModel) -> list[LayerShape]:
             past_key_values=cache,
             use_cache=True,
         )
-    return [
-        LayerShape(layer.keys.shape[1], layer.keys.shape[-1], layer.values.shape[-1])
-        for layer in cache.layers
-    ]
+    shapes: list[LayerShape] = []
+    for layer in cache.layers:
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        if not (isinstance(keys, Tensor) and isinstance(values, Tensor)):
+            reason = f"a layer keeps a {type(layer).__name__} in place of keys and values"
+            raise InvalidInput("model", model.name, SUITABLE, reason)
+        shapes.append(LayerShape(keys.shape[1], keys.shape[-1], values.shape[-1]))
+    return shapes

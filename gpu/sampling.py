@@ -4,9 +4,9 @@ The processed distribution is: logits / temperature, then top-k, then top-p (of 
 renormalised). Ties with the last token kept stay, so the set never depends on a sort's whim. A draw
 is Gumbel-max: argmax(logits / temperature + g) over the kept tokens, where g depends on (seed,
 position, token id) alone: not on batch, tree, filter or step. So with the same seed, decoding with
-drafts gives the tokens that decoding without gives. The inverse CDF would have the same law, but one
-uniform number lies between two of V borders that all shift with the rounding of every logit; here only a
-near-tie of the two best scores can flip, which in float32 is about 1000 times rarer.
+drafts gives the tokens that decoding without gives. The inverse CDF has the same law, but its one
+uniform number lies between two of V borders, which all shift with the rounding of every logit;
+here only a near-tie of the two best scores can flip, which in float32 is about 1000 times rarer.
 """
 
 import math
@@ -18,14 +18,11 @@ import torch
 from torch import Tensor
 
 from retrieval_draft.errors import InvalidInput
+from retrieval_draft.gpu.gumbel import GOLDEN, MIX_1, MIX_2, draw_row
 
 TEMPERATURE_MAX = 100.0
 SEED_MAX = 2**64 - 1
 TOP_P_TOKENS_FIRST = 128  # how many tokens top-p sorts at first; times 8 until they carry its mass
-
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX_1 = 0xBF58476D1CE4E5B9
-_MIX_2 = 0x94D049BB133111EB
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +61,20 @@ def probabilities(logits: Tensor, options: SamplingOptions) -> Tensor:
 def draw(logits: Tensor, positions: Sequence[int], options: SamplingOptions) -> list[int]:
     """One token per row of logits [r, V]; positions[r] is where the token will stand.
 
-    Deterministic. On CPU a filtered row makes noise for the kept tokens only; elsewhere all rows go
-    through one batch of operations and one transfer.
+    Deterministic. On the CPU a row is one pass of a kernel; elsewhere all rows go through one batch
+    of operations and one transfer. Both give the same tokens.
     """
     if options.temperature == 0:
         return _ints(logits.argmax(-1))
     keys = [_key(options.seed, position) for position in positions]
     floor = _floor(logits, options)
-    if floor is not None and logits.device.type == "cpu":
-        return [
-            _draw_kept(row, (row >= row_floor).nonzero()[:, 0], key, options.temperature)
-            for row, row_floor, key in zip(logits, floor, keys, strict=True)
-        ]
-    score = logits.double().div_(options.temperature)
-    if floor is not None:
-        score.masked_fill_(logits < floor, -math.inf)
-    key = torch.tensor(keys, device=logits.device)[:, None]
-    return _ints(score.add_(_gumbel(_counters(logits.shape[1], logits.device) + key)).argmax(-1))
+    if logits.device.type != "cpu":
+        return _draw_batch(logits, keys, floor, options.temperature)
+    floors = [-math.inf] * len(keys) if floor is None else floor[:, 0].tolist()
+    return [
+        draw_row(row, options.temperature, row_floor, key)
+        for row, row_floor, key in zip(logits.float().numpy(), floors, keys, strict=True)
+    ]
 
 
 def greedy_draw(best: Sequence[int]) -> Callable[[int], int]:
@@ -91,8 +85,8 @@ def greedy_draw(best: Sequence[int]) -> Callable[[int], int]:
 class SampledDraw:
     """Draws of one verified tree: call with a node, -1 = the root, for the target's token after it.
 
-    `logits` [n, V], root first; `root_position` is the root's; parents as in DraftTree. On CPU a row
-    is drawn when it is asked for; elsewhere all are drawn at once, as each transfer costs a wait.
+    `logits` [n, V], root first; `root_position` is the root's; parents as in DraftTree. On CPU a
+    row is drawn when asked for; elsewhere all are drawn at once, as each transfer costs a wait.
     """
 
     def __init__(
@@ -116,12 +110,14 @@ class SampledDraw:
         return draw(self.logits[row : row + 1], self.positions[row : row + 1], self.options)[0]
 
 
-def _draw_kept(row: Tensor, kept: Tensor, key: int, temperature: float) -> int:
-    if len(kept) == 1:
-        return int(kept[0])
-    counters = (kept + 1).mul_(_signed(_GOLDEN)).add_(key)
-    score = row[kept].double().div_(temperature).add_(_gumbel(counters))
-    return int(kept[score.argmax()])
+def _draw_batch(
+    logits: Tensor, keys: Sequence[int], floor: Tensor | None, temperature: float
+) -> list[int]:
+    score = logits.double().div_(temperature)
+    if floor is not None:
+        score.masked_fill_(logits < floor, -math.inf)
+    key = torch.tensor(keys, device=logits.device)[:, None]
+    return _ints(score.add_(_gumbel(_counters(logits.shape[1], logits.device) + key)).argmax(-1))
 
 
 def _floor(logits: Tensor, options: SamplingOptions) -> Tensor | None:
@@ -140,7 +136,7 @@ def _floor(logits: Tensor, options: SamplingOptions) -> Tensor | None:
     total = scaled.logsumexp(-1, keepdim=True)
     while True:
         mass = (values.double().div_(options.temperature) - total).exp_()
-        needed = ((mass.cumsum(-1) - mass) < options.top_p).sum(-1, keepdim=True)
+        needed = ((mass.cumsum(-1) - mass) < options.top_p).sum(-1, keepdim=True).clamp_(1)
         if has_top_k or width == vocab_size or int(needed.max()) < width:
             return values.gather(1, needed - 1)
         width = min(width * 8, vocab_size)
@@ -151,7 +147,7 @@ def _floor(logits: Tensor, options: SamplingOptions) -> Tensor | None:
 def _counters(vocab_size: int, device: torch.device) -> Tensor:
     """int64[V]: SplitMix64's state increments for every token id."""
     with torch.inference_mode(False):
-        return torch.arange(1, vocab_size + 1, device=device).mul_(_signed(_GOLDEN))
+        return torch.arange(1, vocab_size + 1, device=device).mul_(_signed(GOLDEN))
 
 
 def _gumbel(state: Tensor) -> Tensor:
@@ -160,22 +156,22 @@ def _gumbel(state: Tensor) -> Tensor:
     Arithmetic shifts are masked to logical ones. 52 bits make u, strictly between 0 and 1; small u
     gives large noise, so the deciding tail has full relative precision.
     """
-    state.bitwise_xor_((state >> 30).bitwise_and_((1 << 34) - 1)).mul_(_signed(_MIX_1))
-    state.bitwise_xor_((state >> 27).bitwise_and_((1 << 37) - 1)).mul_(_signed(_MIX_2))
+    state.bitwise_xor_((state >> 30).bitwise_and_((1 << 34) - 1)).mul_(_signed(MIX_1))
+    state.bitwise_xor_((state >> 27).bitwise_and_((1 << 37) - 1)).mul_(_signed(MIX_2))
     state.bitwise_xor_((state >> 31).bitwise_and_((1 << 33) - 1))
     u = (state >> 12).bitwise_and_((1 << 52) - 1).double().add_(0.5).mul_(2.0**-52)
     return u.neg_().log1p_().neg_().log_().neg_()
 
 
 def _key(seed: int, position: int) -> int:
-    return _signed(_mixed(_mixed(seed) + _GOLDEN * (position + 1)))
+    return _signed(_mixed(_mixed(seed) + GOLDEN * (position + 1)))
 
 
 def _mixed(value: int) -> int:
     mask = SEED_MAX
     value &= mask
-    value = ((value ^ (value >> 30)) * _MIX_1) & mask
-    value = ((value ^ (value >> 27)) * _MIX_2) & mask
+    value = ((value ^ (value >> 30)) * MIX_1) & mask
+    value = ((value ^ (value >> 27)) * MIX_2) & mask
     return value ^ (value >> 31)
 
 

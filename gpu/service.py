@@ -1,7 +1,7 @@
 """GenerateService over gRPC, with health and reflection: the worker's edge.
 
-Requests are decoded from raw bytes here, so that malformed ones are INVALID_ARGUMENT; errors of ours
-keep their status; anything else is INTERNAL with the id under which it was logged.
+Requests are decoded from raw bytes here, so that malformed ones are INVALID_ARGUMENT; errors of
+ours keep their status; anything else is INTERNAL with the id under which it was logged.
 """
 
 import logging
@@ -92,7 +92,9 @@ class GenerateService:
     def _request(self, message: pb.GenerateRequest) -> Request:
         prompt = self._prompt(message)
         if message.stop and self._tokenizer is None:
-            raise FailedPrecondition("this worker has no tokenizer: it cannot look for stop strings")
+            raise FailedPrecondition(
+                "this worker has no tokenizer: it cannot look for stop strings"
+            )
         if len(message.stop) > STOPS_MAX:
             raise InvalidInput("stop", f"{len(message.stop)} strings", f"{STOPS_MAX} strings")
         for stop in message.stop:
@@ -156,7 +158,7 @@ def serve_worker(
     """Serve a decoder on `unix:PATH` and `HOST:PORT` addresses (port 0: any); returns when ready.
 
     No TLS and no authentication: whether an address may be opened is the caller's to decide. Unix
-    sockets are created readable by this user only. Raises FailedPrecondition if one cannot be bound.
+    sockets are created for this user only. Raises FailedPrecondition if one cannot be bound.
     """
     thread = DecodingThread(decoder)
     service = GenerateService(decoder, thread, tokenizer, namespace)

@@ -1,4 +1,4 @@
-"""Keys and values of all sequences, preallocated: a slot per sequence, in one tensor per tensor shape.
+"""Keys and values of all sequences, preallocated: a slot per sequence, a tensor per shape.
 
 A slot's entries 0..P-1 belong to its P cached tokens; a forward of a tree writes its nodes behind
 them, and `keep` moves those of the accepted path to the front. What lies further back is stale and
@@ -31,7 +31,7 @@ class Move:
     target: int
 
 
-class SlotLayer(CacheLayerMixin):
+class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """One layer's window on the pools, aimed anew before every forward by `SlotCache`.
 
     `key_index` is None when one slot is active: its new entries then go to the view `key_target`.
@@ -42,7 +42,7 @@ class SlotLayer(CacheLayerMixin):
     supports_early_init = False
 
     def __init__(self, length: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.is_initialized = True
         self.length = length
         self.seen = 0
@@ -53,7 +53,7 @@ class SlotLayer(CacheLayerMixin):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Store [B, H, n, D] states; all keys and values that the mask covers come back as views."""
+        """Store [B, H, n, D] states; keys and values that the mask covers come back as views."""
         if self.key_index is None or self.value_index is None:
             self.key_target.copy_(key_states)
             self.value_target.copy_(value_states)

@@ -1,4 +1,4 @@
-"""The target model as decoding sees it: one forward over tokens, positions, masks and a slot cache."""
+"""The target model as decoding sees it: a forward over tokens, positions, masks, slot cache."""
 
 from dataclasses import dataclass
 

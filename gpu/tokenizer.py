@@ -8,7 +8,9 @@ from tokenizers import Tokenizer
 
 from retrieval_draft.errors import FailedPrecondition
 
-UNDECIDED_TOKENS_MAX = 8  # tokens held back because their bytes end within a character
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+REPLACEMENTS_OPEN_MAX = 3  # a character cut off after 1 to 3 bytes decodes to at most so many
+WINDOW_TOKENS_MAX = 64  # decoded again per token, where no character ends for so long
 
 
 def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
@@ -48,9 +50,9 @@ class TextStream:
     def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
         self._tokenizer, self._stops = tokenizer, tuple(stops)
         self._tokens: list[int] = []
-        # Tokens before `_shown` have been turned into text; decoding starts at `_context`, as many
-        # decoders treat the first token of a text differently.
-        self._context = self._shown = 0
+        # Text is made from the tokens from `_start` on, of which `_shown` characters are out. The
+        # window begins a little early: many decoders treat the first token of a text differently.
+        self._start = self._boundary = self._shown = 0
         self._held = ""
         self.is_stopped = False
 
@@ -58,8 +60,9 @@ class TextStream:
         """The text that these tokens make certain."""
         if self.is_stopped:
             return ""
-        self._tokens.extend(tokens)
-        self._held += self._decoded(is_last=False)
+        for token in tokens:
+            self._tokens.append(token)
+            self._held += self._decoded(is_last=False)
         return self._released(is_last=False)
 
     def flush(self) -> str:
@@ -70,21 +73,28 @@ class TextStream:
         return self._released(is_last=True)
 
     def _decoded(self, *, is_last: bool) -> str:
-        before = self._tokenizer.decode(self._tokens[self._context : self._shown])
-        after = self._tokenizer.decode(self._tokens[self._context :])
-        undecided = len(self._tokens) - self._shown
-        is_open = after.endswith("\N{REPLACEMENT CHARACTER}") and undecided <= UNDECIDED_TOKENS_MAX
+        text = self._tokenizer.decode(self._tokens[self._start :])
+        certain = len(text)
+        is_open = (
+            text.endswith(REPLACEMENT) and len(self._tokens) - self._start <= WINDOW_TOKENS_MAX
+        )
         if is_open and not is_last:
-            return ""
-        self._context, self._shown = self._shown, len(self._tokens)
-        return after[len(before) :]
+            certain = max(len(text.rstrip(REPLACEMENT)), len(text) - REPLACEMENTS_OPEN_MAX)
+        piece = text[self._shown : certain]
+        self._shown = max(self._shown, certain)
+        if certain == len(text):
+            self._start, self._boundary = self._boundary, len(self._tokens)
+            self._shown = len(self._tokenizer.decode(self._tokens[self._start :]))
+        return piece
 
     def _released(self, *, is_last: bool) -> str:
         found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.is_stopped = True
             return self._held[: min(found)]
-        keep = 0 if is_last else max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        keep = (
+            0 if is_last else max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        )
         end = len(self._held) - keep
         released, self._held = self._held[:end], self._held[end:]
         return released

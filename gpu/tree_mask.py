@@ -22,7 +22,7 @@ Int64Array = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """float[B, 1, n, K] of full and of sliding attention; `sliding` is `full` where nothing differs."""
+    """float[B, 1, n, K] of full and of sliding attention; one tensor where nothing differs."""
 
     full: Tensor
     sliding: Tensor
@@ -59,8 +59,8 @@ class MaskMaker:
     ) -> None:
         self.length, self.window, self.dtype, self.device = length, window, dtype, device
         self._lowest = torch.finfo(dtype).min
-        # Committed tokens end where the nodes begin, at column `length`: to the left all is zero, so
-        # the mask of any P is a view, and only the n x n block of the nodes is written.
+        # Committed tokens end where the nodes begin, at column `length`: to the left all is zero,
+        # so the mask of any P is a view, and only the n x n block of the nodes is written.
         rows = nodes_max + 1
         self._buffer = torch.zeros((rows, length + rows), dtype=dtype, device=device)
         self._columns = torch.arange(length + rows, device=device)

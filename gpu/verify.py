@@ -24,7 +24,7 @@ Rule = Callable[[DraftTree, Draw], Verified]
 
 
 def match(tree: DraftTree, draw: Draw) -> Verified:
-    """Sample and match: descend while a child carries the token drawn; the first other one is the bonus.
+    """Descend while a child carries the token drawn; the first other token is the bonus.
 
     Draws once per visited node. Needs siblings with distinct tokens. The result has the law of
     drawing one token at a time, whatever the tree; with draws fixed by position, the same tokens.

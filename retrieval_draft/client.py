@@ -64,11 +64,13 @@ class Client(Protocol):
         """The answer to that step, or None if it has not come by then; answers to others are dropped."""
         ...
 
-    def observation_width(self) -> int:
+    def observation_width(self, seconds_max: float) -> int:
         """The top-k of the target's predictions that is worth sending; 0 = none."""
         ...
 
-    def create_namespace(self, request: store_pb2.CreateNamespaceRequest) -> store_pb2.Namespace:
+    def create_namespace(
+        self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
+    ) -> store_pb2.Namespace:
         """Durable when it returns; AlreadyExists only if one of this name differs."""
         ...
 
@@ -96,10 +98,12 @@ class EngineClient:
         answer, self._answer = self._answer, None
         return answer if answer is not None and answer.step_id == step_id else None
 
-    def observation_width(self) -> int:
+    def observation_width(self, seconds_max: float) -> int:
         return WIDTH
 
-    def create_namespace(self, request: store_pb2.CreateNamespaceRequest) -> store_pb2.Namespace:
+    def create_namespace(
+        self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
+    ) -> store_pb2.Namespace:
         return namespace_of(self._engine.stores.create(self._tenant, spec_of(request)))
 
     def stats(self, namespace: str = "") -> store_pb2.Stats:
@@ -127,15 +131,18 @@ class GrpcClient:
             raise Unreachable(f"no step was sent to {self.target}")
         return self._stream.receive(step_id, seconds_max)
 
-    def info(self) -> draft_pb2.ServerInfo:
+    def info(self, seconds_max: float = CALL_SECONDS_MAX) -> draft_pb2.ServerInfo:
         path = "/retrieval_draft.v1.DraftService/GetServerInfo"
-        return self._call(path, draft_pb2.GetServerInfoRequest(), draft_pb2.ServerInfo)
+        request = draft_pb2.GetServerInfoRequest()
+        return self._call(path, request, draft_pb2.ServerInfo, seconds_max)
 
-    def observation_width(self) -> int:
-        return self.info().observation_width
+    def observation_width(self, seconds_max: float) -> int:
+        return self.info(seconds_max).observation_width
 
-    def create_namespace(self, request: store_pb2.CreateNamespaceRequest) -> store_pb2.Namespace:
-        return self._call(_store("CreateNamespace"), request, store_pb2.Namespace)
+    def create_namespace(
+        self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
+    ) -> store_pb2.Namespace:
+        return self._call(_store("CreateNamespace"), request, store_pb2.Namespace, seconds_max)
 
     def get_namespace(self, namespace: str) -> store_pb2.Namespace:
         request = store_pb2.GetNamespaceRequest(namespace=namespace)
@@ -149,9 +156,7 @@ class GrpcClient:
         request = store_pb2.GetStatsRequest(namespace=namespace)
         return self._call(_store("GetStats"), request, store_pb2.Stats)
 
-    def warm(
-        self, requests: Iterable[store_pb2.WarmRequest]
-    ) -> Iterator[store_pb2.WarmProgress]:
+    def warm(self, requests: Iterable[store_pb2.WarmRequest]) -> Iterator[store_pb2.WarmProgress]:
         """Send documents; yields what is stored, and last what drafts can use."""
         call = self._channel.stream_stream(
             _store("Warm"),
@@ -168,14 +173,20 @@ class GrpcClient:
             self._stream.close()
         self._channel.close()
 
-    def _call(self, path: str, request: Message, kind: type[_Answer]) -> _Answer:
+    def _call(
+        self,
+        path: str,
+        request: Message,
+        kind: type[_Answer],
+        seconds_max: float = CALL_SECONDS_MAX,
+    ) -> _Answer:
         call = self._channel.unary_unary(
             path,
             request_serializer=type(request).SerializeToString,
             response_deserializer=kind.FromString,
         )
         try:
-            answer: _Answer = call(request, timeout=CALL_SECONDS_MAX)
+            answer: _Answer = call(request, timeout=seconds_max)
         except grpc.RpcError as error:
             raise error_of(error, self.target) from error
         return answer
@@ -191,7 +202,7 @@ class _Stream:
         self._answers: dict[int, bytes] = {}
         self._error: DraftError | None = None
         self._changed = threading.Condition()
-        open_stream = channel.stream_stream(
+        open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
             "/retrieval_draft.v1.DraftService/DraftStream",
             request_serializer=None,
             response_deserializer=None,
@@ -245,13 +256,13 @@ class _Stream:
         self._requests.put(None)
 
 
-def error_of(error: grpc.RpcError, target: str) -> DraftError:
+def error_of(error: grpc.RpcError, target: str, verb: str = "serve") -> DraftError:
     """Our error of the status that a call ended with."""
     code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
     details = (error.details() if isinstance(error, grpc.Call) else None) or ""
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return Unreachable(
-            f"no answer from {target}: is `retrieval-draft serve` running there? ({code.name})"
+            f"no answer from {target}: is `retrieval-draft {verb}` running there? ({code.name})"
         )
     if code == grpc.StatusCode.INVALID_ARGUMENT:
         return Refused(details)

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from retrieval_draft.config import Config
@@ -26,11 +27,12 @@ class ClientState:
 class Clients:
     """Sequences are closed when they are finished, idle too long, or when memory runs out.
 
-    A closed one costs its engine a RESYNC, never a token.
+    A closed one costs its engine a RESYNC, never a token: `closing` hears of each before it is gone.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, closing: Callable[[Sequence], None]) -> None:
         self.config = config
+        self._closing = closing
         self._clients: dict[tuple[str, str], ClientState] = {}
         self._lock = threading.Lock()
         self._swept = 0.0
@@ -46,6 +48,7 @@ class Clients:
         sequence = client.sequences.pop(name, None)
         if sequence is not None:
             self.account(-sequence.nbytes)
+            self._closing(sequence)
         return sequence
 
     def get(self, tenant: str, client_id: str) -> ClientState:
@@ -54,6 +57,9 @@ class Clients:
             limit = f"1 to {self.config.id_characters_max} characters"
             raise InvalidInput("client_id", client_id, limit)
         now = time.monotonic()
+        if len(self._clients) >= self.config.clients_max:
+            # Nobody else may come to sweep: those that could are refused here.
+            self._drop_idle(now)
         with self._lock:
             state = self._clients.get((tenant, client_id))
             if state is None:

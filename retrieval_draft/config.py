@@ -30,6 +30,8 @@ class Config:
     """A sequence that is neither in a batch nor finished for so long is closed."""
     learned_bytes_max: int = 64 << 20
     """Per namespace, where it does not say itself."""
+    learned_bytes_hard_max: int = 16 << 30
+    """What a namespace may say."""
     namespaces_max: int = 1024
     corpus_tokens_max: int = 64_000_000
     record_tokens: int = 64
@@ -38,4 +40,3 @@ class Config:
     """Predictions of the target are journalled as soon as there are so many."""
     vocab_size_max: int = 1 << 20
     id_characters_max: int = 256
-

@@ -15,7 +15,7 @@ import numpy as np
 
 from retrieval_draft.client import Client
 from retrieval_draft.config import STEP_MS_MAX
-from retrieval_draft.errors import DraftError, shown
+from retrieval_draft.errors import DraftError, NotFound, shown
 from retrieval_draft.step import (
     DraftOptions,
     Learning,
@@ -27,15 +27,19 @@ from retrieval_draft.step import (
     StepResponse,
 )
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
+from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 log = logging.getLogger(__name__)
 
 FAILURES_MAX = 3
 """In a row, until the breaker opens."""
+WAITS_MAX = 16
+"""For one answer that does not come, until the breaker opens: a drafter that hangs must cost no more."""
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 ROWS_PENDING_MAX = 4096
 FINISHING_MAX = 256
+GREETING_SECONDS_MAX = 0.25
 
 
 @dataclass(slots=True)
@@ -98,15 +102,16 @@ class Conversation:
         options: DraftOptions | None = None,
         *,
         step_ms_max: float = STEP_MS_MAX,
+        create: CreateNamespaceRequest | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.figures = Figures()
-        self.observation_width = 0
         self._client = client
         self._namespace = namespace
         self._vocab_size = vocab_size
         self._options = options or DraftOptions()
         self._seconds_max = step_ms_max / 1000
+        self._create = create
         self._clock = clock
         self._client_id = uuid.uuid4().hex
         self._step_id = 0
@@ -114,8 +119,22 @@ class Conversation:
         self._finishing: dict[str, _Open] = {}
         self._sent: _Sent | None = None
         self._failures = 0
+        self._waits = 0
         self._retry_at = 0.0
-        self._greeted = False
+        self._width: int | None = None
+
+    @property
+    def observation_width(self) -> int:
+        """The top-k that the drafter wants; 0 as long as it does not answer."""
+        if self._width is None and self._clock() >= self._retry_at:
+            try:
+                self._greet()
+            except DraftError as error:
+                self._failed(error)
+            except Exception:
+                log.exception("drafting failed")
+                self._failed(None)
+        return self._width or 0
 
     @property
     def options(self) -> DraftOptions:
@@ -140,17 +159,15 @@ class Conversation:
         """A sequence with this prompt begins; `rows` are what the target predicted along it."""
         start = SequenceStart(
             prompt_length=len(tokens),
-            learn_from=len(tokens),
             learning=learning,
             temperature=temperature,
             length_max=length_max,
             end_tokens=end_tokens,
             corpora=corpora,
         )
-        if learning == Learning.PROMPT_AND_OUTPUT:
-            start = replace(start, learn_from=0)
+        # The drafter closes its old one of this name anyway; told so later, it would close this one.
+        self._finishing.pop(sequence_id, None)
         self._open[sequence_id] = sequence = _Open(start, int32s(tokens).copy(), len(tokens))
-        sequence.learned_to = start.learn_from
         _add_rows(sequence, rows)
 
     def commit(
@@ -198,12 +215,17 @@ class Conversation:
         return not self._finishing and self._sent is None
 
     def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        if self._clock() < self._retry_at or not self._ready():
+        if self._clock() < self._retry_at:
             self.figures.skipped += 1
             return {}
+        if self._width is None:
+            self._greet()
         if self._sent is not None and self._receive(self._seconds_max / 4) is None:
             # Still the message before: nothing else is sent until its answer is there.
             self.figures.skipped += 1
+            self._waits += 1
+            if self._waits >= WAITS_MAX:
+                self._pause(self._waits - WAITS_MAX)
             return {}
         parts, sent = self._message(nodes_max)
         if not parts:
@@ -222,19 +244,20 @@ class Conversation:
             return {}
         return self._trees(sent, answer, nodes_max)
 
-    def _ready(self) -> bool:
-        """Ask once, while nothing is decoded yet, how wide observations should be."""
-        if not self._greeted:
-            self.observation_width = self._client.observation_width()
-            self._greeted = True
-        return True
+    def _greet(self) -> None:
+        """Make the namespace where that was asked for, and learn what is worth sending."""
+        if self._create is not None:
+            self._client.create_namespace(self._create, GREETING_SECONDS_MAX)
+        self._width = self._client.observation_width(GREETING_SECONDS_MAX)
 
     def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], _Sent]:
         self._step_id += 1
         parts: list[SequenceStep] = []
         lengths: list[int] = []
         most = self._options.nodes_max
-        asked = [(name, self._open[name], cap) for name, cap in nodes_max.items() if name in self._open]
+        asked = [
+            (name, self._open[name], cap) for name, cap in nodes_max.items() if name in self._open
+        ]
         ended = [(name, sequence, 0) for name, sequence in self._finishing.items()]
         for name, sequence, cap in [*asked, *ended]:
             if sequence.dead:
@@ -269,7 +292,7 @@ class Conversation:
         if answer is None:
             return None
         sent, self._sent = self._sent, None
-        self._failures = 0
+        self._failures = self._waits = 0
         for i, name in enumerate(sent.sequence_ids):
             if sent.finished[i]:
                 self._finishing.pop(name, None)
@@ -312,18 +335,24 @@ class Conversation:
 
     def _failed(self, error: DraftError | None) -> None:
         """The message is lost; its tokens are not, for nothing was acknowledged."""
+        if isinstance(error, NotFound):
+            # The namespace is gone, perhaps with the whole store: greet again.
+            self._width = None
         self.figures.failed += 1
         self._sent = None
+        self._waits = 0
         self._failures += 1
         for sequence in [*self._open.values(), *self._finishing.values()]:
             sequence.tree_step = sequence.verified_step = 0
             sequence.accepted = -1
         if self._failures >= FAILURES_MAX:
-            exponent = min(self._failures - FAILURES_MAX, 16)
-            pause = min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS_MIN * 2**exponent)
-            self._retry_at = self._clock() + pause
+            self._pause(self._failures - FAILURES_MAX)
             if self._failures == FAILURES_MAX:
                 log.warning("no drafts for now: %s", error)
+
+    def _pause(self, in_vain: int) -> None:
+        pause = BACKOFF_SECONDS_MIN * 2 ** min(in_vain, 16)
+        self._retry_at = self._clock() + min(BACKOFF_SECONDS_MAX, pause)
 
 
 def _add_rows(sequence: _Open, rows: Rows | None) -> None:

@@ -14,7 +14,7 @@ from retrieval_draft.config import Config
 from retrieval_draft.drafting.budget import kept, pruned
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight
-from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
+from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound, NotServed
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.sequence import Held, Sequence
 from retrieval_draft.step import (
@@ -28,6 +28,7 @@ from retrieval_draft.step import (
     TreeShape,
 )
 from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.stores import Stores
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
 
@@ -40,7 +41,7 @@ class Engine:
     def __init__(self, backend: Backend, config: Config | None = None) -> None:
         self.config = config or Config()
         self.stores = Stores(backend, self.config)
-        self.clients = Clients(self.config)
+        self.clients = Clients(self.config, self._journal_rest)
         self.replica = ""
         self.began = time.monotonic()
         self._numbers = itertools.count()
@@ -53,7 +54,7 @@ class Engine:
     def stop(self, flush_seconds_max: float = 5.0) -> bool:
         """Journal what open sequences have not yet, flush, and end the background threads."""
         for sequence in self.clients.open_sequences():
-            self._journal(sequence, tokens_min=1, rows_min=1)
+            self._journal_rest(sequence)
         return self.stores.backend.stop(flush_seconds_max)
 
     def flush(self, seconds_max: float) -> bool:
@@ -87,7 +88,7 @@ class Engine:
         """Close sequences whose engine gave them up; what they committed stays learned."""
         client = self.clients.get(tenant, client_id)
         with client.lock:
-            return sum(self._close(client, name) for name in sequence_ids)
+            return sum(self.clients.close(client, name) is not None for name in sequence_ids)
 
     def _answer(
         self,
@@ -118,10 +119,9 @@ class Engine:
                 statuses[i] = Status.RESYNC
                 state.counters.resyncs += 1
             elif part.finished:
-                self._close(client, part.sequence_id)
+                self.clients.close(client, part.sequence_id)
             else:
-                nodes = options.nodes_max if part.nodes_max is None else part.nodes_max
-                drafting[i] = (sequence, nodes)
+                drafting[i] = (sequence, _nodes_max(part, request.options, options))
         trees = self._draft(request.step_id, count, drafting, options, began)
         draft_us = int((time.perf_counter() - began) * 1e6)
         state.counters.draft_us.append(draft_us)
@@ -136,38 +136,24 @@ class Engine:
 
         Raises InvalidInput before anything has changed.
         """
-        if not 1 <= len(part.sequence_id) <= self.config.id_characters_max:
-            limit = f"1 to {self.config.id_characters_max} characters"
-            raise InvalidInput("sequence_ids", part.sequence_id, limit)
-        if part.nodes_max is not None and not 0 <= part.nodes_max <= self.config.nodes_hard_max:
-            raise InvalidInput("nodes_max", part.nodes_max, f"0 to {self.config.nodes_hard_max}")
-        if part.base_position < 0:
-            raise InvalidInput("base_positions", part.base_position, "0 or more")
+        self._check_part(part)
         opening = part.base_position == 0
-        if part.start is not None and not opening:
-            limit = "0 for a sequence that starts"
-            raise InvalidInput("base_positions", part.base_position, limit)
-        sequence = None if opening else client.sequences.get(part.sequence_id)
         if opening:
             sequence = self._opened(tenant, state, part)
-        elif sequence is None or self.stores.forgot(sequence.state):
+        elif part.sequence_id not in client.sequences:
             return None
-        vocab_size = sequence.state.spec.vocab_size
-        _check_tokens("tokens", part.tokens, vocab_size)
-        if part.rows is not None:
-            _check_tokens("observations.tokens", part.rows.tokens, vocab_size)
-        if part.verified_tree is not None:
-            problem = part.verified_tree.problem(vocab_size, self.config.nodes_hard_max)
-            if problem:
-                nodes = len(part.verified_tree)
-                raise InvalidInput("verified_trees", f"{nodes} nodes", "a draft tree", problem)
+        else:
+            sequence = client.sequences[part.sequence_id]
+            if self.stores.forgot(sequence.state):
+                return None
+        self._check_ids(part, sequence.state.spec.vocab_size)
         base = sequence.first if opening else part.base_position
         if not sequence.low <= base <= sequence.stop:
             return None
         if base + len(part.tokens) > POSITION_MAX:
             raise InvalidInput("tokens", base + len(part.tokens), f"{POSITION_MAX} positions")
         if opening:
-            self._close(client, part.sequence_id)
+            self.clients.close(client, part.sequence_id)
             client.sequences[part.sequence_id] = sequence
             self.clients.account(sequence.nbytes)
         verified = self._feedback(sequence, part, base)
@@ -181,9 +167,7 @@ class Engine:
         self._journal(sequence, self.config.record_tokens, self.config.record_rows)
         return sequence
 
-    def _opened(
-        self, tenant: str, state: NamespaceState, part: SequenceStep
-    ) -> Sequence:
+    def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:
         # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
         start = part.start or SequenceStart(prompt_length=len(part.tokens))
         for field in ("prompt_length", "first_position", "learn_from", "length_max"):
@@ -196,6 +180,8 @@ class Engine:
                 state = self.stores.state(tenant, start.namespace)
             except NotFound as error:
                 raise InvalidInput("starts.namespace", start.namespace, str(error)) from error
+        if len(start.end_tokens) > END_TOKENS_MAX:
+            raise InvalidInput("end_tokens", len(start.end_tokens), f"{END_TOKENS_MAX} tokens")
         for token in start.end_tokens:
             if not 0 <= token < state.spec.vocab_size:
                 raise InvalidInput("end_tokens", token, f"0 to {state.spec.vocab_size - 1}")
@@ -233,15 +219,14 @@ class Engine:
         return tree
 
     def _journal(self, sequence: Sequence, tokens_min: int, rows_min: int) -> None:
+        # What a deleted namespace saw must not reach one that was created anew under its name.
+        if self.stores.forgot(sequence.state):
+            return
         for record in sequence.records(tokens_min, rows_min):
             self.stores.backend.append(sequence.state.key, record)
 
-    def _close(self, client: ClientState, sequence_id: str) -> bool:
-        sequence = self.clients.close(client, sequence_id)
-        if sequence is None:
-            return False
+    def _journal_rest(self, sequence: Sequence) -> None:
         self._journal(sequence, tokens_min=1, rows_min=1)
-        return True
 
     # Drafting.
 
@@ -281,7 +266,7 @@ class Engine:
             context=sequence.ring,
             learned=state.learned.ring,
             recycling=state.learned.recycling,
-            corpora=state.corpora(sequence.corpora),
+            corpora=state.present_corpora(sequence.corpora),
         )
         limits = Limits(
             nodes_max=nodes_max,
@@ -301,6 +286,30 @@ class Engine:
             raise InvalidInput("sequence_ids", len(request.sequences), f"1 to {most} entries")
         if request.step_id < 1:
             raise InvalidInput("step_id", request.step_id, "1 or more")
+        if any(part.model_tree is not None and len(part.model_tree) for part in request.sequences):
+            raise NotServed("model_trees: fusing the worker's drafts here is not served yet")
+
+    def _check_part(self, part: SequenceStep) -> None:
+        if not 1 <= len(part.sequence_id) <= self.config.id_characters_max:
+            limit = f"1 to {self.config.id_characters_max} characters"
+            raise InvalidInput("sequence_ids", part.sequence_id, limit)
+        if part.nodes_max is not None and not 0 <= part.nodes_max <= self.config.nodes_hard_max:
+            raise InvalidInput("nodes_max", part.nodes_max, f"0 to {self.config.nodes_hard_max}")
+        if part.base_position < 0:
+            raise InvalidInput("base_positions", part.base_position, "0 or more")
+        if part.start is not None and part.base_position != 0:
+            limit = "0 for a sequence that starts"
+            raise InvalidInput("base_positions", part.base_position, limit)
+
+    def _check_ids(self, part: SequenceStep, vocab_size: int) -> None:
+        _check_tokens("tokens", part.tokens, vocab_size)
+        if part.rows is not None:
+            _check_tokens("observations.tokens", part.rows.tokens, vocab_size)
+        if part.verified_tree is not None:
+            problem = part.verified_tree.problem(vocab_size, self.config.nodes_hard_max)
+            if problem:
+                nodes = len(part.verified_tree)
+                raise InvalidInput("verified_trees", f"{nodes} nodes", "a draft tree", problem)
 
     def _checked(self, options: DraftOptions) -> DraftOptions:
         """The options with the server's defaults in place of 0 and ""."""
@@ -319,7 +328,7 @@ class Engine:
             if not len(cost.nodes) or len(cost.nodes) != len(cost.milliseconds):
                 limit = "as many nodes as milliseconds, at least one"
                 raise InvalidInput("options.verify_cost", len(cost.nodes), limit)
-            if int(cost.nodes[0]) != 0 or bool((np.diff(cost.nodes) <= 0).any()):
+            if int(cost.nodes[0]) != 0 or bool((np.diff(cost.nodes.astype(np.int64)) <= 0).any()):
                 raise InvalidInput("options.verify_cost.nodes", cost.nodes[0], "ascending from 0")
             if not (np.isfinite(cost.milliseconds).all() and (cost.milliseconds > 0).all()):
                 limit = "finite and above 0"
@@ -331,6 +340,13 @@ class Engine:
             depth_max=options.depth_max or config.depth_max,
             children_max=options.children_max or config.nodes_hard_max,
         )
+
+
+def _nodes_max(part: SequenceStep, asked: DraftOptions, options: DraftOptions) -> int:
+    """The sequence's own cap, within what the request asks for; else the server's default."""
+    if part.nodes_max is None:
+        return options.nodes_max
+    return min(part.nodes_max, asked.nodes_max) if asked.nodes_max else part.nodes_max
 
 
 def _check_tokens(field: str, tokens: Int32Array, vocab_size: int) -> None:

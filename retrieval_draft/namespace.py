@@ -1,5 +1,6 @@
 """One namespace as the engine holds it: its learned tier, corpora, methods and counters."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 
@@ -10,6 +11,8 @@ from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.records import Batch, Block, NamespaceSpec, tokens_of
+
+log = logging.getLogger(__name__)
 
 
 class NamespaceState:
@@ -31,13 +34,18 @@ class NamespaceState:
 
     def corpora(self, names: Sequence[str]) -> list[CorpusTier]:
         """The corpora of these names, all of them for none. Raises InvalidInput for an unknown one."""
-        if not names:
-            return list(self._corpora.values())
         for name in names:
             if name not in self._corpora:
                 known = ", ".join(sorted(self._corpora)) or "none"
                 raise InvalidInput("corpora", name, f"a corpus of the namespace ({known})")
-        return [self._corpora[name] for name in names]
+        return self.present_corpora(names)
+
+    def present_corpora(self, names: Sequence[str]) -> list[CorpusTier]:
+        """As `corpora`, without those that were deleted since the names were checked."""
+        corpora = self._corpora.copy()
+        if not names:
+            return list(corpora.values())
+        return [corpora[name] for name in dict.fromkeys(names) if name in corpora]
 
     def corpus_sizes(self) -> dict[str, CorpusTier]:
         return dict(self._corpora)
@@ -48,8 +56,12 @@ class NamespaceState:
         for block in blocks:
             tokens, at = tokens_of(block.tokens), 0
             for document in block.documents:
-                documents.append(tokens[at : at + document.tokens])
-                at += document.tokens
+                part, at = tokens[at : at + document.tokens], at + document.tokens
+                # Whatever wrote the store: an id outside the vocabulary would lead kernels astray.
+                if len(part) and not 0 <= int(part.min()) <= int(part.max()) < self.spec.vocab_size:
+                    log.error("corpus %s: left out a document with unknown token ids", name)
+                    continue
+                documents.append(part)
         tier = CorpusTier(documents) if documents else None
         with self._changed:
             if tier is None:

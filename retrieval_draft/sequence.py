@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval_draft.drafting.sight import Draft
 from retrieval_draft.step import Learning, Rows, SequenceStart
@@ -58,7 +59,7 @@ class Sequence:
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
         self._ring = TokenRing(min(CAPACITY_MIN, context_tokens_max))
-        self._rows: dict[int, tuple[Int32Array, Int32Array]] = {}
+        self._rows: dict[int, tuple[Int32Array, npt.NDArray[np.uint8]]] = {}
 
     @property
     def ring(self) -> TokenRing:

@@ -103,6 +103,8 @@ class Stores:
         if not 1 <= spec.vocab_size <= self.config.vocab_size_max:
             limit = f"1 to {self.config.vocab_size_max}"
             raise InvalidInput("vocab_size", spec.vocab_size, limit)
+        if spec.learned_bytes_max > (most := self.config.learned_bytes_hard_max):
+            raise InvalidInput("learned_bytes_max", spec.learned_bytes_max, f"0 to {most}")
         if key not in self._states and len(self._states) >= self.config.namespaces_max:
             raise ResourceExhausted(f"namespaces: the limit is {self.config.namespaces_max}")
         return self.backend.create_namespace(key, spec)
@@ -133,9 +135,7 @@ class Stores:
                 self._check_room(state, corpus, sum(len(d.tokens) for d in fresh.values()))
                 self.backend.put_block(state.key, corpus, _block(fresh))
         tokens = sum(len(document.tokens) for document in documents)
-        return Stored(
-            len(documents), tokens, len(documents) - len(fresh), self.backend.durability
-        )
+        return Stored(len(documents), tokens, len(documents) - len(fresh), self.backend.durability)
 
     def publish(self, tenant: str, namespace: str, corpus: str) -> None:
         """Let every replica index the corpus; returns when drafts here use it."""

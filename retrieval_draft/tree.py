@@ -48,6 +48,12 @@ class DraftTree:
     probability: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
     source: UInt32Array = field(default_factory=lambda: np.empty(0, np.uint32))
 
+    def __post_init__(self) -> None:
+        # Left out is 0: kernels and the wire rely on columns of one length.
+        for name, dtype in (("probability", np.float32), ("source", np.uint32)):
+            if not len(getattr(self, name)) and len(self.token):
+                object.__setattr__(self, name, np.zeros(len(self.token), dtype))
+
     def __len__(self) -> int:
         return len(self.token)
 
@@ -56,6 +62,10 @@ class DraftTree:
         n = len(self.token)
         if len(self.parent) != n:
             return f"{n} tokens but {len(self.parent)} parents"
+        if len(self.probability) != n or len(self.source) != n:
+            return (
+                f"{n} tokens but {len(self.probability)} probabilities, {len(self.source)} sources"
+            )
         if n > nodes_max:
             return f"{n} nodes, {nodes_max} asked for"
         if n == 0:

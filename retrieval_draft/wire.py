@@ -26,7 +26,7 @@ from retrieval_draft.step import (
     TreeShape,
     VerifyCost,
 )
-from retrieval_draft.tree import DraftTree, Int32Array, int32s
+from retrieval_draft.tree import DraftTree, int32s
 from retrieval_draft.v1 import draft_pb2
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -169,9 +169,7 @@ def decode_response(message: draft_pb2.DraftResponse, count: int) -> StepRespons
         statuses=[_member(Status, status, "statuses") for status in statuses],
         trees=decode_trees(message.trees, "trees", count),
         draft_us=message.draft_us,
-        problems=[
-            Problem(p.index, p.field, p.value, p.limit, p.reason) for p in message.problems
-        ],
+        problems=[Problem(p.index, p.field, p.value, p.limit, p.reason) for p in message.problems],
     )
 
 
@@ -213,9 +211,7 @@ def _member(kind: type[_Enum], value: int, field: str) -> _Enum:
         raise InvalidInput(field, value, limit) from None
 
 
-def _optional(
-    data: bytes, dtype: type[np.generic], field: str, count: int
-) -> list[int] | None:
+def _optional(data: bytes, dtype: type[np.generic], field: str, count: int) -> list[int] | None:
     values: list[int] | None = column(data, dtype, field, count).tolist() if data else None
     return values
 
@@ -226,9 +222,7 @@ def _optional_trees(message: draft_pb2.Trees, field: str, count: int) -> list[Dr
     return decode_trees(message, field, count)
 
 
-def _starts(
-    messages: Iterable[draft_pb2.SequenceStart], count: int
-) -> dict[int, SequenceStart]:
+def _starts(messages: Iterable[draft_pb2.SequenceStart], count: int) -> dict[int, SequenceStart]:
     starts: dict[int, SequenceStart] = {}
     for message in messages:
         if message.index >= count:
@@ -242,9 +236,7 @@ def _starts(
             learning=_member(Learning, message.learning, "starts.learning"),
             temperature=message.temperature if message.HasField("temperature") else None,
             length_max=message.length_max,
-            end_tokens=tuple(
-                column(message.end_tokens, np.int32, "starts.end_tokens").tolist()
-            ),
+            end_tokens=tuple(column(message.end_tokens, np.int32, "starts.end_tokens").tolist()),
             corpora=tuple(message.corpora),
             namespace=message.namespace,
         )

@@ -43,7 +43,7 @@ class Durability(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """What a server says of itself; "" where it does not let us ask (CONFIG may be forbidden)."""
+    """What a server says of itself; "" where an ACL does not let us ask (INFO or CONFIG)."""
 
     version: str
     appendonly: str
@@ -79,11 +79,11 @@ def unchecked_client(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    if urlsplit(url).scheme not in SCHEMES:
+    if url.partition("://")[0] not in SCHEMES:
         kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise InvalidInput("redis URL", shown_url(url), kinds)
-    password = os.environ.get(PASSWORD_VARIABLE) if not _has_password(url) else None
     try:
+        password = os.environ.get(PASSWORD_VARIABLE) if not _has_password(url) else None
         return redis.Redis.from_url(
             url,
             **({"password": password} if password else {}),
@@ -121,10 +121,11 @@ def translated_errors(url: str) -> Iterator[None]:
 def translated(error: Exception, url: str) -> DraftError:
     """Our error for one of redis-py's."""
     import redis
+    from redis.exceptions import NoPermissionError
 
     server, text = shown_url(url), str(error)
     refused = ("NOAUTH", "WRONGPASS", "invalid username-password", "Authentication required")
-    denied = (redis.AuthenticationError, redis.exceptions.NoPermissionError)
+    denied = (redis.AuthenticationError, NoPermissionError)
     if isinstance(error, denied) or any(word in text for word in refused):
         return PermissionDenied(
             f"Redis at {server} refuses this user or password ({text}); "
@@ -141,7 +142,7 @@ def translated(error: Exception, url: str) -> DraftError:
 
 def describe(client: "redis.Redis") -> RedisFacts:
     """What the server says of itself. Raises redis-py's errors if it does not answer at all."""
-    info = client.info()
+    info = _info(client)
     settings = {
         name: _setting(client, name)
         for name in ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "dir")
@@ -153,9 +154,18 @@ def describe(client: "redis.Redis") -> RedisFacts:
         maxmemory=settings["maxmemory"] or str(info.get("maxmemory", "")),
         maxmemory_policy=settings["maxmemory-policy"] or str(info.get("maxmemory_policy", "")),
         role=str(info.get("role", "")),
-        process_id=int(info.get("process_id", 0)),
+        process_id=int(str(info.get("process_id", 0))),
         folder=settings["dir"],
     )
+
+
+def _info(client: "redis.Redis") -> dict[str, object]:
+    import redis
+
+    try:
+        return dict(client.info())
+    except redis.ResponseError:  # INFO counts as dangerous: a careful ACL forbids it
+        return {}
 
 
 def _setting(client: "redis.Redis", name: str) -> str:

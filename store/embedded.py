@@ -73,8 +73,12 @@ class EmbeddedRedis:
 
     @property
     def pid(self) -> int:
-        """The server's process; 0 before `start`."""
-        return self.facts.process_id if self.facts else 0
+        """The server's process. Raises FailedPrecondition while there is none, never 0: a signal
+        to process 0 would end its sender.
+        """
+        if self.facts is None:
+            raise FailedPrecondition(f"no server runs on {self.folder}")
+        return self.facts.process_id
 
     def start(self) -> None:
         """Returns when the server answers and has loaded its data.
@@ -106,7 +110,7 @@ class EmbeddedRedis:
         while not self._stop.wait(WATCH_SECONDS):
             if self._alive():
                 continue
-            _log.error("the embedded Redis (process %d) has died and is restarted", self.pid)
+            _log.error("the embedded Redis on %s has died and is restarted", self.socket)
             try:
                 self._bring_up()
             except Exception as error:  # tried again: drafting goes on from memory meanwhile
@@ -216,7 +220,9 @@ class EmbeddedRedis:
         return Corrupt(said) if "Bad file format" in tail else FailedPrecondition(said)
 
     def _alive(self) -> bool:
-        return self._process.poll() is None if self._process is not None else _runs(self.pid)
+        if self._process is not None:
+            return self._process.poll() is None
+        return self.facts is not None and _runs(self.facts.process_id)
 
     def _shut_down(self) -> None:
         """Ask it to end, and make sure."""
@@ -235,8 +241,9 @@ class EmbeddedRedis:
         while self._alive() and monotonic() < deadline:
             threading.Event().wait(POLL_SECONDS)
         if self._alive():
-            _log.error("the embedded Redis (process %d) is killed", self.pid)
-            os.kill(self._process.pid if self._process else self.pid, signal.SIGKILL)
+            pid = self._process.pid if self._process is not None else self.pid
+            _log.error("the embedded Redis (process %d) does not end and is killed", pid)
+            os.kill(pid, signal.SIGKILL)
         if self._process is not None:
             self._process.wait()
         self._process, self.facts = None, None

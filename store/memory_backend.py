@@ -92,10 +92,11 @@ class MemoryBackend:
             existing = self._store.spaces.get(key)
             if existing is not None and existing.spec != spec:
                 raise AlreadyExists(f"namespace {key.namespace} exists and differs")
-            if existing is not None:
-                return existing.spec
-            self._store.spaces[key] = StoredSpace(Journal(key, uuid4().hex), spec)
-            version = self._store.touch()
+            if existing is None:
+                self._store.spaces[key] = StoredSpace(Journal(key, uuid4().hex), spec)
+                self._store.touch()
+            # Another replica may have created it before this one's listener has heard of it.
+            version = self._store.version
         self._wait_until_told(version)
         return spec
 

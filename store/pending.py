@@ -61,6 +61,7 @@ class _Sent:
 
     number: int = 0
     outgoing: dict[int, Outgoing] = field(default_factory=dict[int, Outgoing])
+    written: set[int] = field(default_factory=set[int])
 
 
 class Pending:
@@ -133,10 +134,11 @@ class Pending:
             return [self._outgoing(replica, journal, group) for journal, group in groups.items()]
 
     def written(self, outgoing: Outgoing) -> None:
-        """The batch is in the journal."""
+        """The batch is in the journal. The follower may have seen it before the writer has."""
         with self.changed:
-            if outgoing.journal in self._sent:
-                self._count(outgoing.journal.key).written += len(outgoing.batch.records)
+            sent = self._sent.get(outgoing.journal)
+            if sent is not None and outgoing.batch.number in sent.outgoing:
+                self._written(sent, outgoing)
 
     def abandon(self, outgoing: Outgoing) -> None:
         """The batch cannot be written: its records are dropped."""
@@ -153,8 +155,11 @@ class Pending:
             if sent is None:
                 return
             for earlier in [n for n in sent.outgoing if n <= number]:
-                records = sent.outgoing.pop(earlier).batch.records
-                self._count(journal.key).returned += len(records)
+                outgoing = sent.outgoing[earlier]
+                self._written(sent, outgoing)
+                self._count(journal.key).returned += len(outgoing.batch.records)
+                sent.written.discard(earlier)
+                del sent.outgoing[earlier]
             self.changed.notify_all()
 
     def forget(self, key: NamespaceKey) -> None:
@@ -199,6 +204,11 @@ class Pending:
         outgoing = Outgoing(journal, batch, group[0].ticket)
         sent.outgoing[sent.number] = outgoing
         return outgoing
+
+    def _written(self, sent: _Sent, outgoing: Outgoing) -> None:
+        if outgoing.batch.number not in sent.written:
+            sent.written.add(outgoing.batch.number)
+            self._count(outgoing.journal.key).written += len(outgoing.batch.records)
 
     def _popleft(self) -> _Queued:
         queued = self._queue.popleft()

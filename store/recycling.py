@@ -25,9 +25,7 @@ class Recycling:
     def nbytes(self) -> int:
         return self.successors.nbytes + self.logprobs.nbytes
 
-    def observe(
-        self, keys: Int32Array, rows: Int32Array, logprobs: npt.NDArray[np.uint8]
-    ) -> None:
+    def observe(self, keys: Int32Array, rows: Int32Array, logprobs: npt.NDArray[np.uint8]) -> None:
         """Row keys[i] becomes rows[i] (int32[r, 8]), in order; ids outside the vocabulary are dropped."""
         if len(keys):
             kernels.replace_rows(self.successors, self.logprobs, keys, rows, logprobs)

@@ -46,6 +46,7 @@ from retrieval_draft.store.redis_follower import (
 )
 from retrieval_draft.store.redis_writer import RedisWriter, journal_key
 
+EMBEDDED = "embedded"
 CONTROL_ENTRIES_MAX = 10_000
 THREAD_ANSWER_SECONDS_MAX = 2.0  # a background thread gives a silent server up sooner
 THREAD_STOP_SECONDS_MAX = THREAD_ANSWER_SECONDS_MAX + 3.0
@@ -166,6 +167,7 @@ class RedisBackend:
 
         self._change(key, delete)
         self._index(key)
+        self._compact()
         if not existed:
             raise NotFound(f"there is no namespace {key.namespace}")
 
@@ -200,6 +202,7 @@ class RedisBackend:
     def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
         """See Backend."""
         self._corpora.delete(key, corpus)
+        self._compact()
 
     def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
         """See Backend."""
@@ -228,6 +231,16 @@ class RedisBackend:
                 self._client.hset(NAMESPACES, tag(key), data)
         self._announce(key)
 
+    def _compact(self) -> None:
+        """What was deleted still stands in the embedded server's file: have it written afresh."""
+        if self.name != EMBEDDED:
+            return
+        with translated_errors(self._url):
+            try:
+                self._client.bgrewriteaof()
+            except redis.ResponseError as error:  # one is running, and may have begun too early
+                _log.warning("deleted data stay in the data folder for now: %s", error)
+
     def _announce(self, key: NamespaceKey) -> None:
         """Tell every replica to look at the namespace, and wait for this one's."""
         with translated_errors(self._url):
@@ -239,5 +252,3 @@ class RedisBackend:
             return
         if not follower.wait_for_control(cast(bytes, entry_id).decode(), NOTICE_SECONDS_MAX):
             _log.warning("the follower is behind by more than %s s", NOTICE_SECONDS_MAX)
-
-

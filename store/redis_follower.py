@@ -17,7 +17,7 @@ from retrieval_draft.store.connection import translated
 from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import StoredNamespace, decode_namespace
-from retrieval_draft.store.redis_writer import PAYLOAD_FIELD, BackOff, journal_key
+from retrieval_draft.store.redis_writer import PAYLOAD_FIELD, BackOff, Complaint, journal_key
 
 BLOCK_MS = 250  # also how long stop may take
 READ_ENTRIES_MAX = 64  # of each stream in one answer
@@ -96,15 +96,18 @@ class RedisFollower:
             self._replayed = self.connected = True
             self._changed.notify_all()
         back_off = BackOff(self._stop)
+        complaint = Complaint(self._url, "the learned tier stands still")
         while not self._stop.is_set():
             try:
                 if not self.connected:
                     self._compare()
-                    self._reconnected()
+                    complaint.withdraw()
+                    self.connected = True
                 self._read(BLOCK_MS)
                 back_off.reset()
             except Exception as error:  # nothing may end this thread; drafting goes on without it
-                self._disconnected(error)
+                complaint.say(error)
+                self.connected = False
                 back_off.wait()
 
     def _replay(self) -> None:
@@ -197,18 +200,6 @@ class RedisFollower:
     def _last_id(self, stream: str) -> str:
         newest = cast(_Entries, self._client.xrevrange(stream, count=1))
         return newest[0][0].decode() if newest else BEGINNING
-
-    def _disconnected(self, error: Exception) -> None:
-        if isinstance(error, (redis.RedisError, OSError)):
-            if self.connected:
-                _log.warning("the learned tier stands still: %s", translated(error, self._url))
-        else:
-            _log.exception("following failed and is tried again")
-        self.connected = False
-
-    def _reconnected(self) -> None:
-        _log.info("following the journals in Redis again")
-        self.connected = True
 
 
 def control_fields(key: NamespaceKey) -> dict[FieldT, EncodableT]:

@@ -43,6 +43,30 @@ class BackOff:
         self._seconds = BACK_OFF_SECONDS_MIN
 
 
+class Complaint:
+    """Says that Redis is away once for each kind of reason, not with every attempt."""
+
+    def __init__(self, url: str, consequence: str) -> None:
+        self._url, self._consequence = url, consequence
+        self._kind: type[Exception] | None = None
+
+    def say(self, error: Exception) -> None:
+        """Log what failed, if it is news."""
+        if not isinstance(error, (redis.RedisError, OSError)):
+            _log.error("%s: an error of ours", self._consequence, exc_info=error)
+            return
+        shown = translated(error, self._url)
+        if type(shown) is not self._kind:
+            _log.warning("%s: %s", self._consequence, shown)
+        self._kind = type(shown)
+
+    def withdraw(self) -> None:
+        """Log that it works again, if it did not."""
+        if self._kind is not None:
+            _log.info("no longer: %s", self._consequence)
+        self._kind = None
+
+
 class RedisWriter:
     """Batches in the order of their numbers, one of each namespace at a time.
 
@@ -51,9 +75,10 @@ class RedisWriter:
     """
 
     def __init__(self, client: redis.Redis, url: str, replica: str, pending: Pending) -> None:
-        self._client, self._url, self._replica, self._pending = client, url, replica, pending
+        self._client, self._replica, self._pending = client, replica, pending
         self._stop = threading.Event()
         self._back_off = BackOff(self._stop)
+        self._complaint = Complaint(url, "records wait in memory")
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self.connected = True
 
@@ -111,13 +136,11 @@ class RedisWriter:
         return failed
 
     def _failed(self, error: Exception) -> None:
-        if self.connected:
-            _log.warning("records wait in memory: %s", translated(error, self._url))
+        self._complaint.say(error)
         self.connected = False
         self._back_off.wait()
 
     def _succeeded(self) -> None:
-        if not self.connected:
-            _log.info("records are written to Redis again")
+        self._complaint.withdraw()
         self.connected = True
         self._back_off.reset()

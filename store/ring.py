@@ -23,14 +23,12 @@ class TokenRing:
         self._head = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
         self._prev = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
         self.stop = 0
+        # Never falls back when the ring is truncated: what was overwritten does not return.
+        self.low = 0
 
     @property
     def capacity(self) -> int:
         return len(self.tokens)
-
-    @property
-    def low(self) -> int:
-        return max(0, self.stop - len(self.tokens))
 
     @property
     def nbytes(self) -> int:
@@ -49,8 +47,8 @@ class TokenRing:
         head = min(len(tokens), self.capacity - first)
         self.tokens[first : first + head] = tokens[:head]
         self.tokens[: len(tokens) - head] = tokens[head:]
-        low = max(0, stop - self.capacity)
-        kernels.insert(self.tokens, self._head, self._prev, low, start, stop)
+        self.low = max(self.low, stop - self.capacity)
+        kernels.insert(self.tokens, self._head, self._prev, self.low, start, stop)
         self.stop = stop
 
     def truncate(self, stop: int) -> None:
@@ -67,7 +65,8 @@ class TokenRing:
 
     def read(self, start: int, stop: int) -> Int32Array:
         """A copy of the tokens at start..stop-1, which must be kept positions."""
-        return self.tokens[np.arange(start, stop) & (self.capacity - 1)]
+        tokens: Int32Array = self.tokens[np.arange(start, stop) & (self.capacity - 1)]
+        return tokens
 
     def continuations(
         self, query: Int32Array, length_max: int, windows: Int32Array, lengths: Int32Array
@@ -111,6 +110,7 @@ class TokenRing:
         shift = (self.low // self.capacity) * self.capacity
         for links in (self._head, self._prev):
             np.maximum(links - np.int32(shift), 0, out=links)
+        self.low -= shift
         self.stop -= shift
 
 

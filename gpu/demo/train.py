@@ -1,7 +1,7 @@
 """Train the bundled demo model: a small Llama of Python code with a byte-level BPE of its own.
 
-    python -m retrieval_draft.gpu.demo.train prepare WORK     tokenizer and token arrays, from this Python's library
-    python -m retrieval_draft.gpu.demo.train fit WORK OUT     the model, on CUDA if there is one, else on the CPU
+    python -m retrieval_draft.gpu.demo.train prepare WORK     tokenizer and token arrays
+    python -m retrieval_draft.gpu.demo.train fit WORK OUT     the model, on CUDA or the CPU
 
 The loss that is printed and kept is that of held-out files; the weights are those of its lowest value.
 Matrices inside the layers learn by Muon (a trial of 120 steps: loss 5.02 against AdamW's 5.34).
@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
 VOCAB_SIZE = 4096
-END_TOKEN = "<|end|>"
+END_OF_FILE = "<|end|>"
 CONTEXT = 512
 BATCH = 16
 WARMUP_STEPS = 100
@@ -51,13 +51,13 @@ def prepare(work: Path) -> None:
         texts[False],
         trainers.BpeTrainer(
             vocab_size=VOCAB_SIZE,
-            special_tokens=[END_TOKEN],
+            special_tokens=[END_OF_FILE],
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         ),
     )
     work.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(work / "tokenizer.json"))
-    end = tokenizer.token_to_id(END_TOKEN)
+    end = tokenizer.token_to_id(END_OF_FILE)
     for held_out, name in ((False, "train"), (True, "held_out")):
         ids = [token for text in texts[held_out] for token in (end, *tokenizer.encode(text).ids)]
         np.save(work / f"{name}.npy", np.array(ids, np.uint16))
@@ -110,7 +110,9 @@ def held_out_loss(model: torch.nn.Module, tokens: npt.NDArray[np.uint16], device
     starts = np.linspace(0, len(tokens) - CONTEXT - 1, 64).astype(int)
     total = 0.0
     for some in np.array_split(starts, 8):
-        batch = torch.from_numpy(np.stack([tokens[s : s + CONTEXT + 1] for s in some]).astype(np.int64))
+        batch = torch.from_numpy(
+            np.stack([tokens[s : s + CONTEXT + 1] for s in some]).astype(np.int64)
+        )
         with torch.autocast(device, torch.bfloat16):
             total += loss_of(model, batch.to(device)).item() / 8
     model.train()
@@ -120,15 +122,18 @@ def held_out_loss(model: torch.nn.Module, tokens: npt.NDArray[np.uint16], device
 @main.command()
 @click.argument("work", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--minutes", default=60.0, show_default=True, help="The schedule ends here at the latest.")
+@click.option(
+    "--minutes", default=60.0, show_default=True, help="The schedule ends here at the latest."
+)
 @click.option("--epochs", default=8.0, show_default=True, help="Passes over the training tokens.")
 def fit(work: Path, out: Path, minutes: float, epochs: float) -> None:
     """Train on WORK and write a transformers model folder (bf16) to OUT."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     train, held_out = np.load(work / "train.npy"), np.load(work / "held_out.npy")
     data = torch.from_numpy(train.astype(np.int32)).to(device)
-    model = new_model().to(device)
-    compiled = torch.compile(model)
+    model = new_model()
+    torch.nn.Module.to(model, torch.device(device))
+    compiled: torch.nn.Module = torch.compile(model)  # type: ignore[assignment]
     optimizers = optimizers_of(model)
     rng = np.random.default_rng(0)
     steps = int(epochs * len(train) / (BATCH * CONTEXT))
@@ -143,7 +148,7 @@ def fit(work: Path, out: Path, minutes: float, epochs: float) -> None:
         with torch.autocast(device, torch.bfloat16):
             loss = loss_of(compiled, batch)
         model.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
@@ -169,7 +174,8 @@ def save(model: LlamaForCausalLM, work: Path, out: Path, figures: dict[str, floa
     out.mkdir(parents=True, exist_ok=True)
     copy = LlamaForCausalLM(model.config)
     copy.load_state_dict(model.state_dict())
-    copy.to(torch.bfloat16).save_pretrained(out)
+    torch.nn.Module.to(copy, torch.bfloat16)
+    copy.save_pretrained(out)
     (out / "tokenizer.json").write_bytes((work / "tokenizer.json").read_bytes())
     (out / "training.json").write_text(json.dumps(figures, indent=1) + "\n")
 

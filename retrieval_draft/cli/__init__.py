@@ -16,7 +16,7 @@ VERBS = {
     "warm": "Put texts into a corpus of a namespace.",
     "draft": "Draw the draft tree of a text.",
     "worker": "Serve a model with tree verification.",
-    "generate": "Decode a prompt, with drafts and without.",
+    "generate": "Decode a prompt on a running worker.",
     "stats": "Show hit rates per tier and method.",
     "demo": "The whole path on the bundled model: plain, cold and warm.",
     "doctor": "Check what this machine and installation have.",
@@ -51,9 +51,7 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(
-    cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]}
-)
+@click.group(cls=Verbs, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="retrieval-draft")
 def cli() -> None:
     """Drafts for speculative decoding without a trained draft model."""

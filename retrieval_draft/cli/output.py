@@ -31,15 +31,19 @@ def err() -> "Console":
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: "Console"
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    console: "Console",
+    text_columns: int = 1,
 ) -> None:
-    """The first column to the left, figures to the right."""
+    """The first `text_columns` to the left, figures to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 else "right")
+        table.add_column(name, justify="left" if i < text_columns else "right")
     for row in rows:
         table.add_row(*row)
     console.print(table)
@@ -68,7 +72,7 @@ def progress() -> "Progress":
 
 def share(part: float, whole: float) -> str:
     """A percentage, or a dash where there is nothing to divide by."""
-    return f"{part / whole:.1%}" if whole else "–"
+    return f"{part / whole:.1%}" if whole else "-"
 
 
 def size(nbytes: float) -> str:

@@ -59,8 +59,8 @@ def stats(namespace: str, sidecar: str | None, data: Path | None, as_json: bool)
 def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
     """One namespace's figures as tables."""
     console.rule(f"[bold]{one.namespace}", align="left")
-    mat = f"{one.tokens / one.steps:.2f}" if one.steps else "–"
-    expected = f"{one.expected / one.accepted:.2f}" if one.accepted else "–"
+    mat = f"{one.tokens / one.steps:.2f}" if one.steps else "-"
+    expected = f"{one.expected / one.accepted:.2f}" if one.accepted else "-"
     console.print(
         f"MAT {mat}   steps {one.steps}   drafted {one.drafted}   accepted {one.accepted} "
         f"({share(one.accepted, one.drafted)})   expected/kept {expected}"

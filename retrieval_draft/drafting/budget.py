@@ -38,7 +38,8 @@ def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
     within = np.interp(asked, nodes, price)
     slope = (price[-1] - price[-2]) / (nodes[-1] - nodes[-2]) if len(nodes) > 1 else 0.0
     beyond = np.maximum(asked - nodes[-1], 0.0) * max(slope, 0.0)
-    return np.maximum(within + beyond, 1e-9)
+    price_of: npt.NDArray[np.float64] = np.maximum(within + beyond, 1e-9)
+    return price_of
 
 
 def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:

@@ -28,7 +28,7 @@ def fresh_acceptance() -> Float32Array:
         for length in range(kernels.LENGTH_CLASSES):
             for share in range(kernels.SHARES):
                 for support in range(kernels.SUPPORTS):
-                    b = ((tier * kernels.LENGTH_CLASSES + length) * kernels.SHARES + share)
+                    b = (tier * kernels.LENGTH_CLASSES + length) * kernels.SHARES + share
                     p = trust * PLACE_CONFIDENCE[length] * (share + 0.5) / kernels.SHARES
                     accept[0, b * kernels.SUPPORTS + support] *= p
     for rank in range(kernels.RANKS):

@@ -37,8 +37,6 @@ class DraftService:
         )
 
     def _draft(self, message: pb.DraftRequest, tenant: str) -> pb.DraftResponse:
-        if message.HasField("model_trees") and message.model_trees.tokens:
-            raise NotServed("model_trees: fusing the worker's drafts here is not served yet")
         return encode_response(self._engine.step(tenant, decode_request(message)))
 
     def _draft_stream(

@@ -47,7 +47,7 @@ def unary(
     def handle(data: bytes, context: Context) -> bytes:
         try:
             return call(decoded(kind, data), tenant_of(context)).SerializeToString()
-        except Exception as error:  # noqa: BLE001 - the edge: nothing may pass it as it is
+        except Exception as error:  # the edge: nothing may pass it as it is
             refuse(error, context)
 
     return grpc.unary_unary_rpc_method_handler(handle)
@@ -67,7 +67,7 @@ def streaming(
         except grpc.RpcError:
             # The client went away: there is nobody to answer.
             return
-        except Exception as error:  # noqa: BLE001 - the edge: nothing may pass it as it is
+        except Exception as error:  # the edge: nothing may pass it as it is
             refuse(error, context)
 
     return grpc.stream_stream_rpc_method_handler(handle)
@@ -82,7 +82,7 @@ def server_streaming(
         try:
             for answer in call(decoded(kind, data), tenant_of(context)):
                 yield answer.SerializeToString()
-        except Exception as error:  # noqa: BLE001 - the edge: nothing may pass it as it is
+        except Exception as error:  # the edge: nothing may pass it as it is
             refuse(error, context)
 
     return grpc.unary_stream_rpc_method_handler(handle)

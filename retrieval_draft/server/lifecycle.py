@@ -20,7 +20,6 @@ from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.folder import DataFolder
-from retrieval_draft.v1 import draft_pb2, store_pb2
 
 log = logging.getLogger(__name__)
 
@@ -116,22 +115,23 @@ class Sidecar:
         status = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        assert draft_pb2.DESCRIPTOR and store_pb2.DESCRIPTOR, "reflection needs them loaded"
         reflection.enable_server_reflection(names, server)
-        for address in addresses:
-            self._bind(server, address)
-        server.start()
-        for name in ("", *SERVICES):
-            status.set(name, health_pb2.HealthCheckResponse.SERVING)
+        bound: list[listen.Address] = []
 
         def drain() -> None:
             status.enter_graceful_shutdown()
             server.stop(DRAIN_SECONDS).wait()
-            for address in addresses:
+            for address in bound:
                 if address.path is not None:
                     address.path.unlink(missing_ok=True)
 
         self._undo.append(drain)
+        for address in addresses:
+            self._bind(server, address)
+            bound.append(address)
+        server.start()
+        for name in ("", *SERVICES):
+            status.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def _bind(self, server: grpc.Server, address: listen.Address) -> None:
         # The socket is this user's alone from its first moment, whatever the folder allows.

@@ -1,6 +1,6 @@
 """StoreService: namespaces, warming and figures over gRPC."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import grpc
 from google.protobuf.message import Message
@@ -8,8 +8,8 @@ from google.protobuf.message import Message
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.server.edge import Context, server_streaming, streaming, unary
-from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.stats import corpora_of, stats_of
+from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store_wire import documents_of, namespace_of, spec_of
 from retrieval_draft.v1 import store_pb2 as pb
 
@@ -51,7 +51,8 @@ class StoreService:
                 ),
                 "GetStats": unary(pb.GetStatsRequest, self._stats),
                 "WatchStats": server_streaming(
-                    pb.WatchStatsRequest, not_served(f"WatchStats {later}: ask GetStats again")
+                    pb.WatchStatsRequest,
+                    stream_not_served(f"WatchStats {later}: ask GetStats again"),
                 ),
             },
         )
@@ -118,6 +119,15 @@ def not_served(reason: str) -> Callable[[Message, str], Message]:
     """A call that answers UNIMPLEMENTED with the reason."""
 
     def call(message: Message, tenant: str) -> Message:
+        raise NotServed(reason)
+
+    return call
+
+
+def stream_not_served(reason: str) -> Callable[[Message, str], Iterable[Message]]:
+    """The same for a call that would answer with a stream."""
+
+    def call(message: Message, tenant: str) -> Iterable[Message]:
         raise NotServed(reason)
 
     return call

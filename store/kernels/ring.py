@@ -8,7 +8,7 @@ Readers may run beside the one writer: what they read may be torn, but never lea
 """
 
 import numpy as np
-from numba import int32, int64, njit, types, uint64
+from numba import int64, njit, types, uint64
 
 from retrieval_draft.tree import Int32Array
 
@@ -22,7 +22,7 @@ table_t = types.Array(types.int32, 2, "C")
 
 
 @njit(uint64(uint64, int64), nogil=True, cache=True)
-def mix(state: int, token: int) -> int:
+def mix(state: np.uint64, token: int) -> np.uint64:
     """One round of a multiply-xorshift hash."""
     h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
     return h ^ (h >> np.uint64(29))
@@ -47,7 +47,7 @@ def insert(
                 break
             state = mix(state, token)
             if back + 1 == ORDERS[order]:
-                bucket = np.int64(state & np.uint64(buckets))
+                bucket = int(state & np.uint64(buckets))
                 prev[order, end & mask] = head[order, bucket]
                 head[order, bucket] = end + 1
                 order += 1
@@ -74,7 +74,7 @@ def remove(
                 break
             state = mix(state, token)
             if back + 1 == ORDERS[order]:
-                bucket = np.int64(state & np.uint64(buckets))
+                bucket = int(state & np.uint64(buckets))
                 if head[order, bucket] == end + 1:
                     head[order, bucket] = prev[order, end & mask]
                 order += 1
@@ -128,9 +128,9 @@ def continuations(
             known += 1
     length_above = length_max + 1
     for order in range(known - 1, -1, -1):
-        link = head[order, np.int64(states[order] & np.uint64(buckets))]
+        link = head[order, int(states[order] & np.uint64(buckets))]
         for _ in range(CHAIN_STEPS_MAX):
-            end = np.int64(link) - 1
+            end = int(link) - 1
             if count == len(lengths) or end < low:
                 break
             if end + 1 < stop and tokens[(end + 1) & mask] >= 0:
@@ -186,10 +186,10 @@ def occurrence(
         state = np.uint64(0)
         for back in range(ORDERS[order]):
             state = mix(state, query[n - 1 - back])
-        link = head[order, np.int64(state & np.uint64(buckets))]
-        found = np.int64(-1)
-        while np.int64(link) - 1 >= low:
-            end = np.int64(link) - 1
+        link = head[order, int(state & np.uint64(buckets))]
+        found = -1
+        while int(link) - 1 >= low:
+            end = int(link) - 1
             if (
                 end + 1 < stop
                 and tokens[(end + 1) & mask] >= 0

@@ -1,6 +1,5 @@
 """Kernels that search a suffix array of one text; boundaries between documents are -1."""
 
-import numpy as np
 from numba import int64, njit, types
 
 from retrieval_draft.tree import Int32Array
@@ -16,7 +15,7 @@ def compare(tokens: Int32Array, at: int, query: Int32Array, first: int) -> int:
     for k in range(len(query) - first):
         if at + k >= len(tokens):
             return -1
-        difference = np.int64(tokens[at + k]) - np.int64(query[first + k])
+        difference = int(tokens[at + k]) - int(query[first + k])
         if difference != 0:
             return -1 if difference < 0 else 1
     return 0
@@ -25,7 +24,7 @@ def compare(tokens: Int32Array, at: int, query: Int32Array, first: int) -> int:
 @njit(int64(read_t, read_t, row_t, int64, int64), nogil=True, cache=True)
 def bound(tokens: Int32Array, order: Int32Array, query: Int32Array, first: int, above: int) -> int:
     """First rank whose suffix is not below query[first:], or with `above` the first beyond it."""
-    lo, hi = np.int64(0), np.int64(len(order))
+    lo, hi = 0, len(order)
     while lo < hi:
         middle = (lo + hi) // 2
         if compare(tokens, order[middle], query, first) < above:
@@ -83,6 +82,7 @@ def continuations(
     sample. Returns the new count of rows.
     """
     n = len(query)
+    most = min(n, length_max)
     above = length_max + 1
     length = longest(tokens, order, query, length_max)
     while length >= length_min and length > 0 and count < len(lengths):
@@ -93,11 +93,11 @@ def continuations(
         step = max(1, (hi - lo + room - 1) // room)
         rank = lo
         while rank < hi and count < len(lengths):
-            start = np.int64(order[rank])
+            start = int(order[rank])
             agreed = length
             while (
                 agreed < above
-                and agreed < n
+                and agreed < most
                 and start - 1 - (agreed - length) >= 0
                 and tokens[start - 1 - (agreed - length)] == query[n - 1 - agreed]
             ):

@@ -63,7 +63,7 @@ class ScriptedDrafter:
             told = self.told[sequence_id]
             assert not told.is_finished
             tree = self.plan(told.tokens)
-            trees[sequence_id] = DraftTree(tree.token[:most], tree.parent[:most])
+            trees[sequence_id] = tree_of(tree.token[:most], tree.parent[:most])
             told.trees.append(trees[sequence_id])
         return trees
 
@@ -79,7 +79,7 @@ class FailingDrafter(ScriptedDrafter):
         super().__init__(plan)
         self.calls = calls
 
-    def open(self, sequence_id: str, tokens: Int32Array, **rest: object) -> None:  # type: ignore[override]
+    def open(self, sequence_id: str, tokens: Int32Array, **rest: object) -> None:
         if "open" in self.calls:
             raise ConnectionError("gone")
         super().open(sequence_id, tokens, **rest)  # type: ignore[arg-type]
@@ -122,6 +122,14 @@ class NonsenseDrafter(ScriptedDrafter):
         assert accepted == -1
 
 
+def tree_of(token: object, parent: object) -> DraftTree:
+    """A tree whose probabilities and sources do not matter."""
+    tokens = int32s(token)
+    return DraftTree(
+        tokens, int32s(parent), np.ones(len(tokens), np.float32), np.zeros(len(tokens), np.uint32)
+    )
+
+
 def random_tree(generator: np.random.Generator, nodes: int, vocab_size: int) -> DraftTree:
     """Any shape; siblings distinct."""
     token: list[int] = []
@@ -137,7 +145,7 @@ def random_tree(generator: np.random.Generator, nodes: int, vocab_size: int) -> 
         taken.add(edge)
         parent.append(edge[0])
         token.append(edge[1])
-    return DraftTree(int32s(token), int32s(parent))
+    return tree_of(token, parent)
 
 
 def random_plan(seed: int, vocab_size: int, nodes: int = 12) -> Plan:
@@ -178,7 +186,7 @@ def decoy_plan(outputs: dict[tuple[int, ...], list[int]], vocab_size: int, depth
             token.append(right)
             parent.append(node)
             node = len(token) - 1
-        return DraftTree(int32s(token), int32s(parent))
+        return tree_of(token, parent)
 
     return plan
 
@@ -188,7 +196,7 @@ def empty_plan(_: list[int]) -> DraftTree:
 
 
 def chain(tokens: list[int]) -> DraftTree:
-    return DraftTree(int32s(tokens), int32s(range(-1, len(tokens) - 1)))
+    return tree_of(tokens, range(-1, len(tokens) - 1))
 
 
 def _rest(outputs: dict[tuple[int, ...], list[int]], tokens: list[int]) -> list[int]:

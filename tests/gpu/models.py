@@ -1,6 +1,8 @@
 """Tiny random targets, built from configs: no network, float32, a millisecond a forward."""
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from transformers import (
     LlamaConfig,
     MistralConfig,
     PretrainedConfig,
+    PreTrainedModel,
     Qwen2Config,
 )
 
@@ -28,7 +31,7 @@ torch.set_num_threads(1)
 
 def config(family: str, vocab_size: int = VOCAB_SIZE) -> PretrainedConfig:
     """Weights are drawn wide, so that logits are far apart and outputs do not repeat at once."""
-    shape = {
+    shape: dict[str, Any] = {
         "vocab_size": vocab_size,
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -68,7 +71,13 @@ def config(family: str, vocab_size: int = VOCAB_SIZE) -> PretrainedConfig:
 @lru_cache
 def tiny(family: str, vocab_size: int = VOCAB_SIZE) -> TargetModel:
     torch.manual_seed(5)
-    return adopt_model(AutoModelForCausalLM.from_config(config(family, vocab_size)), name=family)
+    return adopt_model(built(config(family, vocab_size)), name=family)
+
+
+def built(settings: PretrainedConfig) -> PreTrainedModel:
+    """A model of random weights."""
+    module: PreTrainedModel = AutoModelForCausalLM.from_config(settings)  # type: ignore[no-untyped-call]
+    return module
 
 
 def prompts(count: int, seed: int = 0, vocab_size: int = VOCAB_SIZE) -> list[Int32Array]:
@@ -90,7 +99,8 @@ def plain_logits(model: TargetModel, tokens: list[int]) -> torch.Tensor:
 def generated(model: TargetModel, prompt: Int32Array, tokens_max: int) -> list[int]:
     """The output of transformers' own greedy decoding."""
     ids = torch.from_numpy(prompt.astype(np.int64))[None]
-    output = model.module.generate(
+    generate = cast(Callable[..., torch.Tensor], model.module.generate)
+    output = generate(
         ids,
         attention_mask=torch.ones_like(ids),
         do_sample=False,

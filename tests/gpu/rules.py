@@ -1,4 +1,4 @@
-"""Rules of verification that are wrong in ways seen in the wild, for tests that must notice them."""
+"""Rules of verification that are wrong in ways seen in the wild: tests must notice them."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from retrieval_draft.tree import DraftTree
 
 
 def one_coin_twice(tree: DraftTree, draw: Draw) -> Verified:
-    """The token drawn at a node is used once more at the child it led to, if that has such a child."""
+    """The token drawn at a node is used again at the child it led to, if that has such a child."""
     children = children_of(tree)
     path: list[int] = []
     tokens: list[int] = []
@@ -23,7 +23,7 @@ def one_coin_twice(tree: DraftTree, draw: Draw) -> Verified:
 
 
 def longest_of_paths(tree: DraftTree, draw: Callable[[int, int], int]) -> Verified:
-    """As REST: each root-to-leaf path has draws of its own, `draw(path, node)`; the longest accepted wins."""
+    """As REST: each root-to-leaf path has its own `draw(path, node)`; the longest accepted wins."""
     parents = tree.parent.tolist()
     leaves = sorted(set(range(len(tree))) - set(parents)) or [-1]
     best = Verified((), (draw(0, -1),))

@@ -1,4 +1,7 @@
-"""Observations, limits, cancellation, and drafters that fail: the decoder's promises beside identity."""
+"""The decoder's promises beside identity: observations, limits, cancelling, drafters that fail."""
+
+import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,11 +9,12 @@ import torch
 
 from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted
 from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.model import adopt_model
 from retrieval_draft.gpu.observe import REJECTED_ROWS_MAX
 from retrieval_draft.gpu.request import Finish, Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.step import Rows
-from retrieval_draft.tree import EMPTY, DraftTree, int32s
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 from tests.gpu.drafters import (
     FailingDrafter,
     NonsenseDrafter,
@@ -20,6 +24,7 @@ from tests.gpu.drafters import (
     decoy_plan,
     random_plan,
     random_tree,
+    tree_of,
 )
 from tests.gpu.driving import decode_all
 from tests.gpu.models import END_TOKEN, VOCAB_SIZE, generated, plain_logits, prompts, tiny
@@ -30,7 +35,9 @@ WIDTH = 10
 
 def requests(count: int = 3, tokens_max: int = 16) -> list[Request]:
     return [
-        Request(f"{i}", prompt, tokens_max, SamplingOptions(0.8, seed=i) if i else SamplingOptions())
+        Request(
+            f"{i}", prompt, tokens_max, SamplingOptions(0.8, seed=i) if i else SamplingOptions()
+        )
         for i, prompt in enumerate(prompts(count, seed=6))
     ]
 
@@ -74,7 +81,7 @@ def test_observations_are_the_targets_own_predictions() -> None:
         assert prefill.at.tolist() == list(range(len(request.prompt)))
         check_rows(prefill, whole, None)
         root = len(request.prompt)
-        for rows, tree in zip(steps, told.tree_of_rows[1:], strict=True):
+        for rows, tree in zip(steps, told.tree_of_rows[2:], strict=True):
             assert rows is not None
             committed = [at for at in rows.at.tolist() if at >= 0]
             assert committed == list(range(root, root + len(committed)))
@@ -118,14 +125,15 @@ def test_a_drafter_that_answers_nonsense_changes_no_token() -> None:
     nonsense: list[object] = [
         None,
         "tree",
-        DraftTree(int32s([VOCAB_SIZE]), int32s([-1])),
-        DraftTree(int32s([-1]), int32s([-1])),
-        DraftTree(int32s([3, 4]), int32s([-1])),
-        DraftTree(int32s([3, 4]), int32s([1, -1])),
-        DraftTree(int32s([3, 4]), int32s([-2, -1])),
-        DraftTree(int32s([3, 3]), int32s([-1, -1])),
-        DraftTree(int32s([[3], [4]]), int32s([[-1], [0]])),
-        DraftTree(np.array([3.5, float("nan")]), int32s([-1, 0])),  # type: ignore[arg-type]
+        tree_of([VOCAB_SIZE], [-1]),
+        tree_of([-1], [-1]),
+        dataclasses.replace(tree_of([3, 4], [-1, 0]), parent=int32s([-1])),
+        tree_of([3, 4], [1, -1]),
+        tree_of([3, 4], [-2, -1]),
+        tree_of([3, 3], [-1, -1]),
+        tree_of([[3], [4]], [[-1], [0]]),
+        dataclasses.replace(tree_of([3, 4], [-1, 0]), token=np.array([3.5, float("nan")])),
+        DraftTree(int32s([3]), int32s([-1])),  # no probabilities
         random_tree(generator, 60, VOCAB_SIZE),  # more nodes than were asked for
         ConnectionResetError("hung up"),
         EMPTY,
@@ -155,7 +163,7 @@ def test_every_drafted_step_is_shown_with_its_accepted_path() -> None:
     asked = requests()
     shown: dict[str, list[int]] = {one.sequence_id: [] for one in asked}
 
-    def onlooker(sequence_id: str, tree: DraftTree, path: object, tokens: np.ndarray) -> None:  # type: ignore[type-arg]
+    def onlooker(sequence_id: str, tree: DraftTree, path: object, tokens: Int32Array) -> None:
         assert isinstance(path, tuple)
         shown[sequence_id].extend(tokens.tolist())
         assert tree.token[list(path)].tolist() == tokens[: len(path)].tolist()
@@ -192,23 +200,18 @@ def test_an_end_token_on_the_accepted_path_ends_the_sequence_there() -> None:
     ).tokens["x"]
     end = free[7]
     at = free.index(end)
+    drafter = ScriptedDrafter(lambda tokens: chain(free[len(tokens) - len(prompt) :]))
     ending = Decoder(
-        model,
+        dataclasses.replace(model, end_tokens=(END_TOKEN, end)),
         slots=1,
         length_max=64,
-        drafter=ScriptedDrafter(lambda tokens: chain(free[len(tokens) - len(prompt) :])),
+        drafter=drafter,
     )
-    object.__setattr__(ending, "model", _with_end(end))
     outputs = decode_all(ending, [Request("x", prompt, 20)])
     assert outputs.tokens["x"] == free[: at + 1]
     assert outputs.finish["x"] is Finish.END
-    assert outputs.figures["x"].accepted <= at + 1
-
-
-def _with_end(token: int) -> object:
-    import dataclasses
-
-    return dataclasses.replace(tiny("llama"), end_tokens=(END_TOKEN, token))
+    assert outputs.figures["x"].accepted == at  # the first token comes from prefill
+    assert outputs.figures["x"].steps == 1
 
 
 def test_requests_outside_the_limits_are_refused_and_hurt_no_other() -> None:
@@ -285,11 +288,9 @@ def test_a_long_prompt_is_prefilled_in_chunks_to_the_same_output(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
 def test_cuda_gives_the_same_tokens_with_and_without_drafts() -> None:
-    import copy
-
-    from retrieval_draft.gpu.model import adopt_model
-
-    model = adopt_model(copy.deepcopy(tiny("llama").module).to("cuda"))
+    module = copy.deepcopy(tiny("llama").module)
+    torch.nn.Module.to(module, torch.device("cuda"))
+    model = adopt_model(module)
     asked = requests()
     plain = decode_all(Decoder(model, slots=1, length_max=64), asked).tokens
     drafter = ScriptedDrafter(random_plan(1, VOCAB_SIZE), observation_width=WIDTH)

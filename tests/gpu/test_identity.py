@@ -1,4 +1,4 @@
-"""Drafting changes no token: greedy output is transformers' own, sampled output is plain decoding's."""
+"""Drafting changes no token: greedy output is transformers' own, sampled that of plain decoding."""
 
 from pathlib import Path
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
-from retrieval_draft.tree import EMPTY, DraftTree, int32s
-from tests.gpu.drafters import random_tree
+from retrieval_draft.tree import EMPTY, DraftTree
+from tests.gpu.drafters import random_tree, tree_of
 from tests.gpu.rules import longest_of_paths, one_coin_twice, path_to
 
 VOCAB_SIZE = 4
@@ -19,7 +19,9 @@ Target = Callable[[Context], list[float]]
 Planned = Callable[[Context], DraftTree]
 
 
-class MoreDraws(Exception):  # noqa: N818  a request for the enumeration to branch, not an error
+class MoreDraws(Exception):
+    """Not an error: the enumeration must branch over what `node` may draw."""
+
     def __init__(self, node: int) -> None:
         self.node = node
 
@@ -38,7 +40,7 @@ def toy_target(seed: int) -> Target:
 def outcomes(
     rule: Rule, tree: DraftTree, context: Context, target: Target
 ) -> Iterator[tuple[Verified, float]]:
-    """Every result of one step with its probability; each draw that a rule makes has a coin of its own."""
+    """Every result of one step with its probability; each draw of a rule has a coin of its own."""
     pending: list[tuple[list[int], float]] = [([], 1.0)]
     while pending:
         drawn, probability = pending.pop()
@@ -105,7 +107,7 @@ def test_random_trees_leave_the_law_of_the_target_as_it_is(seed: int) -> None:
         generator = np.random.default_rng([seed, *context])
         tree = random_tree(generator, 7, VOCAB_SIZE)
         shallow = int((tree.depths() < DEPTH).argmin()) or len(tree)
-        return DraftTree(tree.token[:shallow], tree.parent[:shallow])
+        return tree_of(tree.token[:shallow], tree.parent[:shallow])
 
     assert distance(emitted_law(match, planned, target), plain_law(target)) < 1e-12
 
@@ -130,8 +132,8 @@ def independent_paths(tree: DraftTree, draw: Draw) -> Verified:
 @pytest.mark.parametrize(
     ("rule", "tree"),
     [
-        (one_coin_twice, DraftTree(int32s([0, 1, 0, 1]), int32s([-1, -1, 0, 1]))),
-        (independent_paths, DraftTree(int32s([0, 1, 2]), int32s([-1, -1, 0]))),
+        (one_coin_twice, tree_of([0, 1, 0, 1], [-1, -1, 0, 1])),
+        (independent_paths, tree_of([0, 1, 2], [-1, -1, 0])),
     ],
 )
 def test_planted_wrong_rules_are_noticed(rule: Rule, tree: DraftTree) -> None:

@@ -17,7 +17,7 @@ from retrieval_draft.gpu.sampling import SampledDraw, SamplingOptions, draw, pro
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
 from retrieval_draft.tree import DraftTree, int32s
-from tests.gpu.drafters import ScriptedDrafter
+from tests.gpu.drafters import ScriptedDrafter, tree_of
 from tests.gpu.driving import decode_all
 from tests.gpu.models import plain_logits
 from tests.gpu.rules import longest_of_paths, one_coin_twice
@@ -28,7 +28,7 @@ TOKENS = 3  # whose joint law is tested
 PROMPT = int32s([1, 4, 2])
 SAMPLING = SamplingOptions(temperature=0.9, top_k=4, top_p=0.97)
 # Every context gets the same tree: siblings that share mass, children that repeat their parent.
-TREE = DraftTree(int32s([0, 1, 2, 0, 1, 2, 3]), int32s([-1, -1, -1, 0, 1, 2, 0]))
+TREE = tree_of([0, 1, 2, 0, 1, 2, 3], [-1, -1, -1, 0, 1, 2, 0])
 
 
 @lru_cache

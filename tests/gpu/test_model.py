@@ -3,11 +3,11 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
     BloomConfig,
     FalconConfig,
     MambaConfig,
@@ -20,9 +20,9 @@ from transformers import (
 from retrieval_draft.errors import DraftError, FailedPrecondition, InvalidInput
 from retrieval_draft.gpu.model import adopt_model, load_model
 from retrieval_draft.gpu.probe import probe
-from tests.gpu.models import END_TOKEN, FAMILIES, VOCAB_SIZE, config, tiny
+from tests.gpu.models import END_TOKEN, FAMILIES, VOCAB_SIZE, built, config, tiny
 
-SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
+SMALL: dict[str, Any] = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ SMALL = {"vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2}
     ],
 )
 def test_unsuitable_architectures_are_refused(unsuitable: PretrainedConfig, reason: str) -> None:
-    module = AutoModelForCausalLM.from_config(unsuitable)
+    module = built(unsuitable)
     with pytest.raises(InvalidInput, match=reason) as refused:
         adopt_model(module, name="mine")
     assert refused.value.field == "model"
@@ -61,7 +61,7 @@ def test_the_probe_notices_a_window_that_is_left_out() -> None:
 
 
 def test_the_probe_notices_a_model_that_ignores_positions() -> None:
-    module = AutoModelForCausalLM.from_config(config("gpt2"))
+    module = built(config("gpt2"))
     forward = module.forward
 
     def without_positions(
@@ -84,7 +84,7 @@ def test_the_probe_notices_a_model_that_ignores_positions() -> None:
 
 
 def test_a_forward_that_fails_in_the_probe_is_a_refusal() -> None:
-    module = AutoModelForCausalLM.from_config(config("llama"))
+    module = built(config("llama"))
     forward = module.forward
 
     def no_masks(

@@ -1,6 +1,9 @@
 """Sampling: the processed distribution, the law of the draws, and noise by counter alone."""
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,12 +12,16 @@ from scipy.stats import chisquare, kstest
 
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu import sampling
+from retrieval_draft.gpu.gumbel import GOLDEN
 from retrieval_draft.gpu.sampling import SampledDraw, SamplingOptions, draw, probabilities
+
+Logits = npt.NDArray[np.float32]
+Probabilities = npt.NDArray[np.float64]
 
 TEMPERATURES = (0.3, 1.0, 2.5)
 
 
-def defined_probabilities(logits: np.ndarray, options: SamplingOptions) -> np.ndarray:  # type: ignore[type-arg]
+def defined_probabilities(logits: Logits, options: SamplingOptions) -> Probabilities:
     """Temperature, top-k, top-p by sorting everything; ties with the last kept stay."""
     scaled = logits.astype(np.float64) / options.temperature
     weight = np.exp(scaled - scaled.max())
@@ -26,7 +33,8 @@ def defined_probabilities(logits: np.ndarray, options: SamplingOptions) -> np.nd
         before = np.cumsum(weight[order]) - weight[order]
         last = order[int((before < options.top_p).sum()) - 1]
         weight[logits < logits[last]] = 0
-    return weight / weight.sum()
+    kept: Probabilities = weight / weight.sum()
+    return kept
 
 
 @settings(max_examples=60, deadline=None)
@@ -41,9 +49,9 @@ def defined_probabilities(logits: np.ndarray, options: SamplingOptions) -> np.nd
 def test_the_processed_distribution_is_the_defined_one(
     seed: int, vocab_size: int, temperature: float, top_k: int, top_p: float, ties: bool
 ) -> None:
-    logits = np.random.default_rng(seed).normal(0, 2, vocab_size).astype(np.float32)
+    logits: Logits = np.random.default_rng(seed).normal(0, 2, vocab_size).astype(np.float32)
     if ties:
-        logits = np.round(logits * 2) / 2
+        logits = (np.round(logits * 2) / 2).astype(np.float32)
     options = SamplingOptions(temperature, top_p, top_k)
     expected = defined_probabilities(logits, options)
     found = probabilities(torch.from_numpy(logits)[None], options)[0].numpy()
@@ -98,6 +106,35 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
     assert tree(-1) == tree(-1) == together[0]
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from((7, 300, 5000)),
+    st.sampled_from((0.01, 0.7, 1.0, 50.0)),
+    st.sampled_from((0, 3)),
+    st.sampled_from((1.0, 0.9)),
+)
+def test_the_kernel_draws_what_the_batched_form_draws(
+    seed: int, vocab_size: int, temperature: float, top_k: int, top_p: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(4, vocab_size, generator=generator) * 3
+    logits[0, ::2] = -math.inf
+    logits[1, vocab_size // 2] = math.inf if top_p == 1 else 60.0
+    options = SamplingOptions(temperature, top_p, top_k, seed)
+    keys = [sampling._key(seed, position) for position in range(4)]
+    batched = sampling._draw_batch(logits, keys, sampling._floor(logits, options), temperature)
+    assert draw(logits, range(4), options) == batched
+
+
+@pytest.mark.parametrize("logit", [math.nan, -math.inf])
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_a_broken_row_still_gives_a_token_and_no_error(logit: float, top_p: float) -> None:
+    logits = torch.full((1, 30), logit)
+    (token,) = draw(logits, [1], SamplingOptions(1.0, top_p))
+    assert 0 <= token < 30
+
+
 def test_a_filter_that_keeps_the_drawn_token_does_not_change_the_draw() -> None:
     torch.manual_seed(2)
     for seed in range(50):
@@ -122,8 +159,8 @@ def test_the_noise_is_gumbels_and_differs_by_seed_position_and_token() -> None:
 
 
 def test_the_counter_is_splitmix64() -> None:
-    assert sampling._mixed(0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF  # its first output at seed 0
-    state = torch.tensor([sampling._signed(0x9E3779B97F4A7C15)])
+    assert sampling._mixed(GOLDEN) == 0xE220A8397B1DCDAF  # its first output at seed 0
+    state = torch.tensor([sampling._signed(GOLDEN)])
     u = (0xE220A8397B1DCDAF >> 12) + 0.5
     expected = -np.log(-np.log1p(-u * 2.0**-52))
     assert float(sampling._gumbel(state)) == pytest.approx(expected, rel=1e-12)

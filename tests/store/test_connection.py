@@ -9,6 +9,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
 from retrieval_draft.errors import DraftError, InvalidInput, PermissionDenied, Unreachable
 from retrieval_draft.store.connection import (
@@ -19,10 +20,13 @@ from retrieval_draft.store.connection import (
     shown_url,
     unix_url,
 )
+from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.v1 import store_pb2
-from tests.store.conftest import Recorder, SharedRedis
+from tests.store.conftest import WAIT_SECONDS_MAX, Recorder, SharedRedis, record
 
+KEY = NamespaceKey("local", "demo")
 PASSWORD = "hunter-2@/:x"  # noqa: S105 - of a server that this test starts
 
 
@@ -43,7 +47,7 @@ def test_durability_equals_the_wire() -> None:
 
 
 def test_importing_the_contract_does_not_import_redis() -> None:
-    modules = "keys connection embedded records backend memory_backend folder".split()
+    modules = ("keys", "connection", "embedded", "records", "backend", "memory_backend", "folder")
     code = "import sys\n" + "".join(f"import retrieval_draft.store.{m}\n" for m in modules)
     code += "sys.exit('redis' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -118,6 +122,31 @@ def test_a_password_that_is_changed_under_way_is_degraded_mode(
     said = [line for line in caplog.messages if "refuses this user" in line]
     assert len(said) == 1
     assert isinstance(heard, Recorder)
+
+
+def test_a_user_with_few_rights_is_enough(shared_redis: SharedRedis) -> None:
+    """Our keys only, and nothing that Redis calls dangerous: neither INFO nor CONFIG."""
+    client: Redis = shared_redis.client
+    client.acl_setuser(
+        "app",
+        enabled=True,
+        passwords=["+pass"],
+        keys=["retrieval-draft:*"],
+        categories=["+@all", "-@dangerous"],
+    )
+    try:
+        backend = RedisBackend(shared_redis.url.replace("unix://", "unix://app:pass@"))
+        heard = Recorder()
+        backend.start("a", heard)
+        backend.create_namespace(KEY, NamespaceSpec("demo", 9))
+        backend.append(KEY, record(1))
+        assert backend.flush(WAIT_SECONDS_MAX)
+        assert heard.positions(KEY) == [1]
+        assert backend.durability is Durability.REDIS, "it could not ask"
+        backend.delete_namespace(KEY)
+        backend.stop(0)
+    finally:
+        client.acl_deluser("app")
 
 
 def test_the_server_is_described(shared_redis: SharedRedis) -> None:

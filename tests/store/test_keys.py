@@ -79,7 +79,10 @@ def test_a_shared_kind_has_no_namespace() -> None:
         redis_key(None, "journal")
 
 
-@given(st.text() | st.text(alphabet="retival-df:{}|0123456789localdemo").map("retrieval-draft:".__add__))
+@given(
+    st.text()
+    | st.text(alphabet="retival-df:{}|0123456789localdemo").map("retrieval-draft:".__add__)
+)
 def test_other_keys_are_refused_and_never_misread(text: str) -> None:
     try:
         parsed = parse_redis_key(text)

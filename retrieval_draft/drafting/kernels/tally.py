@@ -5,8 +5,8 @@ from numba import njit, types
 
 from retrieval_draft.tree import Int32Array, UInt32Array
 
-row_t = types.Array(types.int32, 1, "C")
-masks_t = types.Array(types.uint32, 1, "C")
+row_t = types.Array(types.int32, 1, "C", readonly=True)
+masks_t = types.Array(types.uint32, 1, "C", readonly=True)
 counts_t = types.Array(types.int64, 2, "C")
 
 STEPS, HITS, DRAFTED, ACCEPTED = 0, 1, 2, 3

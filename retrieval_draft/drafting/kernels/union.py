@@ -54,10 +54,7 @@ def place_bin(tier: int, length: int, share: float, support: int) -> int:
 @njit(int64(int64, int64), nogil=True, cache=True)
 def recycling_bin(rank: int, logprob: int) -> int:
     """The bin of the matrix's candidate of this rank; `logprob` in 1/16 nat, 255 = unknown."""
-    if logprob == 255:
-        level = LOGPROBS - 1
-    else:
-        level = min(LOGPROBS - 2, logprob // 8)
+    level = LOGPROBS - 1 if logprob == 255 else min(LOGPROBS - 2, logprob // 8)
     return PLACE_BINS + rank * LOGPROBS + level
 
 

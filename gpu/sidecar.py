@@ -1,0 +1,50 @@
+"""How a worker finds its drafts: the namespace of its model, and a conversation priced for it."""
+
+from dataclasses import replace
+
+from tokenizers import Tokenizer
+
+from retrieval_draft.client import Client
+from retrieval_draft.config import STEP_MS_MAX
+from retrieval_draft.conversation import Conversation
+from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.step import DraftOptions, VerifyCost
+from retrieval_draft.tokenizer import fingerprint
+from retrieval_draft.tree import int32s
+from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
+
+NAMESPACE_CHARACTERS_MAX = 128
+
+
+def default_namespace(model: TargetModel) -> str:
+    """The model's name as a namespace: its last path component, and only characters that are allowed."""
+    name = model.name.rstrip("/").rpartition("/")[2] or "model"
+    allowed = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
+    return allowed[:NAMESPACE_CHARACTERS_MAX]
+
+
+def converse(
+    client: Client,
+    model: TargetModel,
+    namespace: str,
+    options: DraftOptions,
+    *,
+    tokenizer: Tokenizer | None = None,
+    cost: VerifyCost | None = None,
+    step_ms_max: float = STEP_MS_MAX,
+) -> Conversation:
+    """A conversation in the model's namespace, which is made when the drafter first answers."""
+    create = CreateNamespaceRequest(
+        namespace=namespace,
+        vocab_size=model.vocab_size,
+        tokenizer_fingerprint=fingerprint(tokenizer) if tokenizer is not None else "",
+        end_tokens=int32s(model.end_tokens).tobytes(),
+    )
+    return Conversation(
+        client,
+        namespace,
+        model.vocab_size,
+        replace(options, verify_cost=cost),
+        step_ms_max=step_ms_max,
+        create=create,
+    )

