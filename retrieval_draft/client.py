@@ -157,15 +157,29 @@ class GrpcClient:
         return self._call(_store("GetStats"), request, store_pb2.Stats)
 
     def warm(self, requests: Iterable[store_pb2.WarmRequest]) -> Iterator[store_pb2.WarmProgress]:
-        """Send documents; yields what is stored, and last what drafts can use."""
+        """Send documents; yields what is stored, and last what drafts can use.
+
+        An exception of `requests` ends the call and is raised as it is.
+        """
+        broken: list[Exception] = []
+
+        def fed() -> Iterator[store_pb2.WarmRequest]:
+            try:
+                yield from requests
+            except Exception as error:
+                broken.append(error)
+                raise
+
         call = self._channel.stream_stream(
             _store("Warm"),
             request_serializer=store_pb2.WarmRequest.SerializeToString,
             response_deserializer=store_pb2.WarmProgress.FromString,
         )
         try:
-            yield from call(iter(requests), timeout=WARM_SECONDS_MAX)
+            yield from call(fed(), timeout=WARM_SECONDS_MAX)
         except grpc.RpcError as error:
+            if broken:
+                raise broken[0] from None
             raise error_of(error, self.target) from error
 
     def close(self) -> None:

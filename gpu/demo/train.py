@@ -162,7 +162,7 @@ def fit(work: Path, out: Path, minutes: float, epochs: float) -> None:
             )
             if now < best:
                 best = now
-                figures = {"held_out_loss": now, "steps": step, "minutes": seconds / 60}
+                figures = {"held_out_loss": now, "steps": float(step), "minutes": seconds / 60}
                 save(model, work, out, figures | {"train_tokens": step * BATCH * CONTEXT})
         if done >= 1:
             break

@@ -37,7 +37,7 @@ def draft(
 
     \b
     Example:
-      retrieval-draft draft --namespace demo --tokenizer demo "def __init__(self, "
+      retrieval-draft draft --namespace demo --tokenizer demo "def __init__(self,"
     """
     from retrieval_draft.cli.drawing import drawn, source_names
     from retrieval_draft.client import GrpcClient

@@ -48,7 +48,7 @@ def generate(
 
     \b
     Example:
-      retrieval-draft generate --temperature 0.7 "def read(self, "
+      retrieval-draft generate --temperature 0.7 "def read(self,"
     """
     from retrieval_draft.v1 import generate_pb2 as pb
 

@@ -45,14 +45,14 @@ def drafts_for(
     if sidecar == NO_SIDECAR:
         return None
     from retrieval_draft.client import GrpcClient
-    from retrieval_draft.gpu.sidecar import converse, default_namespace
+    from retrieval_draft.gpu.sidecar import converse
     from retrieval_draft.gpu.tokenizer import load_tokenizer
     from retrieval_draft.step import DraftOptions
 
     return converse(
         GrpcClient(options.target_of(sidecar, data)),
         model,
-        namespace or default_namespace(model),
+        namespace,
         DraftOptions(nodes_max=nodes_max, method=method),
         tokenizer=load_tokenizer(source),
         cost=cost,
@@ -111,6 +111,7 @@ def worker(
     from retrieval_draft.logs import to_stderr
     from retrieval_draft.server.listen import claim, parse
     from retrieval_draft.store.folder import default_path, make_private, short_socket_path
+    from retrieval_draft.tokenizer import DEMO
 
     to_stderr()
     folder = data or default_path()
@@ -124,6 +125,7 @@ def worker(
     decoder = Decoder(target, slots=slots, length_max=length_max or None, nodes_max=nodes_max)
     cost = measure_step_cost(decoder)
     source = target.name
+    namespace = namespace or (DEMO if demo else default_namespace(target))
     drafter = drafts_for(
         target, source, sidecar, data, namespace, method, nodes_max, step_ms_max, cost
     )
@@ -137,7 +139,7 @@ def worker(
         decoder,
         tokenizer=load_tokenizer(source),
         listen=[address.target for address in addresses],
-        namespace=namespace or default_namespace(target),
+        namespace=namespace,
     )
     click.echo(f"serving on {' '.join(served.addresses)}")
     ended.wait()

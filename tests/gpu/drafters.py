@@ -124,10 +124,7 @@ class NonsenseDrafter(ScriptedDrafter):
 
 def tree_of(token: object, parent: object) -> DraftTree:
     """A tree whose probabilities and sources do not matter."""
-    tokens = int32s(token)
-    return DraftTree(
-        tokens, int32s(parent), np.ones(len(tokens), np.float32), np.zeros(len(tokens), np.uint32)
-    )
+    return DraftTree(int32s(token), int32s(parent))
 
 
 def random_tree(generator: np.random.Generator, nodes: int, vocab_size: int) -> DraftTree:

@@ -133,7 +133,7 @@ def test_a_drafter_that_answers_nonsense_changes_no_token() -> None:
         tree_of([3, 3], [-1, -1]),
         tree_of([[3], [4]], [[-1], [0]]),
         dataclasses.replace(tree_of([3, 4], [-1, 0]), token=np.array([3.5, float("nan")])),
-        DraftTree(int32s([3]), int32s([-1])),  # no probabilities
+        dataclasses.replace(tree_of([3], [-1]), probability=np.ones(2, np.float32)),
         random_tree(generator, 60, VOCAB_SIZE),  # more nodes than were asked for
         ConnectionResetError("hung up"),
         EMPTY,

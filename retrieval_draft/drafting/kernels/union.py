@@ -125,7 +125,7 @@ def grow_union(
                     while stop < here[2 * t + 1] and windows[rows[stop], depth] == child:
                         length = lengths[rows[stop]] + depth
                         weight += length
-                        longest = max(longest, length)
+                        longest = max(longest, int(length))
                         stop += 1
                     if child >= 0:
                         at = -1
@@ -141,7 +141,7 @@ def grow_union(
                             c_slice[at, :] = 0
                             c_bins[at, :] = -1
                         if at >= 0:
-                            b = place_bin(t, longest, weight / total, stop - start)
+                            b = place_bin(t, longest, float(weight / total), stop - start)
                             c_bins[at, t] = b
                             c_slice[at, 2 * t] = start
                             c_slice[at, 2 * t + 1] = stop
@@ -164,7 +164,7 @@ def grow_union(
                     c_slice[at, :] = 0
                     c_bins[at, :] = -1
                 if at >= 0 and c_bins[at, TIERS] < 0:
-                    b = recycling_bin(rank, logprobs[key, rank])
+                    b = recycling_bin(rank, int(logprobs[key, rank]))
                     c_bins[at, TIERS] = b
                     c_p[at] = max(c_p[at], accept[0, b] / accept[1, b])
         total = 0.0

@@ -1,0 +1,64 @@
+"""Tiers filled by hand, as a method sees them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from retrieval_draft.drafting.sight import Limits, Sight
+from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.recycling import WIDTH, Recycling
+from retrieval_draft.store.ring import TokenRing, boundary
+from retrieval_draft.tree import DraftTree, Int32Array, int32s
+
+VOCAB = 12
+
+
+def ring_of(*texts: Sequence[int]) -> TokenRing:
+    """Texts behind one another, with boundaries between them."""
+    ring = TokenRing(256)
+    for i, text in enumerate(texts):
+        if i:
+            ring.extend(boundary())
+        ring.extend(int32s(text))
+    return ring
+
+
+def sight(
+    context: Sequence[int],
+    learned: Sequence[Sequence[int]] = (),
+    corpora: Sequence[Sequence[Sequence[int]]] = (),
+    follows: Mapping[int, Sequence[int]] | None = None,
+) -> Sight:
+    """A sequence's view; `follows` are rows of the recycling matrix without log-probabilities."""
+    matrix = Recycling(VOCAB)
+    for key, row in (follows or {}).items():
+        tokens = int32s([[*row, *[-1] * (WIDTH - len(row))]])
+        matrix.observe(int32s([key]), tokens, np.full((1, WIDTH), 255, np.uint8))
+    tiers = [CorpusTier([int32s(text) for text in corpus]) for corpus in corpora]
+    return Sight(ring_of(context), ring_of(*learned), matrix, tiers)
+
+
+def ends(*tokens: int) -> Int32Array:
+    return int32s(tokens)
+
+
+def broken_limit(tree: DraftTree, limits: Limits, vocab_size: int) -> str:
+    """Which promise of a draft this tree breaks, or nothing."""
+    if problem := tree.problem(vocab_size, limits.nodes_max):
+        return problem
+    parent, token, p = tree.parent.tolist(), tree.token.tolist(), tree.probability.tolist()
+    if limits.chain and parent != list(range(-1, len(tree) - 1)):
+        return f"{parent} is no chain"
+    if len(tree) and int(tree.depths().max()) >= limits.depth_max:
+        return f"a node deeper than {limits.depth_max}"
+    if any(parent.count(node) > limits.children_max for node in parent):
+        return f"more than {limits.children_max} children"
+    if any(above >= 0 and token[above] in limits.end_tokens for above in parent):
+        return "something follows an end token"
+    if any(p[i] > (p[above] if above >= 0 else 1.0) for i, above in enumerate(parent)):
+        return "a child is more probable than its parent"
+    if not all(0 < one <= 1 for one in p):
+        return "a probability outside 0 to 1"
+    if len(tree) and int(tree.source.min()) == 0:
+        return "a node from nowhere"
+    return ""

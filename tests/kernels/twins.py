@@ -1,0 +1,462 @@
+"""Every kernel once more in plain Python: slow, obvious, and what the kernels are compared with.
+
+`TWINS` names them all, so that a kernel without a twin is noticed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from retrieval_draft.drafting.kernels import tally, union
+from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
+
+Ints = Sequence[int]
+Rows = Sequence[Ints]
+
+# Rings: here `tokens` is a mapping of the kept positions, which know nothing of a ring.
+
+
+def mix(state: int, token: int) -> int:
+    h = ((state ^ (token + 1)) * 0x9E3779B97F4A7C15) % 2**64
+    return h ^ (h >> 29)
+
+
+def grams_ending_at(tokens: dict[int, int], end: int) -> list[int]:
+    """The hashes of the grams of ORDERS that end there, as far as tokens reach back."""
+    hashes, state = [], 0
+    for length in range(1, ORDERS[-1] + 1):
+        token = tokens.get(end - length + 1, -1)
+        if token < 0:
+            break
+        state = mix(state, token)
+        if length in ORDERS:
+            hashes.append(state)
+    return hashes
+
+
+def chains(tokens: dict[int, int], buckets: int) -> dict[tuple[int, int], list[int]]:
+    """What `insert` keeps: per order and bucket the end positions of grams, newest first."""
+    found: dict[tuple[int, int], list[int]] = {}
+    for end in sorted(tokens, reverse=True):
+        for order, state in enumerate(grams_ending_at(tokens, end)):
+            found.setdefault((order, state % buckets), []).append(end)
+    return found
+
+
+def agreement(tokens: dict[int, int], end: int, query: Ints, length_max: int) -> int:
+    length = 0
+    while (
+        length < min(len(query), length_max) and tokens.get(end - length, -2) == query[-1 - length]
+    ):
+        length += 1
+    return length
+
+
+def window(tokens: dict[int, int], start: int, depth: int) -> list[int]:
+    """The tokens from `start` up to a boundary or the end, filled up with -1."""
+    found: list[int] = []
+    while len(found) < depth and tokens.get(start + len(found), -1) >= 0:
+        found.append(tokens[start + len(found)])
+    return found + [-1] * (depth - len(found))
+
+
+def ring_continuations(
+    tokens: dict[int, int], query: Ints, length_max: int, depth: int, count_max: int
+) -> list[tuple[int, list[int]]]:
+    """All places with a continuation: by order class of their agreement, newest first."""
+    places = []
+    for end in sorted(tokens, reverse=True):
+        length = agreement(tokens, end, query, length_max)
+        if length > 0 and tokens.get(end + 1, -1) >= 0:
+            order = max(o for o in ORDERS if o <= length)
+            places.append((-order, length, window(tokens, end + 1, depth)))
+    places.sort(key=lambda place: place[0])
+    return [(length, following) for _, length, following in places][:count_max]
+
+
+def occurrence(
+    tokens: dict[int, int], query: Ints, length_min: int, length_max: int, newest: bool
+) -> int:
+    for length in range(min(length_max, len(query)), length_min - 1, -1):
+        ends = [
+            end
+            for end in sorted(tokens, reverse=newest)
+            if tokens.get(end + 1, -1) >= 0 and agreement(tokens, end, query, length) == length
+        ]
+        if ends:
+            return ends[0]
+    return -1
+
+
+# Suffix arrays.
+
+
+def suffixes(tokens: Ints) -> list[int]:
+    return sorted(range(len(tokens)), key=lambda start: list(tokens[start:]))
+
+
+def compare(tokens: Ints, at: int, query: Ints, first: int) -> int:
+    key = list(query[first:])
+    text = list(tokens[at : at + len(key)])
+    return 0 if text == key else -1 if text < key else 1
+
+
+def bound(tokens: Ints, query: Ints, first: int, above: int) -> int:
+    key = list(query[first:])
+    cut = [list(tokens[start : start + len(key)]) for start in suffixes(tokens)]
+    return sum(text < key or (bool(above) and text == key) for text in cut)
+
+
+def occurs(tokens: Ints, query: Ints, length: int) -> bool:
+    key = list(query[len(query) - length :])
+    return any(list(tokens[at : at + length]) == key for at in range(len(tokens)))
+
+
+def longest(tokens: Ints, query: Ints, length_max: int) -> int:
+    most = min(len(query), length_max)
+    return max((n for n in range(1, most + 1) if occurs(tokens, query, n)), default=0)
+
+
+def text_continuations(
+    tokens: Ints, query: Ints, length_min: int, length_max: int, depth: int, room: int
+) -> list[tuple[int, list[int]]]:
+    """What follows the longest agreement, then ever shorter halves; of many an even sample."""
+    kept = dict(enumerate(tokens))
+    order = suffixes(tokens)
+    found: list[tuple[int, list[int]]] = []
+    length, above = longest(tokens, query, length_max), length_max + 1
+    while length >= max(1, length_min) and len(found) < room:
+        key = list(query[len(query) - length :])
+        starts = [at for at in order if list(tokens[at : at + length]) == key]
+        step = max(1, -(-len(starts) // (room - len(found))))
+        for start in starts[::step]:
+            agreed = agreement(kept, start + length - 1, query, length_max)
+            following = window(kept, start + length, depth)
+            if agreed < above and kept.get(start + length, -1) >= 0 and len(found) < room:
+                found.append((agreed, following))
+        length, above = length // 2, length
+    return found
+
+
+# The adjacency matrix.
+
+Matrix = list[list[tuple[int, int]]]
+UNKNOWN = (-1, 255)
+
+
+def replace_rows(matrix: Matrix, keys: Ints, rows: Rows, logprobs: Rows) -> None:
+    for key, row, logprob in zip(keys, rows, logprobs, strict=True):
+        if 0 <= key < len(matrix):
+            width = len(matrix[key])
+            pairs = [*zip(row, logprob, strict=True)][:width]
+            known = [p if 0 <= p[0] < len(matrix) else UNKNOWN for p in pairs]
+            matrix[key] = known + [UNKNOWN] * (width - len(known))
+
+
+def push_front(matrix: Matrix, key: int, token: int) -> None:
+    row = matrix[key]
+    if row[0][1] != UNKNOWN[1]:
+        return
+    rest = list(row)
+    at = next((i for i, pair in enumerate(rest) if pair[0] == token), len(rest) - 1)
+    del rest[at]
+    matrix[key] = [(token, UNKNOWN[1]), *rest]
+
+
+# Trees that grow from places.
+
+
+@dataclass
+class Grown:
+    """A tree as it grows."""
+
+    token: list[int] = field(default_factory=list[int])
+    parent: list[int] = field(default_factory=list[int])
+    probability: list[float] = field(default_factory=list[float])
+    source: list[int] = field(default_factory=list[int])
+    evidence: list[list[int]] = field(default_factory=list[list[int]])
+
+    def depth(self, node: int) -> int:
+        return 0 if node < 0 else 1 + self.depth(self.parent[node])
+
+
+@dataclass
+class Waiting:
+    """A node that may be taken, with what lies below it."""
+
+    probability: float
+    token: int
+    parent: int
+    slices: list[list[int]]
+    bins: list[int] = field(default_factory=list[int])
+
+
+def sort_rows(windows: Rows, first: int, count: int) -> list[int]:
+    return sorted(range(first, first + count), key=lambda row: list(windows[row]))
+
+
+def groups(windows: Rows, rows: Ints, depth: int) -> list[tuple[int, list[int]]]:
+    """Neighbours among `rows` with equal tokens at this depth."""
+    found: list[tuple[int, list[int]]] = []
+    for row in rows:
+        if found and found[-1][0] == windows[row][depth]:
+            found[-1][1].append(row)
+        else:
+            found.append((windows[row][depth], [row]))
+    return found
+
+
+def take_best(waiting: list[Waiting], tree: Grown, children_max: int) -> Waiting | None:
+    """The most probable whose parent has room; those that cannot be taken any more are dropped."""
+    while waiting:
+        best = max(range(len(waiting)), key=lambda i: (waiting[i].probability, -i))
+        taken = waiting[best]
+        last = waiting.pop()
+        if best < len(waiting):
+            waiting[best] = last
+        if tree.parent.count(taken.parent) < children_max:
+            return taken
+    return None
+
+
+def grow_tree(
+    windows: Rows,
+    rows: Ints,
+    nodes_max: int,
+    depth_max: int,
+    children_max: int,
+    probability_min: float,
+    end_tokens: Ints,
+) -> Grown:
+    tree = Grown()
+    waiting: list[Waiting] = []
+    below, node, share = list(rows), -1, 1.0
+    while True:
+        depth = tree.depth(node)
+        ended = node >= 0 and tree.token[node] in end_tokens
+        if rows and depth < min(depth_max, len(windows[0])) and not ended:
+            for token, some in groups(windows, below, depth):
+                part = share * len(some) / len(below)
+                if token >= 0 and part >= probability_min:
+                    waiting.append(Waiting(part, token, node, [some]))
+        best = take_best(waiting, tree, children_max)
+        if best is None or len(tree.token) == nodes_max:
+            return tree
+        node, share, below = len(tree.token), best.probability, best.slices[0]
+        tree.token.append(best.token)
+        tree.parent.append(best.parent)
+        tree.probability.append(share)
+
+
+def grow_path(
+    windows: Rows,
+    rows: Ints,
+    nodes_max: int,
+    depth_max: int,
+    probability_min: float,
+    end_tokens: Ints,
+) -> Grown:
+    tree = Grown()
+    below, share = list(rows), 1.0
+    while below and len(tree.token) < min(nodes_max, depth_max, len(windows[0])):
+        known = [g for g in groups(windows, below, len(tree.token)) if g[0] >= 0]
+        if not known:
+            break
+        token, some = max(known, key=lambda group: len(group[1]))
+        share *= len(some) / len(below)
+        if share < probability_min:
+            break
+        tree.parent.append(len(tree.token) - 1)
+        tree.token.append(token)
+        tree.probability.append(share)
+        below = some
+        if token in end_tokens:
+            break
+    return tree
+
+
+# The union of all sources.
+
+
+def length_class(length: int) -> int:
+    return sum(length > most for most in (1, 2, 3, 4, 6, 10, 18))
+
+
+def place_bin(tier: int, length: int, share: float, support: int) -> int:
+    cell = (tier, length_class(length), min(7, int(share * 8)), min(3, support) - 1)
+    shape = (union.TIERS, union.LENGTH_CLASSES, union.SHARES, union.SUPPORTS)
+    return int(np.ravel_multi_index(cell, shape))
+
+
+def recycling_bin(rank: int, logprob: int) -> int:
+    level = 8 if logprob == 255 else min(7, logprob // 8)
+    return union.PLACE_BINS + rank * union.LOGPROBS + level
+
+
+@dataclass
+class Knowledge:
+    """What `grow_union` reads."""
+
+    windows: Rows
+    lengths: Ints
+    tiers: Sequence[Ints]  # the sorted rows of each
+    successors: Rows
+    logprobs: Rows
+    accept: npt.NDArray[np.float32]
+
+
+def candidates(
+    known: Knowledge, slices: list[list[int]], depth: int, key: int, parent: int
+) -> list[Waiting]:
+    """What any source proposes at a node; each at what its best evidence has been worth."""
+    found: dict[int, Waiting] = {}
+
+    def propose(token: int, source: int, b: int) -> Waiting | None:
+        if token not in found and len(found) == union.CANDIDATES_MAX:
+            return None
+        empty = Waiting(0.0, token, parent, [[], [], []], [-1] * union.SOURCES)
+        one = found.setdefault(token, empty)
+        if one.bins[source] < 0:
+            one.bins[source] = b
+            one.probability = max(one.probability, float(known.accept[0, b] / known.accept[1, b]))
+        return one
+
+    depth_known = len(known.windows[0]) if len(known.windows) else 0
+    for tier, rows in enumerate(slices):
+        if depth >= depth_known:
+            continue
+        total = float(sum(known.lengths[row] + depth for row in rows))
+        for token, some in groups(known.windows, rows, depth):
+            if token < 0:
+                continue
+            lengths = [known.lengths[row] + depth for row in some]
+            b = place_bin(tier, max(lengths), float(sum(lengths)) / total, len(some))
+            one = propose(token, tier, b)
+            if one is not None:
+                one.slices[tier] = some
+    for rank, token in enumerate(known.successors[key]):
+        if 0 <= token < len(known.successors):
+            propose(token, union.TIERS, recycling_bin(rank, known.logprobs[key][rank]))
+    return list(found.values())
+
+
+def grow_union(
+    known: Knowledge,
+    last_token: int,
+    nodes_max: int,
+    depth_max: int,
+    children_max: int,
+    chain: bool,
+    end_tokens: Ints,
+) -> Grown:
+    tree = Grown()
+    waiting: list[Waiting] = []
+    slices, node, share, key = [list(rows) for rows in known.tiers], -1, 1.0, last_token
+    while True:
+        found: list[Waiting] = []
+        if tree.depth(node) < depth_max and not (node >= 0 and key in end_tokens):
+            found = candidates(known, slices, tree.depth(node), key, node)
+        scale = share / max(1.0, sum(one.probability for one in found))
+        if chain and found:
+            waiting, found = [], [max(found, key=lambda one: one.probability)]
+        for one in found:
+            one.probability *= scale
+            if len(waiting) < nodes_max * 2 + union.CANDIDATES_MAX:
+                waiting.append(one)
+                continue
+            least = min(range(len(waiting)), key=lambda i: waiting[i].probability)
+            if waiting[least].probability < one.probability:
+                waiting[least] = one
+        best = take_best(waiting, tree, children_max)
+        if best is None or len(tree.token) == nodes_max:
+            return tree
+        node, share, key, slices = len(tree.token), best.probability, best.token, best.slices
+        tree.token.append(best.token)
+        tree.parent.append(best.parent)
+        tree.probability.append(share)
+        tree.evidence.append(best.bins)
+        bits = ((0, 8), (1, 8), (2, 15), (1, 13))
+        given = {b for s, pair in enumerate(bits) if best.bins[s] >= 0 for b in pair}
+        tree.source.append(sum(1 << bit for bit in given))
+
+
+def teach(
+    token: Ints, parent: Ints, evidence: Rows, committed: Ints, accept: npt.NDArray[np.float32]
+) -> None:
+    one, half = np.float32(1), np.float32(0.5)
+    path = Grown(list(token), list(parent))
+    for node, above in enumerate(parent):
+        line: list[int] = []
+        at = above
+        while at >= 0:
+            line.insert(0, token[at])
+            at = parent[at]
+        depth = path.depth(above)
+        if depth >= len(committed) or line != list(committed[:depth]):
+            continue
+        for b in evidence[node]:
+            if b < 0:
+                continue
+            accept[1, b] += one
+            accept[0, b] += one if token[node] == committed[depth] else np.float32(0)
+            if accept[1, b] > union.TRIALS_MAX:
+                accept[:, b] *= half
+
+
+# Counting.
+
+
+def tallied(
+    parent: Ints, source: Ints, path: Ints, depth_rows: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """The tables by bit and by depth of one tree."""
+    tree = Grown([0] * len(parent), list(parent))
+
+    def row(drafted: list[int], accepted: list[int]) -> list[int]:
+        return [int(bool(drafted)), int(bool(accepted)), len(drafted), len(accepted)]
+
+    nodes = list(range(len(parent)))
+    by_bit = [
+        row([n for n in nodes if source[n] >> bit & 1], [n for n in path if source[n] >> bit & 1])
+        for bit in range(tally.BITS)
+    ]
+    by_depth = [[0] * tally.COLUMNS for _ in range(depth_rows)]
+    last = depth_rows - 1
+    for node in nodes:
+        by_depth[min(tree.depth(node), last)][tally.DRAFTED] += 1
+    for node in path:
+        by_depth[min(tree.depth(node), last)][tally.ACCEPTED] += 1
+        by_depth[min(tree.depth(node), last)][tally.HITS] = 1
+    for depth in {min(tree.depth(node), last) for node in nodes}:
+        by_depth[depth][tally.STEPS] = 1
+    return by_bit, by_depth
+
+
+TWINS: dict[str, Callable[..., object]] = {
+    "ring.mix": mix,
+    "ring.insert": chains,
+    "ring.remove": chains,
+    "ring.agreement": agreement,
+    "ring.continuations": ring_continuations,
+    "ring.occurrence": occurrence,
+    "suffix_array.compare": compare,
+    "suffix_array.bound": bound,
+    "suffix_array.occurs": occurs,
+    "suffix_array.longest": longest,
+    "suffix_array.continuations": text_continuations,
+    "adjacency.replace_rows": replace_rows,
+    "adjacency.push_front": push_front,
+    "places.sort_rows": sort_rows,
+    "places.grow_tree": grow_tree,
+    "places.grow_path": grow_path,
+    "union.length_class": length_class,
+    "union.place_bin": place_bin,
+    "union.recycling_bin": recycling_bin,
+    "union.grow_union": grow_union,
+    "union.teach": teach,
+    "tally.tally": tallied,
+}
+EXACT_TOKENS = CHAIN_STEPS_MAX
+"""In a ring of so many tokens no chain is cut short."""
