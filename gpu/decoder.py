@@ -8,7 +8,6 @@ no nodes, and observes nothing. One thread at a time may call a decoder.
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,8 +15,9 @@ from torch import Tensor
 from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted, shown
 from retrieval_draft.gpu.drafting import Drafter, GuardedDrafter
 from retrieval_draft.gpu.observe import Observed, joined, observe_prompt, observe_step
-from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
+from retrieval_draft.gpu.request import Committed, Finish, Request
 from retrieval_draft.gpu.runner import Runner
+from retrieval_draft.gpu.running import Running
 from retrieval_draft.gpu.sampling import SampledDraw, draw, greedy_draw
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
@@ -32,56 +32,6 @@ NODES_DEFAULT = 64
 OnStep = Callable[[str, DraftTree, Sequence[int], Int32Array], None]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Running:
-    """A sequence in a slot: its last committed token `last` stands at position `cached`."""
-
-    request: Request
-    end_tokens: frozenset[int]
-    is_drafting: bool
-    started: float
-    cached: int
-    last: int = -1
-    output_tokens: int = 0
-    steps: int = 0
-    drafted_steps: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    finish: Finish | None = field(default=None)
-
-    @property
-    def remaining(self) -> int:
-        return self.request.tokens_max - self.output_tokens
-
-    def take(self, tokens: Sequence[int]) -> Int32Array:
-        """Commit tokens up to an end token or to tokens_max; those that count."""
-        kept = list(tokens[: self.remaining])
-        for i, token in enumerate(kept):
-            if token in self.end_tokens:
-                del kept[i + 1 :]
-                self.finish = Finish.END
-                break
-        self.output_tokens += len(kept)
-        self.last = kept[-1]
-        if self.finish is None and self.remaining == 0:
-            self.finish = Finish.LENGTH
-        return int32s(kept)
-
-    def figures(self) -> Figures:
-        return Figures(
-            prompt_tokens=len(self.request.prompt),
-            output_tokens=self.output_tokens,
-            steps=self.steps,
-            drafted_steps=self.drafted_steps,
-            drafted=self.drafted,
-            accepted=self.accepted,
-            seconds=time.perf_counter() - self.started,
-        )
-
-    def committed(self, tokens: Int32Array) -> Committed:
-        return Committed(self.request.sequence_id, tokens, self.finish, self.figures())
 
 
 class Decoder:
@@ -116,7 +66,7 @@ class Decoder:
         self.rule, self.on_step = rule, on_step
         self.runner = Runner(model, slots=slots, length_max=length_max, nodes_max=nodes_max)
         self._drafter = None if drafter is None else GuardedDrafter(drafter)
-        self._running: list[_Running] = []
+        self._running: list[Running] = []
 
     @property
     def active(self) -> int:
@@ -152,7 +102,7 @@ class Decoder:
             raise AlreadyExists(f"sequence {shown(request.sequence_id)} is being decoded")
         if not self.has_room():
             raise ResourceExhausted(f"all {self.slots} slots are taken")
-        sequence = _Running(
+        sequence = Running(
             request,
             end_tokens=frozenset(() if request.ignore_end else self.model.end_tokens),
             is_drafting=self._drafter is not None and not request.plain,
@@ -208,7 +158,7 @@ class Decoder:
                 return slot
         return None
 
-    def _prefill(self, sequence: _Running) -> tuple[Tensor, Rows | None]:
+    def _prefill(self, sequence: Running) -> tuple[Tensor, Rows | None]:
         width = self._drafter.observation_width if self._drafter and sequence.is_drafting else 0
         slot, prompt = len(self._running), sequence.request.prompt
         if width <= 0:
@@ -219,7 +169,7 @@ class Decoder:
         )
         return logits, joined(parts)
 
-    def _open(self, drafter: GuardedDrafter, sequence: _Running, rows: Rows | None) -> None:
+    def _open(self, drafter: GuardedDrafter, sequence: Running, rows: Rows | None) -> None:
         request = sequence.request
         drafter.open(
             request.sequence_id,
@@ -292,7 +242,7 @@ class Decoder:
         return rows
 
     def _commit(
-        self, sequence: _Running, tree: DraftTree, verified: Verified, rows: Rows | None
+        self, sequence: Running, tree: DraftTree, verified: Verified, rows: Rows | None
     ) -> Committed:
         tokens = sequence.take(verified.tokens)
         accepted = min(len(verified.path), len(tokens))

@@ -1,8 +1,8 @@
 """The draw of one row on the CPU, in one pass: the twin of `sampling`'s torch form.
 
 Most tokens cannot win whatever their noise, and most others are out after an integer test of their
-noise bits, so that hardly any logarithm is taken: 20 µs for 4096 tokens where 25 torch operations,
-cold after a forward, cost 200.
+noise bits, so that hardly any logarithm is taken. Measured for 4096 tokens: 12 µs, the torch form
+53 µs, and 200 µs where a forward has emptied the caches.
 """
 
 import math

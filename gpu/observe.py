@@ -76,5 +76,7 @@ def _top(logits: Tensor, width: int) -> tuple[Int32Array, Float32Array]:
     logits = logits.float()
     values, tokens = logits.topk(min(width, logits.shape[1]))
     logprobs = values - logits.logsumexp(-1, keepdim=True)
+    if logits.device.type == "cpu":
+        return tokens.int().numpy(), logprobs.numpy()
     both = torch.stack([tokens.int(), logprobs.view(torch.int32)]).cpu().numpy()
     return both[0], both[1].view(np.float32)

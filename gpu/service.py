@@ -1,30 +1,28 @@
 """GenerateService over gRPC, with health and reflection: the worker's edge.
 
-Requests are decoded from raw bytes here, so that malformed ones are INVALID_ARGUMENT; errors of
-ours keep their status; anything else is INTERNAL with the id under which it was logged.
+The edge is the sidecar's: its decoding, its mapping of errors, its sockets.
 """
 
-import logging
-import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn, TypeVar
 
 import grpc
 import numpy as np
-from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tokenizers import Tokenizer
 
 import retrieval_draft
-from retrieval_draft.errors import DraftError, FailedPrecondition, InvalidInput
+from retrieval_draft.errors import FailedPrecondition, InvalidInput
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.decoding_thread import DecodingThread, Stream
 from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
 from retrieval_draft.gpu.sampling import SamplingOptions
-from retrieval_draft.gpu.tokenizer import TextStream, fingerprint
+from retrieval_draft.gpu.tokenizer import TextStream
+from retrieval_draft.server.edge import Context, server_streaming, unary
+from retrieval_draft.server.listen import bind
+from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import Int32Array, int32s
 from retrieval_draft.v1 import generate_pb2 as pb
 
@@ -33,9 +31,6 @@ STREAMS_MAX = 128  # each holds a thread of the server
 STOPS_MAX = 16
 STOP_CHARACTERS_MAX = 256
 GRACE_SECONDS = 5.0
-
-Decoded = TypeVar("Decoded", bound=Message)
-logger = logging.getLogger(__name__)
 
 
 class GenerateService:
@@ -62,7 +57,7 @@ class GenerateService:
         return self._info
 
     def generate(
-        self, message: pb.GenerateRequest, context: grpc.ServicerContext
+        self, message: pb.GenerateRequest, context: Context
     ) -> Iterator[pb.GenerateResponse]:
         """Committed tokens as they come; ends with finish_reason and figures.
 
@@ -173,7 +168,7 @@ def serve_worker(
     reflection.enable_server_reflection(
         (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
-    addresses = [_bind(server, address) for address in listen]
+    addresses = [bind(server, address) for address in listen]
     thread.start()
     server.start()
     for name in ("", SERVICE):
@@ -181,66 +176,22 @@ def serve_worker(
     return Worker(server, thread, checks, addresses)
 
 
-def _bind(server: grpc.Server, address: str) -> str:
-    # A socket's permissions are those of its creation: narrowing them afterwards leaves a gap.
-    umask = os.umask(0o177)
-    try:
-        port = server.add_insecure_port(address)
-    except RuntimeError as error:
-        raise FailedPrecondition(f"cannot listen on {address}: {error}") from error
-    finally:
-        os.umask(umask)
-    if address.startswith("unix:"):
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
-
-
 def _handlers(service: GenerateService) -> grpc.GenericRpcHandler:
-    def generate(raw: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        error: Exception
-        try:
-            for response in service.generate(_decoded(pb.GenerateRequest, raw), context):
-                yield response.SerializeToString()
-            return
-        except Exception as raised:
-            error = raised
-        _abort(error, context)
+    def generate(
+        message: pb.GenerateRequest, tenant: str, context: Context
+    ) -> Iterator[pb.GenerateResponse]:
+        return service.generate(message, context)
 
-    def get_worker_info(raw: bytes, context: grpc.ServicerContext) -> bytes:
-        error: Exception
-        try:
-            info = service.get_worker_info(_decoded(pb.GetWorkerInfoRequest, raw))
-            return info.SerializeToString()
-        except Exception as raised:
-            error = raised
-        _abort(error, context)
+    def get_worker_info(message: pb.GetWorkerInfoRequest, tenant: str) -> pb.WorkerInfo:
+        return service.get_worker_info(message)
 
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Generate": grpc.unary_stream_rpc_method_handler(generate),
-            "GetWorkerInfo": grpc.unary_unary_rpc_method_handler(get_worker_info),
+            "Generate": server_streaming(pb.GenerateRequest, generate),
+            "GetWorkerInfo": unary(pb.GetWorkerInfoRequest, get_worker_info),
         },
     )
-
-
-def _decoded(message: Callable[[], Decoded], raw: bytes) -> Decoded:
-    decoded = message()
-    try:
-        decoded.ParseFromString(raw)
-    except DecodeError:
-        size = f"{len(raw)} bytes"
-        raise InvalidInput("request", size, f"one {decoded.DESCRIPTOR.full_name}") from None
-    return decoded
-
-
-def _abort(error: Exception, context: grpc.ServicerContext) -> NoReturn:
-    """End the call with the error's status; an error that is not ours shows only its logged id."""
-    if isinstance(error, DraftError):
-        context.abort(grpc.StatusCode[error.status], str(error))
-    error_id = uuid.uuid4().hex[:12]
-    logger.error("internal error id=%s", error_id, exc_info=error)
-    context.abort(grpc.StatusCode.INTERNAL, f"internal error ({error_id})")
 
 
 def _response(committed: Committed, text: str, finish: Finish | None) -> pb.GenerateResponse:

@@ -1,11 +1,11 @@
 """The model's tokenizer, and text from tokens as they arrive."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from retrieval_draft import tokenizer
 from retrieval_draft.errors import FailedPrecondition
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -14,16 +14,15 @@ WINDOW_TOKENS_MAX = 64  # decoded again per token, where no character ends for s
 
 
 def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
-    """From a folder's tokenizer.json, without the network, or from a hub by its id.
+    """Of a folder that has a tokenizer.json, without the network; else through transformers.
 
     Raises FailedPrecondition if there is none that the `tokenizers` library can run.
     """
-    file = Path(path_or_id) / "tokenizer.json"
-    try:
-        if file.exists():
-            return Tokenizer.from_file(str(file))
-        from transformers import AutoTokenizer  # slow to import, and seldom needed
+    if (Path(path_or_id) / "tokenizer.json").exists():
+        return tokenizer.load_tokenizer(path_or_id)
+    from transformers import AutoTokenizer  # slow to import, and seldom needed
 
+    try:
         loaded = AutoTokenizer.from_pretrained(
             str(path_or_id), local_files_only=Path(path_or_id).exists()
         )
@@ -33,11 +32,6 @@ def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
     if not isinstance(backend, Tokenizer):
         raise FailedPrecondition(f"{path_or_id} has no tokenizer.json, and none can be made")
     return backend
-
-
-def fingerprint(tokenizer: Tokenizer) -> str:
-    """SHA-256 of the tokenizer's definition, in hex: equal for equal token ids."""
-    return hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
 
 
 class TextStream:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CAPACITY_MIN = 512
 ROWS_PER_RECORD_MAX = 1024
+LOGPROB_MIN = -16.0
+"""Of what is journalled: all below is equally improbable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class Sequence:
             tokens[:width] = rows.tokens[i, :width]
             packed = np.full(ROW_WIDTH, 255, np.uint8)
             if logprobs is not None:
-                packed[:width] = packed_logprobs(logprobs)
+                # Cut first: the packing multiplies, and a wild value would overflow.
+                packed[:width] = packed_logprobs(np.clip(logprobs, LOGPROB_MIN, 0))
             self._rows.pop(key, None)
             self._rows[key] = (tokens, packed)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from retrieval_draft.errors import InvalidInput
+from retrieval_draft.errors import FailedPrecondition, InvalidInput
 
 DEMO = "demo"
 
@@ -18,14 +18,19 @@ def demo_folder() -> Path:
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
-    """`demo`, a tokenizer.json, or a folder that has one. Raises InvalidInput for anything else."""
+    """`demo`, a tokenizer.json, or a folder that has one.
+
+    Raises InvalidInput if there is no such file, FailedPrecondition if it is no tokenizer.
+    """
     path = demo_folder() if str(name) == DEMO else Path(name)
     file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        limit = f"`{DEMO}`, a tokenizer.json, or a folder that has one"
+        raise InvalidInput("tokenizer", str(name), limit)
     try:
         return Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises bare Exceptions
-        limit = f"`{DEMO}`, a tokenizer.json, or a folder that has one"
-        raise InvalidInput("tokenizer", str(name), limit, str(error)) from error
+        raise FailedPrecondition(f"tokenizer {file} cannot be loaded: {error}") from error
 
 
 def fingerprint(tokenizer: Tokenizer) -> str:

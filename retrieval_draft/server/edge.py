@@ -74,13 +74,13 @@ def streaming(
 
 
 def server_streaming(
-    kind: type[_Request], call: Callable[[_Request, str], Iterable[Message]]
+    kind: type[_Request], call: Callable[[_Request, str, Context], Iterable[Message]]
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     """A handler of one message that answers with a stream."""
 
     def handle(data: bytes, context: Context) -> Iterator[bytes]:
         try:
-            for answer in call(decoded(kind, data), tenant_of(context)):
+            for answer in call(decoded(kind, data), tenant_of(context), context):
                 yield answer.SerializeToString()
         except Exception as error:  # the edge: nothing may pass it as it is
             refuse(error, context)

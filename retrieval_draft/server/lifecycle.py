@@ -16,7 +16,6 @@ from grpc_reflection.v1alpha import reflection
 
 from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.folder import DataFolder
@@ -127,25 +126,11 @@ class Sidecar:
 
         self._undo.append(drain)
         for address in addresses:
-            self._bind(server, address)
+            self.targets.append(listen.bind(server, address.target))
             bound.append(address)
         server.start()
         for name in ("", *SERVICES):
             status.set(name, health_pb2.HealthCheckResponse.SERVING)
-
-    def _bind(self, server: grpc.Server, address: listen.Address) -> None:
-        # The socket is this user's alone from its first moment, whatever the folder allows.
-        before = os.umask(0o177)
-        try:
-            port = server.add_insecure_port(address.target)
-        except RuntimeError as error:
-            raise FailedPrecondition(f"cannot listen on {address.target}: in use?") from error
-        finally:
-            os.umask(before)
-        target = address.target
-        if address.path is None and target.endswith(":0"):
-            target = f"{target.removesuffix(':0')}:{port}"
-        self.targets.append(target)
 
 
 def serve(options: ServeOptions, ready: Callable[[list[str]], None]) -> bool:

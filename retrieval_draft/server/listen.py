@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, PermissionDenied
 
 SOCKET_PATH_BYTES_MAX = 107
@@ -57,6 +59,24 @@ def claim(address: Address) -> None:
     if _answers(address.path):
         raise FailedPrecondition(f"another process is serving on {address.path}")
     address.path.unlink()
+
+
+def bind(server: grpc.Server, target: str) -> str:
+    """Let the server listen there; the target as clients dial it, with the port that was chosen for 0.
+
+    Raises FailedPrecondition if it cannot be had.
+    """
+    # A socket is this user's alone from its first moment, whatever the folder allows.
+    before = os.umask(0o177)
+    try:
+        port = server.add_insecure_port(target)
+    except RuntimeError as error:
+        raise FailedPrecondition(f"cannot listen on {target}: {error}") from error
+    finally:
+        os.umask(before)
+    if target.startswith("unix:"):
+        return target
+    return f"{target.rpartition(':')[0]}:{port}"
 
 
 def _answers(path: Path) -> bool:

@@ -124,10 +124,10 @@ def not_served(reason: str) -> Callable[[Message, str], Message]:
     return call
 
 
-def stream_not_served(reason: str) -> Callable[[Message, str], Iterable[Message]]:
+def stream_not_served(reason: str) -> Callable[[Message, str, Context], Iterable[Message]]:
     """The same for a call that would answer with a stream."""
 
-    def call(message: Message, tenant: str) -> Iterable[Message]:
+    def call(message: Message, tenant: str, context: Context) -> Iterable[Message]:
         raise NotServed(reason)
 
     return call

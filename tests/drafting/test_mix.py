@@ -10,9 +10,7 @@ LIMITS = Limits(nodes_max=16, depth_max=1)
 
 
 def test_every_source_has_its_say() -> None:
-    seen = sight(
-        [1, 2, 3, 1, 2], learned=[[1, 2, 4]], corpora=[[[1, 2, 5]]], follows={2: [6, 7]}
-    )
+    seen = sight([1, 2, 3, 1, 2], learned=[[1, 2, 4]], corpora=[[[1, 2, 5]]], follows={2: [6, 7]})
     tree = Mix().draft(seen, LIMITS).tree
     names = {
         3: (TIERS["context"], SOURCES["match"]),

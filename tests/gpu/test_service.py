@@ -17,8 +17,8 @@ from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.request import Finish, Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.gpu.service import SERVICE, Worker, serve_worker
-from retrieval_draft.gpu.tokenizer import fingerprint
 from retrieval_draft.gpu.verify import Draw, Verified, match
+from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import DraftTree, int32s
 from retrieval_draft.v1 import generate_pb2 as pb
 from retrieval_draft.v1 import generate_pb2_grpc as pb_grpc

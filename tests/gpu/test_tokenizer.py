@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from retrieval_draft.errors import FailedPrecondition
-from retrieval_draft.gpu.tokenizer import TextStream, fingerprint, load_tokenizer
+from retrieval_draft.gpu.tokenizer import TextStream, load_tokenizer
+from retrieval_draft.tokenizer import fingerprint
 
 
 def byte_tokenizer() -> Tokenizer:
