@@ -93,6 +93,7 @@ class EngineClient:
 
     def send(self, request: StepRequest) -> None:
         self._answer = self._engine.step(self._tenant, request)
+        self._engine.settle(self._tenant, request.client_id)
 
     def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
         answer, self._answer = self._answer, None

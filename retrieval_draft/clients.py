@@ -21,6 +21,8 @@ class ClientState:
     last_step: int = 0
     last_response: StepResponse | None = None
     sequences: dict[str, Sequence] = field(default_factory=dict)
+    unsettled: list[Sequence] = field(default_factory=list)
+    """Took tokens that nobody looked at for the journal yet."""
     touched: float = 0.0
 
 
@@ -83,6 +85,9 @@ class Clients:
 
     def count(self) -> int:
         return sum(len(client.sequences) for client in list(self._clients.values()))
+
+    def all(self) -> list[ClientState]:
+        return list(self._clients.values())
 
     def open_sequences(self) -> list[Sequence]:
         return [sequence for _, _, sequence in self._all()]

@@ -87,6 +87,8 @@ class _Sent:
 
     step_id: int
     sequence_ids: list[str]
+    # The very ones that were sent: a name may have been opened anew before its answer comes.
+    sequences: list[_Open]
     lengths: list[int]
     finished: list[bool]
 
@@ -253,6 +255,7 @@ class Conversation:
     def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], _Sent]:
         self._step_id += 1
         parts: list[SequenceStep] = []
+        sequences: list[_Open] = []
         lengths: list[int] = []
         most = self._options.nodes_max
         asked = [
@@ -279,11 +282,13 @@ class Conversation:
                     rows=_joined(sequence.rows),
                 )
             )
+            sequences.append(sequence)
             lengths.append(sequence.length)
             # A lost message loses its observations: they are evidence, not state.
             sequence.rows = []
         names = [part.sequence_id for part in parts]
-        return parts, _Sent(self._step_id, names, lengths, [part.finished for part in parts])
+        finished = [part.finished for part in parts]
+        return parts, _Sent(self._step_id, names, sequences, lengths, finished)
 
     def _receive(self, seconds_max: float) -> StepResponse | None:
         """The outstanding answer, if it comes in time; takes note of what it acknowledges."""
@@ -293,11 +298,12 @@ class Conversation:
             return None
         sent, self._sent = self._sent, None
         self._failures = self._waits = 0
-        for i, name in enumerate(sent.sequence_ids):
-            if sent.finished[i]:
-                self._finishing.pop(name, None)
-            elif (sequence := self._open.get(name)) is not None:
-                self._acknowledge(name, sequence, answer, i, sent.lengths[i])
+        for i, (name, sequence) in enumerate(zip(sent.sequence_ids, sent.sequences, strict=True)):
+            self._acknowledge(name, sequence, answer, i, sent.lengths[i])
+            # One that the drafter lacked is sent once more as a whole: it is still worth learning.
+            heard = sent.finished[i] and answer.statuses[i] != Status.RESYNC
+            if heard and self._finishing.get(name) is sequence:
+                del self._finishing[name]
         return answer
 
     def _acknowledge(

@@ -58,14 +58,18 @@ class Engine:
         return self.stores.backend.stop(flush_seconds_max)
 
     def flush(self, seconds_max: float) -> bool:
-        """Whether all that was journalled before has been learned by now."""
+        """Whether all that was committed in whole records before has been learned by now."""
+        for client in self.clients.all():
+            with client.lock:
+                self._settle(client)
         return self.stores.backend.flush(seconds_max)
 
     def step(self, tenant: str, request: StepRequest) -> StepResponse:
         """One decode step. Raises InvalidInput or NotFound for what concerns the whole message.
 
         What concerns one sequence becomes its status. A retry of the newest step returns the stored
-        answer; an older one raises FailedPrecondition.
+        answer; an older one raises FailedPrecondition. What the step teaches the journal is left to
+        `settle`, which the caller should call when the answer is on its way.
         """
         began = time.perf_counter()
         self._check_batch(request)
@@ -84,6 +88,17 @@ class Engine:
         self.clients.sweep(time.monotonic())
         return response
 
+    def settle(self, tenant: str, client_id: str) -> None:
+        """Queue for the journal what the client's newest step committed; the next step would do it too."""
+        client = self.clients.get(tenant, client_id)
+        with client.lock:
+            self._settle(client)
+
+    def _settle(self, client: ClientState) -> None:
+        for sequence in client.unsettled:
+            self._journal(sequence, self.config.record_tokens, self.config.record_rows)
+        client.unsettled.clear()
+
     def finish_sequences(self, tenant: str, client_id: str, sequence_ids: list[str]) -> int:
         """Close sequences whose engine gave them up; what they committed stays learned."""
         client = self.clients.get(tenant, client_id)
@@ -99,6 +114,7 @@ class Engine:
         options: DraftOptions,
         began: float,
     ) -> StepResponse:
+        self._settle(client)
         count = len(request.sequences)
         statuses = [Status.OK] * count
         problems: list[Problem] = []
@@ -164,7 +180,7 @@ class Engine:
             sequence.observe(part.rows, verified)
         sequence.held = None
         sequence.touched = time.monotonic()
-        self._journal(sequence, self.config.record_tokens, self.config.record_rows)
+        client.unsettled.append(sequence)
         return sequence
 
     def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:

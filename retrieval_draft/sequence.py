@@ -9,7 +9,13 @@ import numpy.typing as npt
 
 from retrieval_draft.drafting.sight import Draft
 from retrieval_draft.step import Learning, Rows, SequenceStart
-from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, ROW_WIDTH, Record, packed_logprobs
+from retrieval_draft.store.records import (
+    CONTEXT_TOKENS_MAX,
+    LOGPROB_NONE,
+    ROW_WIDTH,
+    Record,
+    packed_logprobs,
+)
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
@@ -61,7 +67,9 @@ class Sequence:
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
         self._ring = TokenRing(min(CAPACITY_MIN, context_tokens_max))
-        self._rows: dict[int, tuple[Int32Array, npt.NDArray[np.uint8]]] = {}
+        self._rows: list[tuple[Int32Array, Int32Array, npt.NDArray[np.uint8]]] = []
+        self._row_count = 0
+        self._unread: list[tuple[Rows, DraftTree | None]] = []
 
     @property
     def ring(self) -> TokenRing:
@@ -96,39 +104,43 @@ class Sequence:
     def observe(self, rows: Rows, verified: DraftTree | None) -> None:
         """Keep the target's predictions for the journal: of a token's rows the last one counts.
 
-        Rows after a node need the tree that was verified; without it they are dropped.
+        Rows after a node need the tree that was verified; without it they are dropped. They are read
+        by the next `records`, which must come before the sequence changes again.
         """
-        if self.learning == Learning.NONE or not len(rows):
-            return
+        if self.learning != Learning.NONE and len(rows):
+            self._unread.append((rows, verified))
+
+    def _read(self, rows: Rows, verified: DraftTree | None) -> None:
+        keys = np.full(len(rows), -1, np.int32)
+        committed = (rows.at >= self.low) & (rows.at < self.stop)
+        keys[committed] = self._ring.at(rows.at[committed] - self.first)
+        if verified is not None:
+            nodes = -1 - rows.at.astype(np.int64)
+            known = (nodes >= 0) & (nodes < len(verified))
+            keys[known] = verified.token[nodes[known]]
+        kept = keys >= 0
         width = min(ROW_WIDTH, rows.tokens.shape[1])
-        for i, at in enumerate(rows.at.tolist()):
-            if at >= 0:
-                if not self.low <= at < self.stop:
-                    continue
-                position = at - self.first
-                key = int(self._ring.tokens[position & (self._ring.capacity - 1)])
-            elif verified is not None and -1 - at < len(verified):
-                key = int(verified.token[-1 - at])
-            else:
-                continue
-            logprobs = rows.logprobs[i, :width] if rows.logprobs.size else None
-            tokens = np.full(ROW_WIDTH, -1, np.int32)
-            tokens[:width] = rows.tokens[i, :width]
-            packed = np.full(ROW_WIDTH, 255, np.uint8)
-            if logprobs is not None:
-                # Cut first: the packing multiplies, and a wild value would overflow.
-                packed[:width] = packed_logprobs(np.clip(logprobs, LOGPROB_MIN, 0))
-            self._rows.pop(key, None)
-            self._rows[key] = (tokens, packed)
+        tokens = np.full((len(rows), ROW_WIDTH), -1, np.int32)
+        tokens[:, :width] = rows.tokens[:, :width]
+        packed = np.full((len(rows), ROW_WIDTH), LOGPROB_NONE, np.uint8)
+        if rows.logprobs.size:
+            # Cut first: the packing multiplies, and a wild value would overflow.
+            cut = np.clip(rows.logprobs[:, :width], LOGPROB_MIN, 0)
+            packed[:, :width] = packed_logprobs(cut)
+        self._rows.append((keys[kept], tokens[kept], packed[kept]))
+        self._row_count += int(kept.sum())
 
     def records(self, tokens_min: int, rows_min: int) -> Iterator[Record]:
         """What is to be journalled once so much has gathered; each position and each row once."""
         if self.learning == Learning.NONE:
             return
+        for rows, verified in self._unread:
+            self._read(rows, verified)
+        self._unread.clear()
         start = max(self.learned_to, self.low)
         if self.stop - start >= tokens_min:
             yield self._token_record(start)
-        if len(self._rows) >= rows_min:
+        if self._row_count >= rows_min:
             yield from self._row_records()
 
     def _token_record(self, start: int) -> Record:
@@ -142,13 +154,17 @@ class Sequence:
         )
 
     def _row_records(self) -> Iterator[Record]:
-        rows, self._rows = list(self._rows.items()), {}
-        for first in range(0, len(rows), ROWS_PER_RECORD_MAX):
-            some = rows[first : first + ROWS_PER_RECORD_MAX]
+        keys, tokens, packed = map(np.concatenate, zip(*self._rows, strict=True))
+        self._rows, self._row_count = [], 0
+        # The last row of every key, in the order in which they came.
+        last = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]
+        last.sort()
+        for first in range(0, len(last), ROWS_PER_RECORD_MAX):
+            some = last[first : first + ROWS_PER_RECORD_MAX]
             yield Record(
                 sequence=self.number,
                 position=self.stop,
-                row_keys=int32s([key for key, _ in some]).tobytes(),
-                row_tokens=b"".join(row.tobytes() for _, (row, _) in some),
-                row_logprobs=b"".join(packed.tobytes() for _, (_, packed) in some),
+                row_keys=keys[some].tobytes(),
+                row_tokens=tokens[some].tobytes(),
+                row_logprobs=packed[some].tobytes(),
             )

@@ -62,6 +62,9 @@ class DraftTree:
         n = len(self.token)
         if len(self.parent) != n:
             return f"{n} tokens but {len(self.parent)} parents"
+        # Kernels read as many of each as there are tokens.
+        if not len(self.probability) == len(self.source) == n:
+            return f"{n} tokens but {len(self.probability)} probabilities, {len(self.source)} sources"
         if n > nodes_max:
             return f"{n} nodes, {nodes_max} asked for"
         edges: set[tuple[int, int]] = set()

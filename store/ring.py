@@ -1,6 +1,7 @@
 """A ring of tokens with hash chains of its n-grams: the index of the context and the learned tier."""
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval_draft.store.kernels import ring as kernels
 from retrieval_draft.tree import Int32Array, int32s
@@ -65,7 +66,11 @@ class TokenRing:
 
     def read(self, start: int, stop: int) -> Int32Array:
         """A copy of the tokens at start..stop-1, which must be kept positions."""
-        tokens: Int32Array = self.tokens[np.arange(start, stop) & (self.capacity - 1)]
+        return self.at(np.arange(start, stop))
+
+    def at(self, positions: npt.NDArray[np.integer]) -> Int32Array:
+        """A copy of the tokens at these positions, which must be kept."""
+        tokens: Int32Array = self.tokens[positions & (self.capacity - 1)]
         return tokens
 
     def continuations(

@@ -2,13 +2,15 @@
 
 Expansion by path probability keeps the most accepted tokens a budget can buy, if the probabilities are
 right; so they are the acceptance that candidates of equal evidence had (tier, match length, share and
-number of the agreeing places; rank and log-probability of a recycled successor).
+number of the agreeing places; rank and log-probability of a recycled successor). The path map then says
+what a whole path has been worth: that is the probability that leaves, and that a budget is priced with.
 """
 
 import math
 
 import numpy as np
 
+from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels import union as kernels
 from retrieval_draft.drafting.kernels.places import sort_rows
 from retrieval_draft.drafting.recycling import RANK_ACCEPTANCE
@@ -16,6 +18,8 @@ from retrieval_draft.drafting.sight import Draft, Limits, Sight
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
 PRIOR_TRIALS = 6.0
+PATH_PRIOR_TRIALS = 20.0
+PRIOR_WORTH = 0.8
 PLACE_CONFIDENCE = (0.35, 0.5, 0.6, 0.65, 0.75, 0.8, 0.85, 0.95)
 """Acceptance of a place's continuation by length class, before anything was seen."""
 TIER_CONFIDENCE = (1.0, 0.9, 0.7)
@@ -40,6 +44,14 @@ def fresh_acceptance() -> Float32Array:
     return accept
 
 
+def fresh_worth() -> Float32Array:
+    """float32[2, DEPTHS * LEVELS]: at first a path is worth PRIOR_WORTH of what it seems."""
+    levels = np.arange(paths.LEVELS, dtype=np.float32) + 0.5
+    seems = np.tile(2.0 ** (-levels / paths.LEVELS_PER_HALVING), paths.DEPTHS)
+    trials = np.full(seems.shape, PATH_PRIOR_TRIALS)
+    return np.stack([PRIOR_WORTH * seems * trials, trials]).astype(np.float32)
+
+
 class Mix:
     """Drafts from all tiers; `teach` turns what was committed into better probabilities."""
 
@@ -47,6 +59,7 @@ class Mix:
 
     def __init__(self) -> None:
         self.accept = fresh_acceptance()
+        self.worth = fresh_worth()
 
     def draft(self, sight: Sight, limits: Limits) -> Draft:
         """O(nodes x (places + frontier))."""
@@ -81,12 +94,15 @@ class Mix:
             source,
             evidence,
         )
-        tree = DraftTree(token[:size], parent[:size], probability[:size], source[:size])
-        return Draft(tree, evidence[:size])
+        mapped, bins = np.empty(size, np.float32), np.empty(size, np.int32)
+        paths.map_paths(parent[:size], probability[:size], self.worth, bins, mapped)
+        tree = DraftTree(token[:size], parent[:size], mapped, source[:size])
+        return Draft(tree, evidence[:size], bins)
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """`committed` followed where the draft was made, whatever was verified."""
-        if draft.evidence is not None and len(draft.tree):
-            kernels.teach(
-                draft.tree.token, draft.tree.parent, draft.evidence, committed, self.accept
-            )
+        tree = draft.tree
+        if draft.evidence is None or draft.path_bins is None or not len(tree):
+            return
+        kernels.teach(tree.token, tree.parent, draft.evidence, committed, self.accept)
+        paths.teach_paths(tree.token, tree.parent, draft.path_bins, committed, self.worth)

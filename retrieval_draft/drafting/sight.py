@@ -85,10 +85,14 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A tree, and for methods that learn what each node's evidence was (None where nothing is taught)."""
+    """A tree, and for methods that learn what each node's evidence was (None where nothing is taught).
+
+    evidence int32[n, sources] are the bins that proposed a node, path_bins int32[n] those of its path.
+    """
 
     tree: DraftTree
     evidence: Int32Array | None = None
+    path_bins: Int32Array | None = None
 
 
 def _empty_places() -> tuple[Int32Array, Int32Array]:

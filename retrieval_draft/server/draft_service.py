@@ -28,7 +28,7 @@ class DraftService:
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
-                "Draft": unary(pb.DraftRequest, self._draft),
+                "Draft": unary(pb.DraftRequest, self._draft_and_settle),
                 "DraftStream": streaming(pb.DraftRequest, self._draft_stream),
                 "FinishSequences": unary(pb.FinishSequencesRequest, self._finish),
                 "GetServerInfo": unary(pb.GetServerInfoRequest, self._info),
@@ -39,11 +39,18 @@ class DraftService:
     def _draft(self, message: pb.DraftRequest, tenant: str) -> pb.DraftResponse:
         return encode_response(self._engine.step(tenant, decode_request(message)))
 
+    def _draft_and_settle(self, message: pb.DraftRequest, tenant: str) -> pb.DraftResponse:
+        answer = self._draft(message, tenant)
+        self._engine.settle(tenant, message.client_id)
+        return answer
+
     def _draft_stream(
         self, messages: Iterator[pb.DraftRequest], tenant: str, context: Context
     ) -> Iterator[pb.DraftResponse]:
         for message in messages:
             yield self._draft(message, tenant)
+            # The answer is on its way: what the step taught may take its time.
+            self._engine.settle(tenant, message.client_id)
 
     def _finish(
         self, message: pb.FinishSequencesRequest, tenant: str

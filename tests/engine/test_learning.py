@@ -1,7 +1,5 @@
 """What of a sequence is learned: each position once, and only what may be."""
 
-
-
 import msgspec
 import pytest
 from hypothesis import given, settings

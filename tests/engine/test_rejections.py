@@ -11,14 +11,13 @@ from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotFound, NotServed
 from retrieval_draft.step import (
     DraftOptions,
-    Rows,
     SequenceStart,
     SequenceStep,
     Status,
     VerifyCost,
 )
 from retrieval_draft.tree import DraftTree, int32s
-from tests.engine.driving import SPEC, VOCAB, Caller, caller, part, running_engine, warm
+from tests.engine.driving import SPEC, VOCAB, Caller, caller, part, rows, running_engine, warm
 
 TEXT = [1, 2, 3, 1, 2]
 CONFIG = Config()
@@ -70,7 +69,7 @@ BAD = {
     ),
     "a namespace that has no name": (opening(namespace="a b"), "namespace", "'a b'", "characters"),
     "a prediction outside": (
-        part("s", 0, TEXT, prompt=5, rows=Rows(int32s([0]), int32s([[7, 100]]), np.empty((1, 0)))),
+        part("s", 0, TEXT, prompt=5, rows=rows([0], [[7, 100]])),
         "observations.tokens", "100", "0 to 99",
     ),
     "a verified tree with a cycle": (

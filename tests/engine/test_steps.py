@@ -291,7 +291,9 @@ def test_nothing_is_drafted_behind_an_end_token(calls: Caller) -> None:
         tree = calls.tree(part(method, 0, TEXT, prompt=8, start=start), method=method)
         tokens = tree.token.tolist()
         assert all(above < 0 or tokens[above] != 5 for above in tree.parent.tolist())
-    assert calls.tree(part("s", 0, TEXT, prompt=8, start=start), method="lookup").token.tolist() == [
+    assert calls.tree(
+        part("s", 0, TEXT, prompt=8, start=start), method="lookup"
+    ).token.tolist() == [
         4,
         5,
     ]
@@ -346,9 +348,7 @@ def test_a_batch_gives_the_same_trees_as_its_sequences_one_by_one(
         assert any(listed(tree) for tree in together)
 
 
-def test_time_that_is_over_costs_drafts_and_keeps_the_tokens(
-    engine: Engine, calls: Caller
-) -> None:
+def test_time_that_is_over_costs_drafts_and_keeps_the_tokens(engine: Engine, calls: Caller) -> None:
     parts = [part(f"s{i}", 0, TEXT * 20, prompt=8) for i in range(50)]
     answer = calls.step(*parts, draft_us_max=1)
     assert answer.statuses == [Status.OK] * 50

@@ -20,14 +20,14 @@ updates = st.lists(
 """Pairs that followed one another, and lists of rows that were predicted."""
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=300)
 @given(updates, st.integers(1, 4))
 def test_rows_are_replaced_in_order_and_followers_move_to_the_front(
     changes: list[tuple[int, int] | list[tuple[int, list[int], bool]]], width: int
 ) -> None:
     successors = np.full((VOCAB, WIDTH), -1, np.int32)
     logprobs = np.full((VOCAB, WIDTH), kernels.UNKNOWN_LOGPROB, np.uint8)
-    matrix = [[twins.UNKNOWN] * WIDTH for _ in range(VOCAB)]
+    matrix: twins.Matrix = [[twins.UNKNOWN] * WIDTH for _ in range(VOCAB)]
     for change in changes:
         if isinstance(change, tuple):
             kernels.push_front(successors, logprobs, *change)

@@ -8,7 +8,7 @@ from retrieval_draft.drafting.kernels import places as kernels
 from tests.kernels import strategies, twins
 from tests.kernels.strategies import int32s
 
-QUICK = settings(deadline=None, max_examples=80)
+QUICK = settings(deadline=None, max_examples=300)
 ROOM = 16
 ends = st.lists(st.integers(0, 2), max_size=2)
 

@@ -15,7 +15,7 @@ from tests.kernels.strategies import int32s
 # Without the JIT the hash overflows as numpy scalars do: with a warning.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=300)
 CAPACITY = twins.EXACT_TOKENS
 DEPTH = 5
 histories = st.lists(st.one_of(strategies.texts, st.integers(0, CAPACITY)), min_size=1, max_size=8)

@@ -9,7 +9,7 @@ from retrieval_draft.store.kernels import suffix_array as kernels
 from tests.kernels import strategies, twins
 from tests.kernels.strategies import int32s
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=300)
 DEPTH = 5
 NONEMPTY = strategies.queries.filter(bool)
 

@@ -9,7 +9,7 @@ from tests.kernels import strategies, twins
 from tests.kernels.strategies import int32s
 
 
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=300)
 @given(strategies.trees(), st.integers(2, 6), st.data())
 def test_a_tree_is_counted_per_source_bit_and_per_depth(
     tree: tuple[list[int], list[int]], depth_rows: int, data: st.DataObject

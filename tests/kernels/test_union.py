@@ -9,7 +9,7 @@ from retrieval_draft.drafting.mix import fresh_acceptance
 from tests.kernels import strategies, twins
 from tests.kernels.strategies import VOCAB, int32s
 
-QUICK = settings(deadline=None, max_examples=80)
+QUICK = settings(deadline=None, max_examples=300)
 ROOM = 20
 
 

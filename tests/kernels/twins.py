@@ -3,13 +3,14 @@
 `TWINS` names them all, so that a kernel without a twin is noticed.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from retrieval_draft.drafting.kernels import tally, union
+from retrieval_draft.drafting.kernels import paths, tally, union
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
 
 Ints = Sequence[int]
@@ -143,7 +144,7 @@ def text_continuations(
 # The adjacency matrix.
 
 Matrix = list[list[tuple[int, int]]]
-UNKNOWN = (-1, 255)
+UNKNOWN: tuple[int, int] = (-1, 255)
 
 
 def replace_rows(matrix: Matrix, keys: Ints, rows: Rows, logprobs: Rows) -> None:
@@ -405,6 +406,50 @@ def teach(
                 accept[:, b] *= half
 
 
+# The path map.
+
+
+def path_bin(depth: int, probability: float) -> int:
+    row = sum(depth > most for most in (1, 2, 3, 5, 9))
+    level = paths.LEVELS - 1
+    if probability > 0:
+        level = min(level, max(0, int(-math.log2(probability) * paths.LEVELS_PER_HALVING)))
+    return row * paths.LEVELS + level
+
+
+def mapped_paths(
+    parent: Ints, probability: npt.NDArray[np.float32], worth: npt.NDArray[np.float32]
+) -> tuple[list[int], list[float]]:
+    """Every node's bin, and what its path has been worth, never above its parent's."""
+    tree = Grown([0] * len(parent), list(parent))
+    bins: list[int] = []
+    mapped: list[float] = []
+    for node, above in enumerate(parent):
+        b = path_bin(tree.depth(node), float(probability[node]))
+        p = float(worth[0, b] / worth[1, b])
+        bins.append(b)
+        mapped.append(p if above < 0 else min(p, mapped[above]))
+    return bins, mapped
+
+
+def teach_paths(
+    token: Ints, parent: Ints, bins: Ints, committed: Ints, worth: npt.NDArray[np.float32]
+) -> None:
+    for node, b in enumerate(bins):
+        line: list[int] = []
+        at = node
+        while at >= 0:
+            line.insert(0, token[at])
+            at = parent[at]
+        told = list(committed[: len(line)])
+        if len(told) < len(line) and line[: len(told)] == told:
+            continue  # the tokens end on its path: nobody knows
+        worth[1, b] += np.float32(1)
+        worth[0, b] += np.float32(line == told)
+        if worth[1, b] > paths.TRIALS_MAX:
+            worth[:, b] *= np.float32(0.5)
+
+
 # Counting.
 
 
@@ -456,6 +501,9 @@ TWINS: dict[str, Callable[..., object]] = {
     "union.recycling_bin": recycling_bin,
     "union.grow_union": grow_union,
     "union.teach": teach,
+    "paths.path_bin": path_bin,
+    "paths.map_paths": mapped_paths,
+    "paths.teach_paths": teach_paths,
     "tally.tally": tallied,
 }
 EXACT_TOKENS = CHAIN_STEPS_MAX

@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -97,14 +98,14 @@ class RawCalls:
         self._channel = grpc.insecure_channel(target)
 
     def unary(self, service: str, method: str, data: bytes) -> Answer:
-        call = self._channel.unary_unary(f"/{service}/{method}")
+        call = _as_bytes(self._channel.unary_unary, service, method)
         try:
             return Answer("OK", data=(call(data, timeout=STOP_SECONDS_MAX),))
         except grpc.RpcError as error:
             return _failed(error)
 
     def stream(self, service: str, method: str, *data: bytes) -> Answer:
-        call = self._channel.stream_stream(f"/{service}/{method}")
+        call = _as_bytes(self._channel.stream_stream, service, method)
         answers: list[bytes] = []
         try:
             for answer in call(iter(data), timeout=STOP_SECONDS_MAX):
@@ -114,12 +115,18 @@ class RawCalls:
             return Answer(failed.status, failed.details, tuple(answers))
         return Answer("OK", data=tuple(answers))
 
-    def send(self, service: str, method: str, message: Message, *, streaming: bool = False) -> Answer:
+    def send(
+        self, service: str, method: str, message: Message, *, streaming: bool = False
+    ) -> Answer:
         call = self.stream if streaming else self.unary
         return call(service, method, message.SerializeToString())
 
     def close(self) -> None:
         self._channel.close()
+
+
+def _as_bytes(open_call: Callable[..., Any], service: str, method: str) -> Callable[..., Any]:
+    return cast(Callable[..., Any], open_call(f"/{service}/{method}"))
 
 
 def _failed(error: grpc.RpcError) -> Answer:

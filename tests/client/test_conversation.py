@@ -1,0 +1,418 @@
+"""A conversation goes on whatever happens to its drafter, and nothing is lost or learned twice."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from retrieval_draft.client import EngineClient
+from retrieval_draft.conversation import (
+    BACKOFF_SECONDS_MAX,
+    BACKOFF_SECONDS_MIN,
+    FAILURES_MAX,
+    FINISHING_MAX,
+    WAITS_MAX,
+)
+from retrieval_draft.engine import Engine
+from retrieval_draft.errors import NotFound
+from retrieval_draft.step import DraftOptions, Learning, StepResponse
+from retrieval_draft.store.memory_store import MemoryStore
+from retrieval_draft.tree import EMPTY, DraftTree, int32s
+from retrieval_draft.v1 import store_pb2
+from tests.client.scripted import GONE, Clock, Decoder, Faulty, conversation
+from tests.engine.driving import NAMESPACE, VOCAB, learned, rows, running_engine, state_of
+
+TEXT = [1, 2, 3, 4, 5, 6, 7, 8] * 8
+PROMPT = 8
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with running_engine() as running:
+        yield running
+
+
+@pytest.fixture
+def client(engine: Engine) -> Faulty:
+    return Faulty(EngineClient(engine))
+
+
+def held(engine: Engine, name: str = "s") -> list[int]:
+    """What the engine has of a sequence."""
+    (sequence,) = [
+        sequence
+        for client in engine.clients._clients.values()
+        for known, sequence in client.sequences.items()
+        if known == name
+    ]
+    text: list[int] = sequence.ring.read(sequence.ring.low, sequence.ring.stop).tolist()
+    return text
+
+
+def test_a_whole_decoding_is_drafted_learned_once_and_closed(
+    engine: Engine, client: Faulty
+) -> None:
+    talk = conversation(client)
+    decoder = Decoder(talk, TEXT).open(PROMPT).run()
+    assert decoder.accepted > 30
+    talk.finish("s")
+    assert talk.flush()
+    assert engine.clients.count() == 0
+    assert learned(engine) == len(TEXT) - PROMPT
+    assert state_of(engine).counters.accepted == decoder.accepted
+    assert talk.figures.failed == talk.figures.resyncs == talk.figures.late == 0
+
+
+def test_prompts_are_learned_where_the_namespace_or_the_sequence_says_so(engine: Engine) -> None:
+    talk = conversation(EngineClient(engine))
+    for i, (learning, tokens) in enumerate(
+        ((Learning.UNSPECIFIED, 0), (Learning.OUTPUT, 0), (Learning.PROMPT_AND_OUTPUT, 8))
+    ):
+        before = learned(engine)
+        talk.open(f"{i}", int32s(TEXT[:8]), learning=learning)
+        talk.draft({f"{i}": 4})
+        talk.finish(f"{i}")
+        assert talk.flush()
+        assert learned(engine) - before == tokens
+    request = store_pb2.CreateNamespaceRequest(namespace="open", vocab_size=9, learn_prompts=True)
+    EngineClient(engine).create_namespace(request)
+    talk._namespace = "open"
+    talk.open("s", int32s(TEXT[:8]))
+    talk.draft({"s": 4})
+    talk.finish("s")
+    assert talk.flush()
+    assert learned(engine, "open") == 8
+
+
+# What is lost.
+
+
+def test_a_drafter_that_restarts_gets_the_sequence_once_more_and_learns_nothing_twice() -> None:
+    store = MemoryStore()
+    with running_engine(store=store) as first:
+        client = Faulty(EngineClient(first))
+        talk = conversation(client)
+        decoder = Decoder(talk, TEXT).open(PROMPT)
+        for _ in range(3):
+            decoder.step()
+    with running_engine(store=store, replica="b") as second:
+        acknowledged = talk._open["s"].acknowledged
+        assert learned(second) == acknowledged - PROMPT
+        client.client = EngineClient(second)
+        assert decoder.step() is None
+        assert talk.figures.resyncs == 1
+        assert decoder.step() is not None, "the next step is drafted again"
+        decoder.run()
+        talk.finish("s")
+        assert talk.flush()
+        assert learned(second) == len(TEXT) - PROMPT
+
+
+def test_a_sequence_that_ends_while_the_drafter_restarts_is_learned_to_its_end() -> None:
+    store = MemoryStore()
+    with running_engine(store=store) as first:
+        client = Faulty(EngineClient(first))
+        talk = conversation(client)
+        Decoder(talk, TEXT).open(PROMPT).run()
+    with running_engine(store=store, replica="b") as second:
+        client.client = EngineClient(second)
+        talk.finish("s")
+        assert talk.flush()
+        assert learned(second) == len(TEXT) - PROMPT
+        assert second.clients.count() == 0
+
+
+def test_what_a_lost_message_held_goes_with_the_next(engine: Engine, client: Faulty) -> None:
+    talk = conversation(client)
+    decoder = Decoder(talk, TEXT).open(PROMPT)
+    decoder.step()
+    client.failure = GONE
+    assert decoder.step() is None
+    assert decoder.step() is None
+    client.failure = None
+    decoder.step()
+    sent = client.requests[-1].sequences[0]
+    assert sent.base_position + len(sent.tokens) == len(held(engine))
+    assert held(engine) == TEXT[: len(held(engine))]
+    assert sent.verified_step == 0, "whose tree that was nobody can say any more"
+
+
+def test_an_answer_that_was_lost_after_the_drafter_had_taken_the_step_does_no_harm(
+    engine: Engine, client: Faulty
+) -> None:
+    talk = conversation(client)
+    decoder = Decoder(talk, TEXT).open(PROMPT)
+    decoder.step()
+
+    def lose(answer: StepResponse) -> StepResponse:
+        raise GONE
+
+    client.change = lose
+    decoder.step()
+    client.change = lambda answer: answer
+    decoder.run()
+    talk.finish("s")
+    assert talk.flush()
+    assert learned(engine) == len(TEXT) - PROMPT
+    assert state_of(engine).counters.resyncs == 0
+
+
+# What is late.
+
+
+def test_a_late_answer_is_dropped_and_its_tokens_are_kept(engine: Engine, client: Faulty) -> None:
+    talk = conversation(client)
+    decoder = Decoder(talk, TEXT).open(PROMPT)
+    client.late = True
+    assert decoder.step() is None
+    assert decoder.step() is None, "nothing is sent while an answer is outstanding"
+    assert len(client.requests) == 1
+    client.late = False
+    tree = decoder.step()
+    assert tree is not None
+    assert len(client.requests) == 2
+    sent = client.requests[1].sequences[0]
+    assert (sent.base_position, sent.tokens.tolist()) == (PROMPT, TEXT[PROMPT : PROMPT + 2])
+    assert held(engine) == TEXT[: PROMPT + 2]
+    assert (talk.figures.late, talk.figures.skipped, talk.figures.failed) == (1, 1, 0)
+
+
+def test_a_late_answer_to_a_sequence_that_ended_is_not_taken_for_its_namesakes(
+    engine: Engine, client: Faulty
+) -> None:
+    talk = conversation(client)
+    Decoder(talk, TEXT).open(PROMPT).step()
+    client.late = True
+    talk.commit("s", int32s(TEXT[9:20]), -1)
+    talk.draft({"s": 4})
+    client.late = False
+    talk.finish("s")
+    talk.open("s", int32s([50, 51, 52]))
+    talk.draft({"s": 4})
+    assert held(engine) == [50, 51, 52]
+
+
+def test_an_open_sequence_is_not_closed_with_an_ended_namesake(
+    engine: Engine, client: Faulty
+) -> None:
+    talk = conversation(client)
+    Decoder(talk, TEXT).open(PROMPT).step()
+    talk.finish("s")
+    talk.open("s", int32s([5, 6, 5]))
+    assert talk.draft({"s": 4})["s"].token.tolist() == [6, 5]
+    assert held(engine) == [5, 6, 5]
+
+
+def test_a_drafter_that_hangs_costs_no_more_than_some_waits(client: Faulty) -> None:
+    clock = Clock()
+    talk = conversation(client, clock=clock)
+    decoder = Decoder(talk, TEXT).open(PROMPT)
+    client.late = True
+    for _ in range(WAITS_MAX + 1):
+        decoder.step()
+    calls = client.calls
+    for _ in range(5):
+        assert decoder.step() is None
+    assert client.calls == calls, "the breaker is open"
+    clock.now += BACKOFF_SECONDS_MIN
+    client.late = False
+    assert decoder.step() is not None
+
+
+# The breaker.
+
+
+def test_the_breaker_opens_backs_off_and_costs_no_call_while_it_is_open(client: Faulty) -> None:
+    clock = Clock()
+    talk = conversation(client, clock=clock)
+    decoder = Decoder(talk, [1, 2] * 200).open(PROMPT)
+    assert decoder.step() is not None
+    client.failure = GONE
+    for _ in range(FAILURES_MAX):
+        decoder.step()
+    pause, pauses = BACKOFF_SECONDS_MIN, []
+    for _ in range(8):
+        calls = client.calls
+        clock.now += pause - 0.001
+        decoder.step()
+        assert client.calls == calls, "it is open"
+        clock.now += 0.002
+        decoder.step()
+        assert client.calls > calls, "a try"
+        pauses.append(pause)
+        pause = min(2 * pause, BACKOFF_SECONDS_MAX)
+    assert pauses[-1] == BACKOFF_SECONDS_MAX
+    client.failure = None
+    clock.now += BACKOFF_SECONDS_MAX
+    assert decoder.step() is not None
+    assert talk.figures.failed == FAILURES_MAX + 8
+    client.failure = GONE
+    decoder.step()
+    calls = client.calls
+    decoder.step()
+    assert client.calls > calls, "one failure after a success does not open it"
+
+
+@pytest.mark.parametrize(
+    "failure", [GONE, ValueError("odd"), KeyError("x"), MemoryError(), RuntimeError(), OSError()]
+)
+def test_nothing_that_a_client_raises_gets_through(
+    client: Faulty, failure: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    client.failure = failure
+    talk = conversation(client)
+    assert talk.observation_width == 0
+    decoder = Decoder(talk, TEXT).open(PROMPT).run()
+    talk.finish("s")
+    assert not talk.flush(0.01)
+    assert decoder.accepted == 0
+    assert talk.figures.failed >= FAILURES_MAX
+
+
+def test_an_answer_for_another_batch_does_not_get_through(
+    client: Faulty, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+    client.change = lambda answer: replace(answer, statuses=[], trees=[])
+    talk = conversation(client)
+    Decoder(talk, TEXT).open(PROMPT).run()
+    assert talk.figures.failed > 0
+
+
+# Nonsense.
+
+
+def tree(token: list[int], parent: list[int]) -> DraftTree:
+    return DraftTree(int32s(token), int32s(parent))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        tree([VOCAB], [-1]),
+        tree([-1], [-1]),
+        tree([1, 2], [1, 0]),
+        tree([1, 2], [-1, 1]),
+        tree([1], [-2]),
+        tree([1, 1], [-1, -1]),
+        tree([1, 2, 3], [-1, 0]),
+        tree([*range(9)], [-1] * 9),
+        DraftTree(int32s([1]), int32s([-1]), np.ones(2, np.float32)),
+    ],
+    ids=[
+        "unknown token", "negative token", "forward reference", "own parent", "parent below root",
+        "twins", "columns that disagree", "more than asked", "too many probabilities",
+    ],
+)  # fmt: skip
+def test_a_tree_that_is_none_is_refused(client: Faulty, nonsense: DraftTree) -> None:
+    client.change = lambda answer: replace(answer, trees=[nonsense])
+    talk = conversation(client)
+    decoder = Decoder(talk, TEXT).open(PROMPT)
+    assert decoder.step(nodes_max=8) is None
+    assert talk.figures.bad_trees == 1
+    client.change = lambda answer: answer
+    assert decoder.step() is not None, "one bad tree does not end the sequence"
+
+
+def test_a_rejected_sequence_gets_no_more_drafts_and_the_others_go_on(
+    engine: Engine, client: Faulty, caplog: pytest.LogCaptureFixture
+) -> None:
+    talk = conversation(client)
+    good = Decoder(talk, TEXT, "good").open(PROMPT)
+    talk.open("bad", int32s([1, VOCAB]))
+    trees = talk.draft({"bad": 8, "good": 8})
+    assert set(trees) <= {"good"}
+    assert "tokens" in caplog.text
+    assert str(VOCAB) in caplog.text
+    for _ in range(3):
+        good.step()
+        talk.commit("bad", int32s([1]), -1)
+        assert talk.draft({"bad": 8}) == {}
+    assert talk.figures.rejected == 1
+    talk.finish("bad")
+    talk.finish("good")
+    assert talk.flush()
+    assert engine.clients.count() == 0
+
+
+# Ends.
+
+
+def test_a_finish_is_delivered_when_the_drafter_is_back(engine: Engine, client: Faulty) -> None:
+    clock = Clock()
+    talk = conversation(client, clock=clock)
+    Decoder(talk, TEXT).open(PROMPT).run()
+    client.failure = GONE
+    talk.finish("s")
+    assert not talk.flush()
+    assert engine.clients.count() == 1
+    client.failure = None
+    clock.now += BACKOFF_SECONDS_MAX
+    assert talk.flush()
+    assert engine.clients.count() == 0
+    assert learned(engine) == len(TEXT) - PROMPT
+
+
+def test_a_finish_goes_with_the_others_next_step(engine: Engine, client: Faulty) -> None:
+    talk = conversation(client)
+    one, other = (Decoder(talk, TEXT, name).open(PROMPT) for name in ("one", "other"))
+    one.step()
+    other.step()
+    talk.finish("one")
+    talk.finish("unknown")
+    other.step()
+    assert [part.sequence_id for part in client.requests[-1].sequences] == ["other", "one"]
+    assert engine.clients.count() == 1
+
+
+def test_ends_that_cannot_be_delivered_are_bounded(client: Faulty) -> None:
+    client.failure = GONE
+    talk = conversation(client)
+    for number in range(FINISHING_MAX + 50):
+        talk.open(f"{number}", int32s([1]))
+        talk.finish(f"{number}")
+    assert len(talk._finishing) == FINISHING_MAX
+
+
+def test_observations_reach_the_engine(engine: Engine, client: Faulty) -> None:
+    talk = conversation(client)
+    assert talk.observation_width == 8
+    talk.open("s", int32s([1, 2, 1]), rows=rows([0, 1], [[7, 8], [9, 10]]))
+    assert talk.draft({"s": 4})["s"].token.tolist() == [2, 1]
+    talk.commit("s", int32s([2, 5]), 1, rows([-1], [[5, 6]]))
+    talk.draft({"s": 0})
+    talk.finish("s")
+    assert talk.flush()
+    assert learned(engine) == 2
+    matrix = state_of(engine).learned.recycling.successors
+    assert matrix[1, :2].tolist() == [7, 8]
+    assert matrix[2, :2].tolist() == [5, 6]
+
+
+def test_it_greets_again_when_the_namespace_is_gone(engine: Engine, client: Faulty) -> None:
+    clock = Clock()
+    talk = conversation(client, clock=clock)
+    talk._create = store_pb2.CreateNamespaceRequest(namespace=NAMESPACE, vocab_size=VOCAB)
+    engine.stores.delete("local", NAMESPACE)
+    decoder = Decoder(talk, TEXT).open(2 * PROMPT)
+    assert decoder.step() is not None
+    assert client.greetings == 1
+    engine.stores.delete("local", NAMESPACE)
+    with pytest.raises(NotFound):
+        state_of(engine)
+    assert decoder.step() is None
+    clock.now += BACKOFF_SECONDS_MAX
+    assert decoder.step() is None, "RESYNC"
+    assert decoder.step() is not None
+    assert client.greetings == 2
+
+
+def test_a_budget_of_its_own_is_kept_within_the_conversations(client: Faulty) -> None:
+    talk = conversation(client, DraftOptions(nodes_max=3, method="lookup"))
+    decoder = Decoder(talk, TEXT).open(16)
+    assert len(decoder.step(nodes_max=50) or EMPTY) == 3
+    assert len(decoder.step(nodes_max=2) or EMPTY) == 2
+    assert decoder.step(nodes_max=0) is None
