@@ -9,13 +9,14 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from retrieval_draft.client import Client
 from retrieval_draft.config import STEP_MS_MAX
 from retrieval_draft.errors import DraftError, NotFound, shown
+from retrieval_draft.pace import Pace
 from retrieval_draft.step import (
     DraftOptions,
     Learning,
@@ -27,6 +28,7 @@ from retrieval_draft.step import (
     StepResponse,
 )
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
+from retrieval_draft.unsent import OpenSequence, Sent, add_rows, joined
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 log = logging.getLogger(__name__)
@@ -37,9 +39,10 @@ WAITS_MAX = 16
 """For one answer that does not come, until the breaker opens: a drafter that hangs must cost no more."""
 BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
-ROWS_PENDING_MAX = 4096
 FINISHING_MAX = 256
 GREETING_SECONDS_MAX = 0.25
+ROUND_TRIP_WEIGHT = 0.1
+"""Of the newest round trip in the running mean."""
 
 
 @dataclass(slots=True)
@@ -53,44 +56,9 @@ class Figures:
     resyncs: int = 0
     rejected: int = 0
     bad_trees: int = 0
+    paced: int = 0
+    """Steps that did not ask because asking has not paid lately."""
     round_trip_seconds: float = 0.0
-
-
-@dataclass(slots=True)
-class _Open:
-    """One sequence: all its tokens, and up to where the drafter has them."""
-
-    start: SequenceStart
-    tokens: Int32Array
-    length: int
-    acknowledged: int = 0
-    learned_to: int = 0
-    tree_step: int = 0
-    verified_step: int = 0
-    accepted: int = -1
-    rows: list[Rows] = field(default_factory=list)
-    dead: bool = False
-
-    def append(self, tokens: Int32Array) -> None:
-        needed = self.length + len(tokens)
-        if needed > len(self.tokens):
-            larger = np.empty(max(needed, 2 * len(self.tokens)), np.int32)
-            larger[: self.length] = self.tokens[: self.length]
-            self.tokens = larger
-        self.tokens[self.length : needed] = tokens
-        self.length = needed
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    """What an outstanding message holds, to be acknowledged when its answer comes."""
-
-    step_id: int
-    sequence_ids: list[str]
-    # The very ones that were sent: a name may have been opened anew before its answer comes.
-    sequences: list[_Open]
-    lengths: list[int]
-    finished: list[bool]
 
 
 class Conversation:
@@ -117,12 +85,17 @@ class Conversation:
         self._clock = clock
         self._client_id = uuid.uuid4().hex
         self._step_id = 0
-        self._open: dict[str, _Open] = {}
-        self._finishing: dict[str, _Open] = {}
-        self._sent: _Sent | None = None
+        self._open: dict[str, OpenSequence] = {}
+        self._finishing: dict[str, OpenSequence] = {}
+        self._sent: Sent | None = None
         self._failures = 0
         self._waits = 0
         self._retry_at = 0.0
+        self._round_trip_ms = 0.0
+        self._pace = Pace()
+        # The newest step that asked: nodes that came for its sequences, tokens they gained since.
+        self._asked: dict[str, int] = {}
+        self._gained = 0
         self._width: int | None = None
 
     @property
@@ -169,8 +142,8 @@ class Conversation:
         )
         # The drafter closes its old one of this name anyway; told so later, it would close this one.
         self._finishing.pop(sequence_id, None)
-        self._open[sequence_id] = sequence = _Open(start, int32s(tokens).copy(), len(tokens))
-        _add_rows(sequence, rows)
+        self._open[sequence_id] = sequence = OpenSequence(start, int32s(tokens).copy(), len(tokens))
+        add_rows(sequence, rows)
 
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None = None
@@ -183,7 +156,9 @@ class Conversation:
         sequence.accepted = accepted
         sequence.verified_step = sequence.tree_step if accepted >= 0 else 0
         sequence.tree_step = 0
-        _add_rows(sequence, rows)
+        if sequence_id in self._asked:
+            self._gained += len(tokens)
+        add_rows(sequence, rows)
 
     def finish(self, sequence_id: str) -> None:
         """The sequence is over; the drafter hears of it with the next message."""
@@ -220,6 +195,9 @@ class Conversation:
         if self._clock() < self._retry_at:
             self.figures.skipped += 1
             return {}
+        if nodes_max and not self._pays():
+            self.figures.paced += 1
+            return {}
         if self._width is None:
             self._greet()
         if self._sent is not None and self._receive(self._seconds_max / 4) is None:
@@ -235,16 +213,36 @@ class Conversation:
         self.figures.steps += 1
         began = self._clock()
         self._sent = sent
-        options = self._options
         self._client.send(
-            StepRequest(sent.step_id, self._namespace, self._client_id, parts, options)
+            StepRequest(sent.step_id, self._namespace, self._client_id, parts, self._priced())
         )
         answer = self._receive(self._seconds_max)
-        self.figures.round_trip_seconds += self._clock() - began
-        if answer is None:
-            self.figures.late += 1
-            return {}
-        return self._trees(sent, answer, nodes_max)
+        seconds = self._clock() - began
+        self.figures.round_trip_seconds += seconds
+        self._round_trip_ms += ROUND_TRIP_WEIGHT * (1000 * seconds - self._round_trip_ms)
+        trees = {} if answer is None else self._trees(sent, answer, nodes_max)
+        self.figures.late += answer is None
+        self._asked = {name: len(trees.get(name, ())) for name in nodes_max}
+        return trees
+
+    def _pays(self) -> bool:
+        """Judge the newest step that asked, and say whether this one should."""
+        cost = self._options.verify_cost
+        if cost is None:
+            return True
+        if self._asked and self._gained:
+            nodes = sum(self._asked.values())
+            self._pace.gained(self._gained, len(self._asked), nodes, cost, self._round_trip_ms)
+        self._asked, self._gained = {}, 0
+        return self._pace.asks()
+
+    def _priced(self) -> DraftOptions:
+        """The options; a step that asks for drafts costs the asking too, however many come back."""
+        cost = self._options.verify_cost
+        if cost is None:
+            return self._options
+        milliseconds = cost.milliseconds + np.float32(self._round_trip_ms)
+        return replace(self._options, verify_cost=replace(cost, milliseconds=milliseconds))
 
     def _greet(self) -> None:
         """Make the namespace where that was asked for, and learn what is worth sending."""
@@ -252,10 +250,10 @@ class Conversation:
             self._client.create_namespace(self._create, GREETING_SECONDS_MAX)
         self._width = self._client.observation_width(GREETING_SECONDS_MAX)
 
-    def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], _Sent]:
+    def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], Sent]:
         self._step_id += 1
         parts: list[SequenceStep] = []
-        sequences: list[_Open] = []
+        sequences: list[OpenSequence] = []
         lengths: list[int] = []
         most = self._options.nodes_max
         asked = [
@@ -279,7 +277,7 @@ class Conversation:
                     finished=name in self._finishing,
                     verified_step=sequence.verified_step,
                     accepted=sequence.accepted,
-                    rows=_joined(sequence.rows),
+                    rows=joined(sequence.rows),
                 )
             )
             sequences.append(sequence)
@@ -288,7 +286,7 @@ class Conversation:
             sequence.rows = []
         names = [part.sequence_id for part in parts]
         finished = [part.finished for part in parts]
-        return parts, _Sent(self._step_id, names, sequences, lengths, finished)
+        return parts, Sent(self._step_id, names, sequences, lengths, finished)
 
     def _receive(self, seconds_max: float) -> StepResponse | None:
         """The outstanding answer, if it comes in time; takes note of what it acknowledges."""
@@ -307,7 +305,7 @@ class Conversation:
         return answer
 
     def _acknowledge(
-        self, name: str, sequence: _Open, answer: StepResponse, i: int, length: int
+        self, name: str, sequence: OpenSequence, answer: StepResponse, i: int, length: int
     ) -> None:
         status = answer.statuses[i]
         if status == Status.OK:
@@ -323,7 +321,7 @@ class Conversation:
             log.warning("sequence %s gets no drafts: %s", shown(name), why)
 
     def _trees(
-        self, sent: _Sent, answer: StepResponse, nodes_max: dict[str, int]
+        self, sent: Sent, answer: StepResponse, nodes_max: dict[str, int]
     ) -> dict[str, DraftTree]:
         trees: dict[str, DraftTree] = {}
         for i, name in enumerate(sent.sequence_ids):
@@ -359,26 +357,3 @@ class Conversation:
     def _pause(self, in_vain: int) -> None:
         pause = BACKOFF_SECONDS_MIN * 2 ** min(in_vain, 16)
         self._retry_at = self._clock() + min(BACKOFF_SECONDS_MAX, pause)
-
-
-def _add_rows(sequence: _Open, rows: Rows | None) -> None:
-    if rows is not None and sum(map(len, sequence.rows)) < ROWS_PENDING_MAX:
-        sequence.rows.append(rows)
-
-
-def _joined(rows: list[Rows]) -> Rows | None:
-    """Rows of several commits as one; those after nodes count only with their own tree's message."""
-    if len(rows) < 2:
-        return rows[0] if rows else None
-    positions = [part.at >= 0 for part in rows[:-1]]
-    width = min(part.tokens.shape[1] for part in rows)
-    older = [
-        Rows(part.at[at], part.tokens[at, :width], part.logprobs[at, :width])
-        for part, at in zip(rows, positions, strict=False)
-    ]
-    parts = [*older, rows[-1]]
-    return Rows(
-        np.concatenate([part.at for part in parts]),
-        np.concatenate([part.tokens[:, :width] for part in parts]),
-        np.concatenate([part.logprobs[:, :width] for part in parts]),
-    )

@@ -64,7 +64,9 @@ class DraftTree:
             return f"{n} tokens but {len(self.parent)} parents"
         # Kernels read as many of each as there are tokens.
         if not len(self.probability) == len(self.source) == n:
-            return f"{n} tokens but {len(self.probability)} probabilities, {len(self.source)} sources"
+            return (
+                f"{n} tokens but {len(self.probability)} probabilities, {len(self.source)} sources"
+            )
         if n > nodes_max:
             return f"{n} nodes, {nodes_max} asked for"
         edges: set[tuple[int, int]] = set()

@@ -1,6 +1,7 @@
 """`retrieval-draft demo`: corpus, stores, sidecar, trees, verifier; the same output, faster."""
 
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,7 +39,12 @@ STEP_MS_MAX = 50.0
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @click.option("--tokens-max", default=160, show_default=True, help="Tokens per prompt.")
 @click.option("--prompts", default=0, metavar="N", help="Only the first N prompts.  [default: all]")
-@click.option("--threads", default=0, metavar="N", help="Torch's threads.  [default: torch's own]")
+@click.option(
+    "--threads",
+    default=0,
+    metavar="N",
+    help="Torch's threads.  [default: all cores but the sidecar's]",
+)
 @options.as_json
 def demo(
     method: str, nodes_max: int, tokens_max: int, prompts: int, threads: int, as_json: bool
@@ -53,13 +59,18 @@ def demo(
         import torch
     except ImportError as error:
         raise click.ClickException("the demo needs pip install 'retrieval-draft[gpu]'") from error
+    from transformers.utils import logging as transformers_logging
+
     from retrieval_draft.gpu.model import load_model
     from retrieval_draft.tokenizer import demo_folder, load_tokenizer
 
     logging.disable(logging.INFO)
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     began = time.perf_counter()
-    err().print(f"loading the demo model (torch {torch.__version__}, float32)")
-    model = load_model(demo_folder(), dtype="float32", threads=threads or None)
+    # A thread that the sidecar's work interrupts holds up all others: leave it a core.
+    threads = threads or max(1, (os.cpu_count() or 2) - 1)
+    err().print(f"loading the demo model (torch {torch.__version__}, float32, {threads} threads)")
+    model = load_model(demo_folder(), dtype="float32", threads=threads)
     tokenizer = load_tokenizer("demo")
     with (
         tempfile.TemporaryDirectory(prefix="retrieval-draft-") as folder,
@@ -197,7 +208,7 @@ def show(arms: "list[Arm]", figures: "pb.Stats", tokenizer: "Tokenizer", seconds
         tail = tokenizer.decode(best.context[-12:])
         picture = drawn(best.tree, tail, lambda token: tokenizer.decode([token]), set(best.path))
         console.print(Padding(picture, (0, 2)))
-    columns = ("decoding", "stores", "prompts", "tokens", "plain tokens/s", "drafted tokens/s")
+    columns = ("decoding", "stores", "prompts", "tokens", "plain tok/s", "drafted tok/s")
     rows = [
         (
             arm.decoding,
@@ -215,7 +226,7 @@ def show(arms: "list[Arm]", figures: "pb.Stats", tokenizer: "Tokenizer", seconds
     ]
     print_table(
         "\nPlain against drafted",
-        (*columns, "speed-up", "MAT", "nodes", "identical"),
+        (*columns, "speed-up", "MAT", "nodes/step", "identical"),
         rows,
         console,
         2,

@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+PIPE_COLUMNS = 100
+
+
 def print_json(value: object) -> None:
     """One JSON document."""
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def out() -> "Console":
-    """Standard output; plain where it is no terminal."""
+    """Standard output; plain and PIPE_COLUMNS wide where it is no terminal."""
+    import sys
+
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    return Console(highlight=False, soft_wrap=False, width=width)
 
 
 def err() -> "Console":
@@ -46,7 +52,9 @@ def print_table(
         table.add_column(name, justify="left" if i < text_columns else "right")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    console.out("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
 def progress() -> "Progress":

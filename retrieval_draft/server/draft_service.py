@@ -48,9 +48,13 @@ class DraftService:
         self, messages: Iterator[pb.DraftRequest], tenant: str, context: Context
     ) -> Iterator[pb.DraftResponse]:
         for message in messages:
-            yield self._draft(message, tenant)
-            # The answer is on its way: what the step taught may take its time.
-            self._engine.settle(tenant, message.client_id)
+            answer = self._draft(message, tenant)
+            try:
+                yield answer
+            finally:
+                # The answer is on its way, or nobody is there to take it: what the step taught
+                # may take its time, but must not wait for a next step that may never come.
+                self._engine.settle(tenant, message.client_id)
 
     def _finish(
         self, message: pb.FinishSequencesRequest, tenant: str

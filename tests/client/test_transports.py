@@ -239,6 +239,18 @@ def test_waiting_has_a_deadline_and_a_late_answer_is_still_there(ways: list[Way]
     assert answer.step_id == 2
 
 
+def test_what_the_last_step_taught_is_learned_though_its_caller_is_gone(ways: list[Way]) -> None:
+    engine, calls = ways[1]
+    assert isinstance(calls.client, GrpcClient)
+    count = 30
+    for number in range(count):
+        with connected(calls.client.target, spec=None) as client:
+            output = [number + 1] * CONFIG.record_tokens
+            Caller(client).step(part(f"{number}", 0, [0, *output], prompt=1))
+    state = state_of(engine)
+    wait_for(lambda: state.learned.tokens_learned == count * CONFIG.record_tokens)
+
+
 def test_a_sidecar_that_is_killed_and_restarted_costs_a_resync_and_no_token() -> None:
     text = [1, 2, 3, 4, 5, 6] * 500
     with (

@@ -45,13 +45,10 @@ def test_the_match_length_with_the_highest_score_is_chosen() -> None:
 
 
 def test_at_equal_scores_the_longer_match_wins() -> None:
-    # [8, 1] goes on with 9, and so does [1] everywhere: both score 1.
-    learned = [[8, 1, 9], [7, 1, 9]]
-    for limits in (TREE, PATH):
-        assert listed(Suffix().draft(sight([8, 1], learned), limits).tree) == [(9, -1)]
-    # With a path's length bound by the match, the longer one may also be longer.
-    learned = [[8, 1, 9, 4], [7, 1, 9, 4]]
-    assert listed(Suffix().draft(sight([8, 1], learned), PATH).tree) == [(9, -1), (4, 0)]
+    # [8, 1] went on with 9, and [1] once with 9 and once with 5: both score 1 at depth 1.
+    learned = [[8, 1, 9], [7, 1, 5]]
+    limits = Limits(nodes_max=16, depth_max=1)
+    assert listed(Suffix().draft(sight([8, 1], learned), limits).tree) == [(9, -1)]
 
 
 def test_the_tier_with_the_highest_score_is_taken_alone() -> None:

@@ -54,7 +54,8 @@ def knowledge(draw: st.DrawFn) -> Knowledge:
     logprobs = [[draw(st.sampled_from([0, 9, 70, 255])) for _ in range(width)] for _ in successors]
     accept = fresh_acceptance()
     chance = np.random.default_rng(draw(st.integers(0, 99)))
-    accept[0] = accept[1] * chance.uniform(0, 1, union.BINS).astype(np.float32)
+    # Few different values: equally good candidates must be told apart alike.
+    accept[0] = accept[1] * chance.choice([0.1, 0.25, 0.5, 0.75], union.BINS).astype(np.float32)
     return Knowledge(windows, lengths, tiers, successors, logprobs, accept)
 
 

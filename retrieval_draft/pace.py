@@ -1,0 +1,47 @@
+"""Whether asking for drafts pays: a step that asks must gain more tokens per millisecond than a plain one."""
+
+import numpy as np
+
+from retrieval_draft.step import VerifyCost
+
+GAIN_AT_FIRST = 1.5
+"""Optimistic, so that a start is not given up before anything was learned."""
+GAIN_WEIGHT = 1 / 24
+"""Of the newest asked step in the running mean."""
+SKIPS_MAX = 16
+"""Steps without asking between two tries, at most: nothing is ever switched off for good."""
+
+
+class Pace:
+    """One engine's. Prices are those of its own cost table; without one every step asks."""
+
+    def __init__(self) -> None:
+        self._gain = GAIN_AT_FIRST
+        self._skips = 0
+        self._skipping = 0
+
+    @property
+    def gain(self) -> float:
+        """Tokens per millisecond of asked steps, relative to plain ones; above 1 drafting pays."""
+        return self._gain
+
+    def asks(self) -> bool:
+        """Whether the coming step should ask; counts it as skipped if not."""
+        if self._skipping:
+            self._skipping -= 1
+            return False
+        return True
+
+    def gained(
+        self, tokens: int, sequences: int, nodes: int, cost: VerifyCost, asking_ms: float
+    ) -> None:
+        """A step that asked verified `nodes` and gained `tokens` over its sequences."""
+        plain_ms = float(cost.milliseconds[0])
+        asked_ms = asking_ms + float(np.interp(nodes, cost.nodes, cost.milliseconds))
+        ratio = (tokens / asked_ms) / (sequences / plain_ms)
+        self._gain += GAIN_WEIGHT * (ratio - self._gain)
+        if self._gain >= 1:
+            self._skips = 0
+        else:
+            self._skips = min(SKIPS_MAX, 2 * self._skips or 1)
+        self._skipping = self._skips
