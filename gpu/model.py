@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from retrieval_draft.errors import FailedPrecondition, InvalidInput
 from retrieval_draft.gpu.probe import probe
@@ -127,6 +128,7 @@ def _load(source: str, is_local: bool, dtype: torch.dtype) -> PreTrainedModel:
 def _from_pretrained(
     source: str, is_local: bool, dtype: torch.dtype, attention: str
 ) -> PreTrainedModel:
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         source, local_files_only=is_local, dtype=dtype, attn_implementation=attention
     )

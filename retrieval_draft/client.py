@@ -74,6 +74,12 @@ class Client(Protocol):
         """Durable when it returns; AlreadyExists only if one of this name differs."""
         ...
 
+    def get_namespace(
+        self, namespace: str, seconds_max: float = CALL_SECONDS_MAX
+    ) -> store_pb2.Namespace:
+        """What it is, or NotFound."""
+        ...
+
     def stats(self, namespace: str = "") -> store_pb2.Stats:
         """The figures of one namespace, or of all."""
         ...
@@ -106,6 +112,11 @@ class EngineClient:
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
     ) -> store_pb2.Namespace:
         return namespace_of(self._engine.stores.create(self._tenant, spec_of(request)))
+
+    def get_namespace(
+        self, namespace: str, seconds_max: float = CALL_SECONDS_MAX
+    ) -> store_pb2.Namespace:
+        return namespace_of(self._engine.stores.state(self._tenant, namespace).spec)
 
     def stats(self, namespace: str = "") -> store_pb2.Stats:
         return stats_of(self._engine, self._tenant, namespace)
@@ -145,9 +156,11 @@ class GrpcClient:
     ) -> store_pb2.Namespace:
         return self._call(_store("CreateNamespace"), request, store_pb2.Namespace, seconds_max)
 
-    def get_namespace(self, namespace: str) -> store_pb2.Namespace:
+    def get_namespace(
+        self, namespace: str, seconds_max: float = CALL_SECONDS_MAX
+    ) -> store_pb2.Namespace:
         request = store_pb2.GetNamespaceRequest(namespace=namespace)
-        return self._call(_store("GetNamespace"), request, store_pb2.Namespace)
+        return self._call(_store("GetNamespace"), request, store_pb2.Namespace, seconds_max)
 
     def delete_namespace(self, namespace: str) -> None:
         request = store_pb2.DeleteNamespaceRequest(namespace=namespace)
@@ -205,6 +218,32 @@ class GrpcClient:
         except grpc.RpcError as error:
             raise error_of(error, self.target) from error
         return answer
+
+
+def ensure_namespace(
+    client: Client,
+    wanted: store_pb2.CreateNamespaceRequest,
+    seconds_max: float = CALL_SECONDS_MAX,
+) -> store_pb2.Namespace:
+    """The namespace, made if it is missing; whoever made it may have said less or more about it.
+
+    Raises FailedPrecondition if its tokens are not ours: another vocabulary or another tokenizer.
+    """
+    try:
+        return client.create_namespace(wanted, seconds_max)
+    except errors.AlreadyExists:
+        found = client.get_namespace(wanted.namespace, seconds_max)
+    if found.vocab_size != wanted.vocab_size:
+        raise errors.FailedPrecondition(
+            f"namespace {wanted.namespace} has a vocabulary of {found.vocab_size}, "
+            f"this model one of {wanted.vocab_size}"
+        )
+    theirs, ours = found.tokenizer_fingerprint, wanted.tokenizer_fingerprint
+    if theirs and ours and theirs != ours:
+        raise errors.FailedPrecondition(
+            f"namespace {wanted.namespace} belongs to another tokenizer ({theirs[:12]}, not {ours[:12]})"
+        )
+    return found
 
 
 class _Stream:

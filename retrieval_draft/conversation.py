@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval_draft.client import Client
+from retrieval_draft.client import Client, ensure_namespace
 from retrieval_draft.config import STEP_MS_MAX
 from retrieval_draft.errors import DraftError, NotFound, shown
 from retrieval_draft.pace import Pace
@@ -169,6 +169,9 @@ class Conversation:
         while len(self._finishing) > FINISHING_MAX:
             # The drafter has been gone for long: its time to live ends them there.
             self._finishing.pop(next(iter(self._finishing)))
+        if not self._open:
+            # Nobody knows when the next message comes: let what was committed be learned now.
+            self.draft({})
 
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
         """Trees for these sequences, as far as they come in time; one message for all of them."""
@@ -247,7 +250,7 @@ class Conversation:
     def _greet(self) -> None:
         """Make the namespace where that was asked for, and learn what is worth sending."""
         if self._create is not None:
-            self._client.create_namespace(self._create, GREETING_SECONDS_MAX)
+            ensure_namespace(self._client, self._create, GREETING_SECONDS_MAX)
         self._width = self._client.observation_width(GREETING_SECONDS_MAX)
 
     def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], Sent]:

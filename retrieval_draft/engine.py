@@ -210,29 +210,33 @@ class Engine:
         Feedback about any other tree is ignored; its tokens are kept all the same.
         """
         held, counters = sequence.held, sequence.state.counters
-        if len(part.tokens) and sequence.stop > sequence.first:
-            new = base + len(part.tokens) - max(base, sequence.prompt_length)
-            if new > 0:
-                counters.committed(new)
+        new = base + len(part.tokens) - max(base, sequence.prompt_length)
+        if sequence.stop == sequence.first or new <= 0:
+            new = 0
         if held is None or held.stop != base or not len(part.tokens):
+            # Nothing was drafted for these tokens: every one of them was a plain step.
+            counters.committed(new, steps=new)
             return None
+        verified, path = self._verified(held, part)
+        # A message may hold plain steps behind the one that verified.
+        plain = new - len(path) - 1 if verified is not None else 0
+        counters.committed(new, steps=1 + max(0, plain) if new else 0)
         sequence.state.methods.teach(held.draft, part.tokens)
-        if part.verified_step == 0:
-            return None
-        if part.verified_step != held.step_id:
+        if verified is not None:
+            counters.verified(verified, path, held.method)
+        elif part.verified_step:
             counters.ignored_feedback += 1
-            return None
-        tree = held.tree
-        if part.verified_tree is not None:
-            tree = part.verified_tree
+        return verified
+
+    def _verified(self, held: Held, part: SequenceStep) -> tuple[DraftTree | None, list[int]]:
+        """The tree that was verified and what of it was kept; no tree if that is not ours to tell."""
+        if part.verified_step != held.step_id:
+            return None, []
+        tree = held.tree if part.verified_tree is None else part.verified_tree
         path = tree.follow(part.tokens.tolist())
         if part.accepted > len(path):
-            counters.ignored_feedback += 1
-            return None
-        if part.accepted >= 0:
-            path = path[: part.accepted]
-        counters.verified(tree, path, held.method)
-        return tree
+            return None, []
+        return tree, path[: part.accepted] if part.accepted >= 0 else path
 
     def _journal(self, sequence: Sequence, tokens_min: int, rows_min: int) -> None:
         # What a deleted namespace saw must not reach one that was created anew under its name.

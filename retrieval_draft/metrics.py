@@ -49,9 +49,9 @@ class Counters:
     by_method: dict[str, Table] = field(default_factory=dict)
     draft_us: deque[int] = field(default_factory=lambda: deque(maxlen=DRAFT_US_KEPT))
 
-    def committed(self, tokens: int) -> None:
-        """One step gained so many tokens, the bonus token included."""
-        self.steps += 1
+    def committed(self, tokens: int, steps: int) -> None:
+        """So many steps gained so many tokens, the bonus tokens included."""
+        self.steps += steps
         self.tokens += tokens
 
     def verified(self, tree: DraftTree, path: list[int], method: str) -> None:

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 CAPACITY_MIN = 512
 ROWS_PER_RECORD_MAX = 1024
-LOGPROB_MIN = -16.0
-"""Of what is journalled: all below is equally improbable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +122,7 @@ class Sequence:
         tokens[:, :width] = rows.tokens[:, :width]
         packed = np.full((len(rows), ROW_WIDTH), LOGPROB_NONE, np.uint8)
         if rows.logprobs.size:
-            # Cut first: the packing multiplies, and a wild value would overflow.
-            cut = np.clip(rows.logprobs[:, :width], LOGPROB_MIN, 0)
-            packed[:, :width] = packed_logprobs(cut)
+            packed[:, :width] = packed_logprobs(rows.logprobs[:, :width])
         self._rows.append((keys[kept], tokens[kept], packed[kept]))
         self._row_count += int(kept.sum())
 

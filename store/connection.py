@@ -68,8 +68,11 @@ def connect(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> "redis.
     another kind, Unreachable if nothing answers, PermissionDenied if it does not let us in.
     """
     client = unchecked_client(url, answer_seconds_max)
-    with translated_errors(url):
-        client.ping()
+    try:
+        with translated_errors(url):
+            client.ping()
+    except UnicodeError:  # of a host name that no resolver takes; its text may quote the URL
+        raise InvalidInput("redis URL", shown_url(url), "a host name that exists") from None
     return client
 
 

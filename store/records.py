@@ -157,7 +157,9 @@ def document_digest(tokens: bytes) -> bytes:
 def packed_logprobs(logprobs: npt.ArrayLike) -> UInt8Array:
     """Log-probabilities in steps of 1/16 nat: -15.875 stands for all below, NaN for unknown."""
     values = np.asarray(logprobs, dtype=np.float32)
-    steps = np.clip(-values * LOGPROB_STEPS_PER_NAT, 0, LOGPROB_NONE - 1)
+    # Cut first: a wild value would overflow when multiplied.
+    cut = np.clip(values, -LOGPROB_NONE / LOGPROB_STEPS_PER_NAT, 0)
+    steps = np.clip(-cut * LOGPROB_STEPS_PER_NAT, 0, LOGPROB_NONE - 1)
     return np.where(np.isnan(values), LOGPROB_NONE, np.rint(steps)).astype(np.uint8)
 
 

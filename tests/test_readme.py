@@ -63,9 +63,7 @@ def test_commands_and_programs_run_as_written(
     for command in commands():
         words = shlex.split(command.removesuffix("&"), comments=True)
         if command.endswith("&"):
-            process = subprocess.Popen(
-                words, cwd=home, env=env, stdout=subprocess.PIPE, text=True
-            )
+            process = subprocess.Popen(words, cwd=home, env=env, stdout=subprocess.PIPE, text=True)
             background.append(process)
             assert process.stdout is not None
             assert process.stdout.readline().startswith("serving on "), command

@@ -47,14 +47,20 @@ def print_table(
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, title_style="bold")
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        title_style="bold",
+        padding=(0, 1),
+    )
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i < text_columns else "right")
     for row in rows:
         table.add_row(*row)
     with console.capture() as captured:
         console.print(table)
-    console.out("\n".join(line.rstrip() for line in captured.get().splitlines()))
+    console.out("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))
 
 
 def progress() -> "Progress":

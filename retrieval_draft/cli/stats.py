@@ -68,8 +68,11 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
     console.print(
         f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
         f"open sequences {one.sequences} ({size(one.context_bytes)})   "
-        f"learned {one.learned_tokens} tokens   lag {one.lag_records}   "
-        f"dropped {one.dropped_records}   resyncs {one.resyncs}   rejected {one.rejected}"
+        f"resyncs {one.resyncs}   rejected {one.rejected}"
+    )
+    console.print(
+        f"learned {one.learned_tokens} tokens   lag {one.lag_records} records   "
+        f"dropped {one.dropped_records}"
     )
     for corpus in one.corpora:
         console.print(
@@ -77,7 +80,8 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
             f"{size(corpus.bytes)}"
         )
     for title, rows in (("tier", one.tiers), ("method", one.methods), ("source", one.sources)):
-        print_hits(title, rows, console)
+        if rows:
+            print_hits(title, rows, console)
 
 
 def print_hits(title: str, rows: Iterable["pb.Hits"], console: "Console") -> None:

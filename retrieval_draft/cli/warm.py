@@ -42,7 +42,7 @@ def warm(
       retrieval-draft warm --tokenizer models/llama --namespace llama --field answer train.jsonl
     """
     from retrieval_draft import warming
-    from retrieval_draft.client import GrpcClient
+    from retrieval_draft.client import GrpcClient, ensure_namespace
     from retrieval_draft.tokenizer import fingerprint, load_tokenizer, vocab_size
     from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
@@ -66,12 +66,13 @@ def warm(
     with progress() as bar:
         task = bar.add_task("files", total=len(files) or 1)
         try:
-            client.create_namespace(
+            ensure_namespace(
+                client,
                 CreateNamespaceRequest(
                     namespace=namespace,
                     vocab_size=vocab_size(loaded),
                     tokenizer_fingerprint=fingerprint(loaded),
-                )
+                ),
             )
             warmed = warming.warm(client, namespace, corpus, texts(), loaded)
         finally:

@@ -146,6 +146,15 @@ def test_a_prompt_that_does_not_fit_is_wrong_input(worker: Path, run: Run) -> No
     assert "tokens_max" in shown.stderr
 
 
+def test_a_worker_drafts_from_what_was_warmed_under_its_name(worker: Path, run: Run) -> None:
+    assert (
+        run("warm", "--namespace", "demo", "--tokenizer", "demo", "-", stdin=CODE * 9).returncode
+        == 0
+    )
+    data = json.loads(run("generate", CODE, "--tokens-max", "32", "--json").stdout)
+    assert data["drafted"] > 0
+
+
 def test_stats_show_hit_rates_per_tier_and_method(worker: Path, run: Run) -> None:
     run("generate", CODE * 4, "--tokens-max", "48")
     text = run("stats").stdout

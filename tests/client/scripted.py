@@ -59,6 +59,10 @@ class Faulty:
         self._touch()
         return self.client.create_namespace(request)
 
+    def get_namespace(self, namespace: str, seconds_max: float = 1.0) -> store_pb2.Namespace:
+        self._touch()
+        return self.client.get_namespace(namespace)
+
     def stats(self, namespace: str = "") -> store_pb2.Stats:
         return self.client.stats(namespace)
 
