@@ -152,9 +152,11 @@ class Conversation:
         sequence = self._open.get(sequence_id)
         if sequence is None:
             return
+        if sequence.length == sequence.acknowledged:
+            # Only the first commit after a message can have verified its tree; later ones follow it.
+            sequence.accepted = accepted
+            sequence.verified_step = sequence.tree_step if accepted >= 0 else 0
         sequence.append(tokens)
-        sequence.accepted = accepted
-        sequence.verified_step = sequence.tree_step if accepted >= 0 else 0
         sequence.tree_step = 0
         if sequence_id in self._asked:
             self._gained += len(tokens)

@@ -218,9 +218,10 @@ class Engine:
             counters.committed(new, steps=new)
             return None
         verified, path = self._verified(held, part)
-        # A message may hold plain steps behind the one that verified.
-        plain = new - len(path) - 1 if verified is not None else 0
-        counters.committed(new, steps=1 + max(0, plain) if new else 0)
+        # Steps that did not ask come with the next message: one token each, behind the verified path.
+        known = verified is not None or not len(held.tree)
+        plain = max(0, new - len(path) - 1) if known else 0
+        counters.committed(new, steps=min(new, 1 + plain))
         sequence.state.methods.teach(held.draft, part.tokens)
         if verified is not None:
             counters.verified(verified, path, held.method)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval_draft.cli import options
-from retrieval_draft.cli.output import err, out, print_json, print_table, progress
+from retrieval_draft.cli.output import err, out, print_json, print_table, print_trimmed, progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -99,7 +99,7 @@ def show(done: "Measured", tokenizer: "Tokenizer", seconds: float) -> None:
         console.print("\n[bold]One step of the warm, sampled run[/]: ✓ was accepted\n")
         tail = tokenizer.decode(best.context[-12:])
         picture = drawn(best.tree, tail, lambda token: tokenizer.decode([token]), set(best.path))
-        console.print(Padding(picture, (0, 2)))
+        print_trimmed(Padding(picture, (0, 2)), console)
     columns = ("decoding", "stores", "prompts", "tokens", "plain tok/s", "drafted tok/s")
     rows = [
         (
@@ -118,7 +118,7 @@ def show(done: "Measured", tokenizer: "Tokenizer", seconds: float) -> None:
     ]
     print_table(
         "\nPlain against drafted",
-        (*columns, "speed-up", "MAT", "nodes/step", "identical"),
+        (*columns, "speed-up", "MAT", "nodes", "identical"),
         rows,
         console,
         2,

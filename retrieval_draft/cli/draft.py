@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from retrieval_draft.cli import options
-from retrieval_draft.cli.output import out, print_json
+from retrieval_draft.cli.output import out, print_json, print_trimmed
 
 
 @click.command()
@@ -94,7 +94,7 @@ def draft(
         print_json({"method": method, "draft_us": answer.draft_us, "nodes": nodes})
         return
     console = out()
-    console.print(drawn(tree, text[-24:], lambda token: loaded.decode([token])))
+    print_trimmed(drawn(tree, text[-24:], lambda token: loaded.decode([token])), console)
     expected = float(tree.probability.sum())
     console.print(
         f"{len(tree)} nodes by {method} in {answer.draft_us} us, {expected:.2f} accepted expected"

@@ -7,11 +7,11 @@ import click
 import msgspec
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import Progress
 
 
-PIPE_COLUMNS = 100
+PIPE_COLUMNS = 108
 
 
 def print_json(value: object) -> None:
@@ -58,8 +58,13 @@ def print_table(
         table.add_column(name, justify="left" if i < text_columns else "right")
     for row in rows:
         table.add_row(*row)
+    print_trimmed(table, console)
+
+
+def print_trimmed(value: "RenderableType", console: "Console") -> None:
+    """Without the blanks that rich fills lines with, and without empty lines around."""
     with console.capture() as captured:
-        console.print(table)
+        console.print(value)
     console.out("\n".join(line.rstrip() for line in captured.get().strip("\n").splitlines()))
 
 

@@ -94,6 +94,21 @@ def test_feedback_counts_what_was_accepted(engine: Engine, calls: Caller) -> Non
     ]
 
 
+def test_steps_that_did_not_ask_count_one_token_each(engine: Engine, calls: Caller) -> None:
+    calls.step(part("s", 0, TEXT, prompt=8), method="lookup")
+    # The tree's 4 was kept, 9 is the bonus token; 6, 7 and 8 came in plain steps.
+    calls.step(part("s", 8, [4, 9, 6, 7, 8], verified_step=1, accepted=1), nodes_max=8)
+    counters = state_of(engine).counters
+    assert (counters.steps, counters.tokens) == (4, 5)
+
+
+def test_where_nothing_was_drafted_every_token_was_a_step(engine: Engine, calls: Caller) -> None:
+    calls.step(part("s", 0, TEXT, prompt=8, nodes_max=0))
+    calls.step(part("s", 8, [4, 9, 6]))
+    counters = state_of(engine).counters
+    assert (counters.steps, counters.tokens) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("verified", "accepted"), [(7, 1), (2, 1), (1, 3)], ids=["later", "unknown", "too many"]
 )
