@@ -52,7 +52,7 @@ def environment(home: Path) -> dict[str, str]:
 
 
 def test_the_readme_shows_commands_and_programs() -> None:
-    assert len(commands()) >= 8
+    assert len(commands()) >= 7
     assert len(blocks("python")) == 1
 
 
