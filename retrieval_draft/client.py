@@ -13,12 +13,11 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from retrieval_draft import errors
-from retrieval_draft.config import MESSAGE_BYTES_MAX
+from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import DraftError, Unreachable
 from retrieval_draft.stats import stats_of
 from retrieval_draft.step import StepRequest, StepResponse
-from retrieval_draft.store.recycling import WIDTH
 from retrieval_draft.store_wire import namespace_of, spec_of
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import draft_pb2, store_pb2
@@ -106,7 +105,7 @@ class EngineClient:
         return answer if answer is not None and answer.step_id == step_id else None
 
     def observation_width(self, seconds_max: float) -> int:
-        return WIDTH
+        return OBSERVATION_WIDTH
 
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX

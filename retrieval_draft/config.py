@@ -6,6 +6,8 @@ from retrieval_draft.drafting.names import DEFAULT_METHOD
 
 MESSAGE_BYTES_MAX = 64 << 20
 """Of one gRPC message: a batch that opens again after a restart is megabytes."""
+OBSERVATION_WIDTH = 10
+"""Top-k asked of engines: STAND's ten; Token Recycling keeps eight of them."""
 STEP_MS_MAX = 3.0
 """A client's deadline of one step, unless it says otherwise."""
 

@@ -5,7 +5,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,10 @@ class Progress(Protocol):
 
     def task(self, name: str, total: int) -> Callable[[], None]:
         """A bar of this length; the call moves it on by one."""
+        ...
+
+    def work(self, name: str) -> AbstractContextManager[None]:
+        """A bar for something of unknown length."""
         ...
 
 
@@ -84,7 +88,8 @@ def measured(
     encoded = prompts_of(shipped()[: prompts_max or None], lambda t: tokenizer.encode(t).ids)
     half = (len(encoded) + 1) // 2
     runs = Arms(model, max(map(len, encoded)) + tokens_max, nodes_max)
-    cost = measure_step_cost(runs.plain)
+    with bar.work("measuring step costs"):
+        cost = measure_step_cost(runs.plain)
     wanted = DraftOptions(nodes_max=nodes_max, method=method)
     client = GrpcClient(target)
     arms: list[Arm] = []

@@ -5,9 +5,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +48,7 @@ def demo(
     """
     if find_spec("torch") is None:
         raise click.ClickException("the demo needs pip install 'retrieval-draft[gpu]'")
+    err().print("importing torch")
     from retrieval_draft.gpu.demo.run import measured, running_sidecar
     from retrieval_draft.gpu.model import load_model
     from retrieval_draft.tokenizer import demo_folder, load_tokenizer
@@ -56,16 +57,17 @@ def demo(
     began = time.perf_counter()
     # A thread that the sidecar's work interrupts holds up all others: leave it a core.
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
-    err().print(f"loading the demo model (torch {version('torch')}, float32, {threads} threads)")
-    model = load_model(demo_folder(), dtype="float32", threads=threads)
-    tokenizer = load_tokenizer("demo")
-    err().print("starting the embedded Redis and the sidecar (compiles its kernels once)")
-    with (
-        tempfile.TemporaryDirectory(prefix="retrieval-draft-") as folder,
-        running_sidecar(Path(folder), method) as target,
-        progress() as bar,
-    ):
-        done = measured(model, tokenizer, target, method, nodes_max, tokens_max, prompts, Bars(bar))
+    with progress() as bar:
+        bars = Bars(bar)
+        with bars.work(f"loading, {threads} threads"):
+            model = load_model(demo_folder(), dtype="float32", threads=threads)
+            tokenizer = load_tokenizer("demo")
+        with ExitStack() as stack:
+            prefix = "retrieval-draft-"
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
+            with bars.work("starting Redis and sidecar"):
+                target = stack.enter_context(running_sidecar(Path(folder), method))
+            done = measured(model, tokenizer, target, method, nodes_max, tokens_max, prompts, bars)
     identical = not any(arm.different for arm in done.arms)
     if as_json:
         print_json({"arms": [as_row(arm) for arm in done.arms], "identical": identical})
@@ -84,6 +86,13 @@ class Bars:
 
     def task(self, name: str, total: int) -> Callable[[], None]:
         return partial(self._bar.advance, self._bar.add_task(name, total=total))
+
+    @contextmanager
+    def work(self, name: str) -> Iterator[None]:
+        """Something long of unknown length: a bar that moves until it is over."""
+        task = self._bar.add_task(name, total=None)
+        yield
+        self._bar.update(task, total=1, completed=1)
 
 
 def show(done: "Measured", tokenizer: "Tokenizer", seconds: float) -> None:

@@ -41,6 +41,7 @@ def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) ->
         kernels,
         embedded_server,
         lambda: data_folder(data),
+        lambda: embedded_socket(data),
         lambda: running_sidecar(options.target_of(sidecar, data)),
     ]
     if redis:
@@ -116,6 +117,20 @@ def data_folder(data: Path | None) -> list[Finding]:
     if mode & 0o077:
         return [Finding("data folder", WARN, f"{path} has mode {mode:o}: others can read it")]
     return [Finding("data folder", OK, str(path))]
+
+
+def embedded_socket(data: Path | None) -> list[Finding]:
+    """The private Redis of the folder, while it runs."""
+    from retrieval_draft.store.connection import unix_url
+    from retrieval_draft.store.embedded import SOCKET
+    from retrieval_draft.store.folder import default_path, find_socket
+
+    socket = find_socket(data or default_path(), SOCKET)
+    if not socket.is_socket():
+        return []
+    if socket.stat().st_mode & 0o077:
+        return [Finding("redis", FAIL, f"{socket} is open to others")]
+    return your_redis(unix_url(str(socket)))
 
 
 def running_sidecar(target: str) -> list[Finding]:

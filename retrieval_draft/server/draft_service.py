@@ -5,12 +5,11 @@ from collections.abc import Iterator
 import grpc
 
 from retrieval_draft import __version__
-from retrieval_draft.config import MESSAGE_BYTES_MAX
+from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.server.edge import Context, streaming, unary
-from retrieval_draft.store.recycling import WIDTH
 from retrieval_draft.v1 import draft_pb2 as pb
 from retrieval_draft.wire import decode_request, encode_response
 
@@ -84,7 +83,7 @@ class DraftService:
                 default_nodes_max=config.nodes_max,
                 message_bytes_max=MESSAGE_BYTES_MAX,
             ),
-            observation_width=WIDTH,
+            observation_width=OBSERVATION_WIDTH,
             hidden_width=0,
             store=self._engine.stores.backend.name,
         )

@@ -379,7 +379,7 @@ def test_ends_that_cannot_be_delivered_are_bounded(client: Faulty) -> None:
 
 def test_observations_reach_the_engine(engine: Engine, client: Faulty) -> None:
     talk = conversation(client)
-    assert talk.observation_width == 8
+    assert talk.observation_width == 10
     talk.open("s", int32s([1, 2, 1]), rows=rows([0, 1], [[7, 8], [9, 10]]))
     assert talk.draft({"s": 4})["s"].token.tolist() == [2, 1]
     talk.commit("s", int32s([2, 5]), 1, rows([-1], [[5, 6]]))

@@ -15,11 +15,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from retrieval_draft import __version__
 from retrieval_draft.client import GrpcClient
-from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
+from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH, Config
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, PermissionDenied
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.server.lifecycle import ServeOptions, Sidecar
-from retrieval_draft.store.recycling import WIDTH
 from tests.engine.driving import METHODS
 from tests.server.sidecars import RawCalls, connected, running_sidecar
 
@@ -81,7 +80,7 @@ def test_it_says_what_it_serves_and_within_which_limits(
     assert tuple(info.methods) == METHODS
     assert info.default_method == "mix"
     assert info.store == "none"
-    assert info.observation_width == WIDTH
+    assert info.observation_width == OBSERVATION_WIDTH
     assert info.limits.batch_sequences_max == config.batch_sequences_max
     assert info.limits.nodes_max == config.nodes_hard_max
     assert info.limits.default_nodes_max == config.nodes_max
