@@ -55,6 +55,7 @@ def warm(
     def texts() -> Iterator[warming.Text]:
         if sources == ("-",):
             yield warming.standard_input()
+            bar.advance(task)
         for path in files:
             try:
                 yield from warming.texts_of(path, field)
@@ -82,9 +83,9 @@ def warm(
         print_json(warmed)
         return
     click.echo(
-        f"{warmed.documents} documents, {warmed.tokens} tokens "
-        f"({warmed.documents_known} documents known before); corpus {corpus} of {namespace}: "
-        f"{warmed.corpus_documents} documents, {warmed.corpus_tokens} tokens, "
+        f"sent {warmed.documents} documents of {warmed.tokens} tokens, "
+        f"{warmed.documents_known} known before; corpus {corpus} of {namespace} has "
+        f"{warmed.corpus_documents} of {warmed.corpus_tokens} tokens, "
         f"durable: {warmed.durability.lower()}"
     )
     for path in skipped:

@@ -95,7 +95,7 @@ def test_a_file_that_is_no_text_is_listed_and_not_fatal(
     shown = run("warm", *DEMO, "--corpus", "mixed", str(tmp_path))
     assert shown.returncode == 0
     assert "bad.bin" in shown.stderr
-    assert "1 documents" in shown.stdout
+    assert "sent 1 documents" in shown.stdout
 
 
 def test_a_missing_source_is_wrong_input(sidecar: Path, run: Run) -> None:
