@@ -84,7 +84,7 @@ class Clients:
         return self._bytes_open > self.config.context_bytes_max
 
     def count(self) -> int:
-        return sum(len(client.sequences) for client in list(self._clients.values()))
+        return len(self._all())
 
     def all(self) -> list[ClientState]:
         return list(self._clients.values())
@@ -95,7 +95,7 @@ class Clients:
     def _all(self) -> list[tuple[ClientState, str, Sequence]]:
         return [
             (client, name, sequence)
-            for client in list(self._clients.values())
+            for client in self.all()
             for name, sequence in list(client.sequences.items())
         ]
 

@@ -111,14 +111,6 @@ class Conversation:
                 self._failed(None)
         return self._width or 0
 
-    @property
-    def options(self) -> DraftOptions:
-        return self._options
-
-    @options.setter
-    def options(self, options: DraftOptions) -> None:
-        self._options = options
-
     def open(
         self,
         sequence_id: str,

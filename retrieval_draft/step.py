@@ -7,8 +7,6 @@ the columns. Meanings of the fields are documented once, in proto/retrieval_draf
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-import numpy as np
-
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
 
@@ -130,7 +128,3 @@ class StepResponse:
     trees: list[DraftTree]
     draft_us: int = 0
     problems: list[Problem] = field(default_factory=list)
-
-
-def no_rows() -> Rows:
-    return Rows(np.empty(0, np.int32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float32))

@@ -10,6 +10,8 @@ import click
 from retrieval_draft.cli import options
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from retrieval_draft.conversation import Conversation
     from retrieval_draft.gpu.target import TargetModel
     from retrieval_draft.step import VerifyCost
@@ -32,7 +34,7 @@ def open_model(
 
 def drafts_for(
     model: "TargetModel",
-    source: str,
+    tokenizer: "Tokenizer",
     sidecar: str | None,
     data: Path | None,
     namespace: str,
@@ -46,7 +48,6 @@ def drafts_for(
         return None
     from retrieval_draft.client import GrpcClient
     from retrieval_draft.gpu.sidecar import converse
-    from retrieval_draft.gpu.tokenizer import load_tokenizer
     from retrieval_draft.step import DraftOptions
 
     return converse(
@@ -54,7 +55,7 @@ def drafts_for(
         model,
         namespace,
         DraftOptions(nodes_max=nodes_max, method=method),
-        tokenizer=load_tokenizer(source),
+        tokenizer=tokenizer,
         cost=cost,
         step_ms_max=step_ms_max,
     )
@@ -122,12 +123,14 @@ def worker(
     for address in addresses:
         claim(address)
     target = open_model(model, demo, dtype, device, threads)
-    decoder = Decoder(target, slots=slots, length_max=length_max or None, nodes_max=nodes_max)
-    cost = measure_step_cost(decoder)
-    source = target.name
+    tokenizer = load_tokenizer(target.name)
+    # One slot measures a step as well as many, which would take their memory twice.
+    one = Decoder(target, slots=1, length_max=length_max or None, nodes_max=nodes_max)
+    cost = measure_step_cost(one)
+    del one
     namespace = namespace or (DEMO if demo else default_namespace(target))
     drafter = drafts_for(
-        target, source, sidecar, data, namespace, method, nodes_max, step_ms_max, cost
+        target, tokenizer, sidecar, data, namespace, method, nodes_max, step_ms_max, cost
     )
     decoder = Decoder(
         target, slots=slots, length_max=length_max or None, nodes_max=nodes_max, drafter=drafter
@@ -137,7 +140,7 @@ def worker(
         signal.signal(number, lambda *_: ended.set())
     served = serve_worker(
         decoder,
-        tokenizer=load_tokenizer(source),
+        tokenizer=tokenizer,
         listen=[address.target for address in addresses],
         namespace=namespace,
     )
