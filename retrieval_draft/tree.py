@@ -8,6 +8,7 @@ import numpy.typing as npt
 Int32Array = npt.NDArray[np.int32]
 UInt32Array = npt.NDArray[np.uint32]
 Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 # Bit numbers of DraftTree.source; equal to enum Source of the wire (a test compares them).

@@ -14,6 +14,8 @@ from retrieval_draft.tree import Int32Array
 
 ORDERS = (1, 2, 3, 7)
 ORDER_COUNT = len(ORDERS)
+LENGTHS = np.array(ORDERS, np.int32)
+"""The orders again: indexing a tuple would copy it, in a kernel."""
 CHAIN_STEPS_MAX = 32
 """Positions looked at per order; the newest are the best evidence, and the cost stays bounded."""
 
@@ -21,14 +23,14 @@ row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
 
 
-@njit(uint64(uint64, int64), nogil=True, cache=True)
+@njit(uint64(uint64, int64), nogil=True, cache=True, _nrt=False)
 def mix(state: np.uint64, token: int) -> np.uint64:
     """One round of a multiply-xorshift hash."""
     h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
     return h ^ (h >> np.uint64(29))
 
 
-@njit(types.void(row_t, table_t, table_t, int64, int64, int64), nogil=True, cache=True)
+@njit(types.void(row_t, table_t, table_t, int64, int64, int64), nogil=True, cache=True, _nrt=False)
 def insert(
     tokens: Int32Array, head: Int32Array, prev: Int32Array, low: int, start: int, stop: int
 ) -> None:
@@ -46,7 +48,7 @@ def insert(
             if token < 0:
                 break
             state = mix(state, token)
-            if back + 1 == ORDERS[order]:
+            if back + 1 == LENGTHS[order]:
                 bucket = int(state & np.uint64(buckets))
                 prev[order, end & mask] = head[order, bucket]
                 head[order, bucket] = end + 1
@@ -55,7 +57,7 @@ def insert(
             prev[rest, end & mask] = 0
 
 
-@njit(types.void(row_t, table_t, table_t, int64, int64, int64), nogil=True, cache=True)
+@njit(types.void(row_t, table_t, table_t, int64, int64, int64), nogil=True, cache=True, _nrt=False)
 def remove(
     tokens: Int32Array, head: Int32Array, prev: Int32Array, low: int, start: int, stop: int
 ) -> None:
@@ -73,14 +75,14 @@ def remove(
             if token < 0:
                 break
             state = mix(state, token)
-            if back + 1 == ORDERS[order]:
+            if back + 1 == LENGTHS[order]:
                 bucket = int(state & np.uint64(buckets))
                 if head[order, bucket] == end + 1:
                     head[order, bucket] = prev[order, end & mask]
                 order += 1
 
 
-@njit(int64(row_t, int64, int64, row_t, int64), nogil=True, cache=True)
+@njit(int64(row_t, int64, int64, row_t, int64), nogil=True, cache=True, _nrt=False)
 def agreement(tokens: Int32Array, low: int, end: int, query: Int32Array, length_max: int) -> int:
     """How many tokens up to position `end` equal the end of the query, at most `length_max`."""
     mask = len(tokens) - 1
@@ -123,7 +125,7 @@ def continuations(
     known = 0
     for back in range(min(n, ORDERS[ORDER_COUNT - 1])):
         state = mix(state, query[n - 1 - back])
-        if back + 1 == ORDERS[known]:
+        if back + 1 == LENGTHS[known]:
             states[known] = state
             known += 1
     length_above = length_max + 1
@@ -136,7 +138,7 @@ def continuations(
             if end + 1 < stop and tokens[(end + 1) & mask] >= 0:
                 length = agreement(tokens, low, end, query, length_max)
                 # A longer agreement was met in the chain of the order above.
-                if ORDERS[order] <= length < length_above:
+                if LENGTHS[order] <= length < length_above:
                     lengths[count] = length
                     over = False
                     for d in range(windows.shape[1]):
@@ -151,13 +153,14 @@ def continuations(
             if following >= link:
                 break
             link = following
-        length_above = ORDERS[order]
+        length_above = LENGTHS[order]
     return count
 
 
 @njit(
     int64(row_t, table_t, table_t, int64, int64, row_t, int64, int64, int64),
     nogil=True,
+    _nrt=False,
     cache=True,
 )
 def occurrence(
@@ -181,10 +184,10 @@ def occurrence(
     n = len(query)
     for length in range(min(length_max, n), length_min - 1, -1):
         order = 0
-        while order + 1 < ORDER_COUNT and ORDERS[order + 1] <= length:
+        while order + 1 < ORDER_COUNT and LENGTHS[order + 1] <= length:
             order += 1
         state = np.uint64(0)
-        for back in range(ORDERS[order]):
+        for back in range(LENGTHS[order]):
             state = mix(state, query[n - 1 - back])
         link = head[order, int(state & np.uint64(buckets))]
         found = -1

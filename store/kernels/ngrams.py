@@ -1,0 +1,183 @@
+"""Kernels over n-gram tables: which tokens followed the last 1, 2, 3, 4 and 6 tokens, and how often.
+
+A table is one int32[UNIT * buckets], buckets a power of two: `buckets` wide slots for the two lowest orders, whose
+contexts have many followers, then NARROW_SHARE times as many narrow ones. A slot is a check of the
+context's hash (0 = empty), a state word, F followers (-1 = none) and their counts; it is found within a
+window of PROBES. The state word holds the total of all sightings, which follower came last, and a
+reference count for eviction. A sighting counts SIGHTING; in a full slot a newcomer wears all followers
+down by 1 and takes the place of the weakest once that is weak enough. A full window does the same with
+contexts (CLOCK). All of it is a function of the order of insertion alone: replicas that insert alike
+are equal.
+"""
+
+import numpy as np
+from numba import int64, njit, types, uint64
+
+from retrieval_draft.store.kernels.ring import mix
+from retrieval_draft.tree import Int32Array
+
+ORDERS = (1, 2, 3, 4, 6)
+ORDER_COUNT = len(ORDERS)
+LENGTHS = np.array(ORDERS, np.int32)
+"""The orders again: indexing a tuple would copy it, in a kernel."""
+WIDE_ORDERS = 2
+WIDE_FOLLOWERS, WIDE_WORDS = 7, 16
+NARROW_FOLLOWERS, NARROW_WORDS = 3, 8
+NARROW_SHARE = 4
+UNIT = WIDE_WORDS + NARROW_SHARE * NARROW_WORDS
+"""Words of a table per bucket."""
+PROBES = 4
+SIGHTING = 2
+WEAK = 4
+"""A follower with a count up to this gives way to a new one."""
+COUNT_MAX = 60_000
+TOTAL_BITS = 20
+TOTAL_MASK = (1 << TOTAL_BITS) - 1
+NEWEST_MASK = 0xF
+REFERENCE_SHIFT = TOTAL_BITS + 4
+REFERENCE_MAX = 15
+
+row_t = types.Array(types.int32, 1, "C")
+
+
+@njit(int64(uint64, int64), nogil=True, cache=True, _nrt=False)
+def check_of(state: np.uint64, order: int) -> int:
+    """The int32 check of a hashed context, never 0."""
+    h = (np.uint64(state) ^ np.uint64(order)) * np.uint64(0xD6E8FEB86659FD93)
+    return int64((h >> np.uint64(33)) | np.uint64(1))
+
+
+@njit(int64(int64, uint64, int64), nogil=True, cache=True, _nrt=False)
+def window_of(length: int, state: np.uint64, order: int) -> int:
+    """The address of the first slot where a hashed context may stand in a table of `length` words."""
+    buckets = length // UNIT
+    if order < WIDE_ORDERS:
+        return (int64(state & np.uint64(buckets - 1)) & ~(PROBES - 1)) * WIDE_WORDS
+    slot = int64(state & np.uint64(buckets * NARROW_SHARE - 1)) & ~(PROBES - 1)
+    return buckets * WIDE_WORDS + slot * NARROW_WORDS
+
+
+@njit(int64(row_t, uint64, int64), nogil=True, cache=True, _nrt=False)
+def find(table: Int32Array, state: np.uint64, order: int) -> int:
+    """The address of a hashed context's slot, or -1. O(PROBES)."""
+    check = check_of(state, order)
+    words = WIDE_WORDS if order < WIDE_ORDERS else NARROW_WORDS
+    at = window_of(len(table), state, order)
+    for _ in range(PROBES):
+        if table[at] == check:
+            return at
+        at += words
+    return -1
+
+
+@njit(types.void(row_t, uint64, int64, int64), nogil=True, cache=True, _nrt=False)
+def see(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
+    """Count that `token` followed the hashed context."""
+    followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
+    words = 2 + 2 * followers
+    check = check_of(state, order)
+    first = window_of(len(table), state, order)
+    last = first + PROBES * words
+    at = -1
+    for slot in range(first, last, words):
+        if table[slot] == check:
+            at = slot
+            break
+        if table[slot] == 0 and at < 0:
+            at = slot
+    if at < 0:
+        # The least referenced context goes; all in the window come closer to going.
+        at = first
+        for slot in range(first, last, words):
+            if table[slot + 1] >> REFERENCE_SHIFT < table[at + 1] >> REFERENCE_SHIFT:
+                at = slot
+        for slot in range(first, last, words):
+            if table[slot + 1] >> REFERENCE_SHIFT > 0:
+                table[slot + 1] -= 1 << REFERENCE_SHIFT
+    if table[at] != check:
+        table[at] = check
+        table[at + 1] = 0
+        for k in range(followers):
+            table[at + 2 + k] = -1
+            table[at + 2 + followers + k] = 0
+    word = table[at + 1]
+    total = word & TOTAL_MASK
+    reference = min(REFERENCE_MAX, (word >> REFERENCE_SHIFT) + 1)
+    tokens = at + 2
+    counts = tokens + followers
+    place = -1
+    weakest = 0
+    for k in range(followers):
+        if table[tokens + k] == token or table[tokens + k] < 0:
+            table[tokens + k] = token
+            place = k
+            break
+        if table[counts + k] < table[counts + weakest]:
+            weakest = k
+    if place < 0:
+        for k in range(followers):
+            if table[counts + k] > 0:
+                table[counts + k] -= 1
+        if table[counts + weakest] <= WEAK:
+            place = weakest
+            table[tokens + place] = token
+            table[counts + place] = 0
+    total += SIGHTING
+    if place >= 0:
+        table[counts + place] += SIGHTING
+    else:
+        place = (word >> TOTAL_BITS) & NEWEST_MASK
+    if total >= COUNT_MAX:
+        total //= 2
+        for k in range(followers):
+            table[counts + k] //= 2
+    table[at + 1] = total | (place << TOTAL_BITS) | (reference << REFERENCE_SHIFT)
+
+
+@njit(types.void(row_t, uint64, int64, int64), nogil=True, cache=True, _nrt=False)
+def unsee(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
+    """Take one sighting back, as far as it is still there."""
+    at = find(table, state, order)
+    if at < 0:
+        return
+    followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
+    for k in range(at + 2, at + 2 + followers):
+        if table[k] == token and table[k + followers] >= SIGHTING:
+            table[k + followers] -= SIGHTING
+            if table[at + 1] & TOTAL_MASK >= SIGHTING:
+                table[at + 1] -= SIGHTING
+
+
+@njit(types.void(row_t, row_t, int64, int64, int64, int64), nogil=True, cache=True, _nrt=False)
+def count(
+    tokens: Int32Array,
+    table: Int32Array,
+    low: int,
+    start: int,
+    stop: int,
+    back: int,
+) -> None:
+    """Count the tokens at ring positions start..stop-1 after their contexts; with `back` take them back.
+
+    Contexts never cross a boundary (-1) or `low`.
+    """
+    mask = len(tokens) - 1
+    for at in range(start, stop):
+        token = tokens[at & mask]
+        if token < 0:
+            continue
+        state = np.uint64(0)
+        order = 0
+        for k in range(1, ORDERS[ORDER_COUNT - 1] + 1):
+            if at - k < low:
+                break
+            before = tokens[(at - k) & mask]
+            if before < 0:
+                break
+            state = mix(state, before)
+            if k == LENGTHS[order]:
+                if back:
+                    unsee(table, state, order, token)
+                else:
+                    see(table, state, order, token)
+                order += 1
