@@ -177,7 +177,7 @@ class Engine:
         sequence.replace_from(base, part.tokens)
         self.clients.account(sequence.nbytes - nbytes)
         if part.rows is not None:
-            sequence.observe(part.rows, verified)
+            sequence.observe(part.rows, verified, base)
         sequence.held = None
         sequence.touched = time.monotonic()
         client.unsettled.append(sequence)
