@@ -59,6 +59,19 @@ class Template:
         return _frozen(self.ranks)
 
     @cached_property
+    def children_array(self) -> Int32Array:
+        """int32[n + 1], read-only: how many children the root has, then every node."""
+        counts = [0] * (len(self) + 1)
+        for parent in self.parents:
+            counts[parent + 1] += 1
+        return _frozen(counts)
+
+    @cached_property
+    def inner(self) -> int:
+        """How many nodes have children, the root counted."""
+        return int((self.children_array > 0).sum())
+
+    @cached_property
     def depths(self) -> tuple[int, ...]:
         """Depth of every node, 1 for children of the root."""
         depths: list[int] = []
