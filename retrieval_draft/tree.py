@@ -24,6 +24,7 @@ SOURCES = {
     "corpus": 15,
     "dense": 16,
     "model": 17,
+    "order0": 18,
 }
 
 

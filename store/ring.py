@@ -1,9 +1,11 @@
-"""A ring of tokens with hash chains of its n-grams: the index of the context and the learned tier."""
+"""A ring of tokens with hash chains and counts of its n-grams: the index of the context and the learned tier."""
 
 import numpy as np
 import numpy.typing as npt
 
+from retrieval_draft.store.kernels import ngrams
 from retrieval_draft.store.kernels import ring as kernels
+from retrieval_draft.store.ngrams import empty_table
 from retrieval_draft.tree import Int32Array, int32s
 
 BYTES_PER_TOKEN = 4 + kernels.ORDER_COUNT * 8
@@ -14,15 +16,19 @@ REBASE_AT = 1 << 30
 class TokenRing:
     """Keeps the newest `capacity` tokens; `stop` counts all that ever came, `low` is the oldest kept.
 
+    `head` and `prev` chain the ends of equal n-grams (kernels/ring.py); `table` counts what followed
+    them (kernels/ngrams.py), beyond what the ring still holds, in `buckets` of a fixed size.
+
     One thread appends; others may search beside it without a lock. What they find may be torn, which
     costs a bad draft and nothing else.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, buckets: int) -> None:
         assert capacity & (capacity - 1) == 0, "a power of two, for masking"
         self.tokens = np.zeros(capacity, np.int32)
-        self._head = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
-        self._prev = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
+        self.head = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
+        self.prev = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
+        self.table = empty_table(buckets)
         self.stop = 0
         # Never falls back when the ring is truncated: what was overwritten does not return.
         self.low = 0
@@ -33,14 +39,12 @@ class TokenRing:
 
     @property
     def nbytes(self) -> int:
-        return self.tokens.nbytes + self._head.nbytes + self._prev.nbytes
+        return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes
 
     def extend(self, tokens: Int32Array) -> None:
         """Append and index; -1 is a boundary that no gram and no continuation crosses. O(len(tokens))."""
+        self.reserve(len(tokens))
         stop = self.stop + len(tokens)
-        if stop >= REBASE_AT:
-            self._rebase()
-            stop = self.stop + len(tokens)
         tokens = tokens[-self.capacity :]
         mask = self.capacity - 1
         start = stop - len(tokens)
@@ -49,18 +53,30 @@ class TokenRing:
         self.tokens[first : first + head] = tokens[:head]
         self.tokens[: len(tokens) - head] = tokens[head:]
         self.low = max(self.low, stop - self.capacity)
-        kernels.insert(self.tokens, self._head, self._prev, self.low, start, stop)
+        kernels.insert(self.tokens, self.head, self.prev, self.low, start, stop)
+        ngrams.count(self.tokens, self.table, self.low, start, stop, 0)
         self.stop = stop
+
+    def reserve(self, count: int) -> None:
+        """See to it that positions of `count` more tokens can be written."""
+        if self.stop + count >= REBASE_AT:
+            self._rebase()
+
+    def advance(self, count: int) -> None:
+        """A kernel appended and indexed `count` tokens."""
+        self.stop += count
+        self.low = max(self.low, self.stop - self.capacity)
 
     def truncate(self, stop: int) -> None:
         """Forget the positions from `stop` on, which must not lie before `low`. O(positions)."""
         assert self.low <= stop <= self.stop
-        kernels.remove(self.tokens, self._head, self._prev, self.low, stop, self.stop)
+        ngrams.count(self.tokens, self.table, self.low, stop, self.stop, 1)
+        kernels.remove(self.tokens, self.head, self.prev, self.low, stop, self.stop)
         self.stop = stop
 
-    def grown(self, capacity: int) -> "TokenRing":
+    def grown(self, capacity: int, buckets: int) -> "TokenRing":
         """A larger ring with the same tokens at positions counted from 0. O(capacity)."""
-        larger = TokenRing(capacity)
+        larger = TokenRing(capacity, buckets)
         larger.extend(self.read(self.low, self.stop))
         return larger
 
@@ -79,8 +95,8 @@ class TokenRing:
         """Fill `windows` and `lengths` with what followed the places that agree with the query's end."""
         return kernels.continuations(
             self.tokens,
-            self._head,
-            self._prev,
+            self.head,
+            self.prev,
             self.low,
             self.stop,
             query,
@@ -95,8 +111,8 @@ class TokenRing:
         """What followed the first (or newest) occurrence of the query's longest known end; or nothing."""
         end = kernels.occurrence(
             self.tokens,
-            self._head,
-            self._prev,
+            self.head,
+            self.prev,
             self.low,
             self.stop,
             query,
@@ -113,7 +129,7 @@ class TokenRing:
     def _rebase(self) -> None:
         """Count positions from the oldest kept token's again, on multiples of the capacity."""
         shift = (self.low // self.capacity) * self.capacity
-        for links in (self._head, self._prev):
+        for links in (self.head, self.prev):
             np.maximum(links - np.int32(shift), 0, out=links)
         self.low -= shift
         self.stop -= shift

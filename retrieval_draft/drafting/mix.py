@@ -1,108 +1,215 @@
-"""`mix`, in its first form: the best-first union of every source, each candidate at what it has been worth.
+"""`mix`: every source in one tree, each candidate at the probability that its evidence has been worth.
 
-Expansion by path probability keeps the most accepted tokens a budget can buy, if the probabilities are
-right; so they are the acceptance that candidates of equal evidence had (tier, match length, share and
-number of the agreeing places; rank and log-probability of a recycled successor). The path map then says
-what a whole path has been worth: that is the probability that leaves, and that a budget is priced with.
+Best-first growth by path probability keeps the most accepted tokens a budget can buy, if the
+probabilities are right. So they are learned: inputs from every source are mixed logistically (kernels:
+evidence, mixing), growth takes the most probable path next (growth), and the path map says what whole
+paths have been worth (paths). All of it is taught by the tokens that were committed (following), whatever
+was drafted or verified; so it learns as well while nothing is drafted.
 """
 
-import math
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import paths
-from retrieval_draft.drafting.kernels import union as kernels
-from retrieval_draft.drafting.kernels.places import sort_rows
-from retrieval_draft.drafting.recycling import RANK_ACCEPTANCE
+from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
+from retrieval_draft.drafting.kernels.following import follow
+from retrieval_draft.drafting.kernels.growth import grow
+from retrieval_draft.drafting.kernels.mixing import INPUTS, SETS, SETS_USED, WEIGHTS, stretch_of
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft, Limits, Sight
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
-PRIOR_TRIALS = 6.0
+CLASSES = 3
+"""Temperature 0 or unknown, up to WARM_MAX, above: each learns for itself."""
+WARM_MAX = 0.5
+SHAPES = 2
+FIRST_WORTH = 0.3
+FIRST_WEIGHT = 0.3
 PATH_PRIOR_TRIALS = 20.0
-PRIOR_WORTH = 0.8
-PLACE_CONFIDENCE = (0.35, 0.5, 0.6, 0.65, 0.75, 0.8, 0.85, 0.95)
-"""Acceptance of a place's continuation by length class, before anything was seen."""
-TIER_CONFIDENCE = (1.0, 0.9, 0.7)
+PATH_PRIOR_WORTH = 0.8
+PRIOR_SIGHTINGS_MAX = 30.0
+PRIOR_TRIALS_MAX = 60.0
+"""How much of what a prior has seen counts: little, so that it gives way to what comes."""
+SHADOW_NODES = 4
+"""Grown when nothing may be drafted, so that the path map goes on learning."""
+
+State = Mapping[str, npt.NDArray[np.generic]]
 
 
-def fresh_acceptance() -> Float32Array:
-    """float32[2, BINS]: prior hits and trials; one such array per namespace learns."""
-    accept = np.full((2, kernels.BINS), PRIOR_TRIALS, np.float32)
-    for tier, trust in enumerate(TIER_CONFIDENCE):
-        for length in range(kernels.LENGTH_CLASSES):
-            for share in range(kernels.SHARES):
-                for support in range(kernels.SUPPORTS):
-                    b = (tier * kernels.LENGTH_CLASSES + length) * kernels.SHARES + share
-                    p = trust * PLACE_CONFIDENCE[length] * (share + 0.5) / kernels.SHARES
-                    accept[0, b * kernels.SUPPORTS + support] *= p
-    for rank in range(kernels.RANKS):
-        for level in range(kernels.LOGPROBS):
-            p = RANK_ACCEPTANCE[rank]
-            if level < kernels.LOGPROBS - 1:
-                p = 0.7 * math.exp(-(level + 0.5) / 2)
-            accept[0, kernels.PLACE_BINS + rank * kernels.LOGPROBS + level] *= p
-    return accept
-
-
-def fresh_worth() -> Float32Array:
-    """float32[2, DEPTHS * LEVELS]: at first a path is worth PRIOR_WORTH of what it seems."""
+def fresh() -> dict[str, npt.NDArray[np.generic]]:
+    """What a mixer knows before it has seen anything, its arrays by name, one row a temperature class."""
     levels = np.arange(paths.LEVELS, dtype=np.float32) + 0.5
     seems = np.tile(2.0 ** (-levels / paths.LEVELS_PER_HALVING), paths.DEPTHS)
     trials = np.full(seems.shape, PATH_PRIOR_TRIALS)
-    return np.stack([PRIOR_WORTH * seems * trials, trials]).astype(np.float32)
+    path_worth = np.stack([PATH_PRIOR_WORTH * seems * trials, trials]).astype(np.float32)
+    worth = np.empty((CLASSES, BINS, 2), np.float32)
+    worth[..., 0], worth[..., 1] = FIRST_WORTH, 1.0
+    common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
+    common[:, 0] = -1
+    return {
+        "worth": worth,
+        "weights": np.full((CLASSES, SETS, WEIGHTS), FIRST_WEIGHT / SETS_USED, np.float32),
+        "common": common,
+        "path_worth": np.tile(path_worth, (CLASSES, SHAPES, 1, 1)),
+        "path_scale": np.ones((CLASSES, SHAPES, paths.DEPTHS), np.float32),
+    }
+
+
+def as_prior(state: State) -> dict[str, npt.NDArray[np.generic]]:
+    """What a new mixer may take from one that has learned: no tokens, and no more trust than is due.
+
+    Raises ValueError if the arrays are not those of this version.
+    """
+    prior = fresh()
+    for name, array in prior.items():
+        if name not in state or state[name].shape != array.shape:
+            raise ValueError(f"prior: {name} is not of shape {array.shape}")
+    worth = np.array(state["worth"], np.float32)
+    worth[..., 1] = np.minimum(worth[..., 1], PRIOR_SIGHTINGS_MAX)
+    trials = np.array(state["path_worth"], np.float32)
+    trials *= np.minimum(1.0, PRIOR_TRIALS_MAX / np.maximum(trials[..., 1:, :], 1e-6))
+    prior["worth"], prior["path_worth"] = worth, trials
+    prior["weights"] = np.array(state["weights"], np.float32)
+    return prior
+
+
+def read_prior(file: str | IO[bytes]) -> dict[str, npt.NDArray[np.generic]]:
+    """The prior in an .npz file. Raises ValueError for one of another version, OSError."""
+    with np.load(file, allow_pickle=False) as stored:
+        return as_prior(dict(stored))
+
+
+@cache
+def shipped_prior() -> dict[str, npt.NDArray[np.generic]]:
+    """The prior that the package carries (`retrieval-draft calibrate` made it)."""
+    with resources.files("retrieval_draft.drafting").joinpath("prior.npz").open("rb") as file:
+        return read_prior(file)
+
+
+def temperature_class(temperature: float) -> int:
+    """0 to 2; see CLASSES."""
+    if temperature <= 0:
+        return 0
+    return 1 if temperature <= WARM_MAX else 2
 
 
 class Mix:
-    """Drafts from all tiers; `teach` turns what was committed into better probabilities."""
+    """One namespace's mixer. Several threads may draft and teach: a torn update costs a bad draft."""
 
     name = "mix"
 
-    def __init__(self) -> None:
-        self.accept = fresh_acceptance()
-        self.worth = fresh_worth()
+    def __init__(self, prior: State | None = None) -> None:
+        state = {k: v.copy() for k, v in (shipped_prior() if prior is None else prior).items()}
+        self._state = state
+        self._stretch = stretch_of(np.asarray(state["worth"], np.float32)[..., 0])
 
-    def draft(self, sight: Sight, limits: Limits) -> Draft:
-        """O(nodes x (places + frontier))."""
-        parts = (sight.context_places, sight.learned_places, sight.corpus_places)
-        windows = np.concatenate([part.windows for part in parts])
-        lengths = np.concatenate([part.lengths for part in parts])
-        bounds = np.cumsum([0, *map(len, parts)])
-        rows = np.empty(len(lengths), np.int32)
-        for first, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-            sort_rows(windows, first, stop - first, rows[first:stop])
-        n = limits.nodes_max
-        token, parent = np.empty(n, np.int32), np.empty(n, np.int32)
-        probability, source = np.empty(n, np.float32), np.empty(n, np.uint32)
-        evidence = np.empty((n, kernels.SOURCES), np.int32)
-        size = kernels.grow_union(
-            windows,
-            lengths,
-            rows,
-            bounds,
+    def state(self) -> State:
+        """All that was learned, as arrays by name; they go on changing."""
+        return self._state
+
+    def follow(self, sight: Sight, root: Root, tokens: Int32Array, teaching_from: int) -> None:
+        """Append `tokens` to the context's ring, which has room; from index `teaching_from` on they teach.
+
+        `root` becomes the root of what comes next. O(tokens).
+        """
+        kind = temperature_class(sight.temperature)
+        context, learned, stand = sight.context, sight.learned, sight.expected
+        follow(
+            context.tokens,
+            context.table,
+            context.head,
+            context.prev,
+            context.low,
+            context.stop,
+            learned.tokens,
+            learned.table,
+            learned.head,
+            learned.prev,
+            learned.low,
+            learned.stop,
+            root.corpus,
             sight.recycling.successors,
             sight.recycling.logprobs,
-            int(sight.query[-1]),
-            self.accept,
+            stand.keys,
+            stand.visits,
+            stand.tokens,
+            stand.shares,
+            self._state["common"][kind],
+            root.tails,
+            root.places,
+            root.segments,
+            self._state["worth"][kind],
+            self._stretch[kind],
+            self._state["weights"][kind],
+            tokens,
+            teaching_from,
+        )
+        context.advance(len(tokens))
+
+    def draft(self, sight: Sight, limits: Limits) -> Draft:
+        """O(nodes), whatever has been learned."""
+        kind, shape = temperature_class(limits.temperature), int(limits.chain)
+        root, n = sight.root, max(limits.nodes_max, SHADOW_NODES)
+        if sight.corpora:
+            root.stand_in(sight.corpus_places)
+        token, parent = np.empty(n, np.int32), np.empty(n, np.int32)
+        probability, source = np.empty(n, np.float32), np.empty(n, np.uint32)
+        bins = np.empty(n, np.int32)
+        context, learned, stand = sight.context, sight.learned, sight.expected
+        size = grow(
+            context.tokens,
+            context.table,
+            context.stop,
+            learned.tokens,
+            learned.table,
+            learned.stop,
+            root.corpus,
+            sight.recycling.successors,
+            sight.recycling.logprobs,
+            stand.keys,
+            stand.visits,
+            stand.tokens,
+            stand.shares,
+            self._state["common"][kind],
+            root.tails,
+            root.places,
+            root.segments,
+            self._state["worth"][kind],
+            self._stretch[kind],
+            self._state["weights"][kind],
+            self._state["path_worth"][kind, shape],
+            self._state["path_scale"][kind, shape],
             n,
             limits.depth_max,
             limits.children_max,
-            int(limits.chain),
+            shape,
+            limits.floor,
             limits.end_tokens,
             token,
             parent,
             probability,
             source,
-            evidence,
+            bins,
         )
-        mapped, bins = np.empty(size, np.float32), np.empty(size, np.int32)
-        paths.map_paths(parent[:size], probability[:size], self.worth, bins, mapped)
-        tree = DraftTree(token[:size], parent[:size], mapped, source[:size])
-        return Draft(tree, evidence[:size], bins)
+        tree = DraftTree(token[:size], parent[:size], probability[:size], source[:size])
+        return Draft(tree, bins[:size], (kind, shape))
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
-        """`committed` followed where the draft was made, whatever was verified."""
+        """`committed` followed where the draft was made, whatever was verified: the path map learns."""
         tree = draft.tree
-        if draft.evidence is None or draft.path_bins is None or not len(tree):
+        if draft.path_bins is None or not len(tree):
             return
-        kernels.teach(tree.token, tree.parent, draft.evidence, committed, self.accept)
-        paths.teach_paths(tree.token, tree.parent, draft.path_bins, committed, self.worth)
+        paths.teach_paths(
+            tree.token,
+            tree.parent,
+            tree.probability,
+            draft.path_bins,
+            committed,
+            self._state["path_worth"][draft.path_kind],
+            self._state["path_scale"][draft.path_kind],
+        )

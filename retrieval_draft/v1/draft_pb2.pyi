@@ -41,6 +41,7 @@ class Source(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     SOURCE_CORPUS: _ClassVar[Source]
     SOURCE_DENSE: _ClassVar[Source]
     SOURCE_MODEL: _ClassVar[Source]
+    SOURCE_ORDER0: _ClassVar[Source]
 TREE_SHAPE_UNSPECIFIED: TreeShape
 TREE_SHAPE_TREE: TreeShape
 TREE_SHAPE_CHAIN: TreeShape
@@ -65,6 +66,7 @@ SOURCE_STAND: Source
 SOURCE_CORPUS: Source
 SOURCE_DENSE: Source
 SOURCE_MODEL: Source
+SOURCE_ORDER0: Source
 
 class DraftRequest(_message.Message):
     __slots__ = ("step_id", "namespace", "options", "client_id", "sequence_ids", "base_positions", "token_offsets", "tokens", "starts", "nodes_max", "finished", "verified_steps", "accepted", "observations", "model_trees", "verified_trees")

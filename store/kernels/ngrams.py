@@ -13,6 +13,7 @@ are equal.
 import numpy as np
 from numba import int64, njit, types, uint64
 
+from retrieval_draft.store.kernels.leaf import LEAF
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.tree import Int32Array
 
@@ -40,14 +41,14 @@ REFERENCE_MAX = 15
 row_t = types.Array(types.int32, 1, "C")
 
 
-@njit(int64(uint64, int64), nogil=True, cache=True, _nrt=False)
+@njit(int64(uint64, int64), **LEAF)
 def check_of(state: np.uint64, order: int) -> int:
     """The int32 check of a hashed context, never 0."""
     h = (np.uint64(state) ^ np.uint64(order)) * np.uint64(0xD6E8FEB86659FD93)
     return int64((h >> np.uint64(33)) | np.uint64(1))
 
 
-@njit(int64(int64, uint64, int64), nogil=True, cache=True, _nrt=False)
+@njit(int64(int64, uint64, int64), **LEAF)
 def window_of(length: int, state: np.uint64, order: int) -> int:
     """The address of the first slot where a hashed context may stand in a table of `length` words."""
     buckets = length // UNIT
@@ -57,7 +58,7 @@ def window_of(length: int, state: np.uint64, order: int) -> int:
     return buckets * WIDE_WORDS + slot * NARROW_WORDS
 
 
-@njit(int64(row_t, uint64, int64), nogil=True, cache=True, _nrt=False)
+@njit(int64(row_t, uint64, int64), **LEAF)
 def find(table: Int32Array, state: np.uint64, order: int) -> int:
     """The address of a hashed context's slot, or -1. O(PROBES)."""
     check = check_of(state, order)
@@ -70,7 +71,7 @@ def find(table: Int32Array, state: np.uint64, order: int) -> int:
     return -1
 
 
-@njit(types.void(row_t, uint64, int64, int64), nogil=True, cache=True, _nrt=False)
+@njit(types.void(row_t, uint64, int64, int64), **LEAF)
 def see(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     """Count that `token` followed the hashed context."""
     followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
@@ -134,7 +135,7 @@ def see(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     table[at + 1] = total | (place << TOTAL_BITS) | (reference << REFERENCE_SHIFT)
 
 
-@njit(types.void(row_t, uint64, int64, int64), nogil=True, cache=True, _nrt=False)
+@njit(types.void(row_t, uint64, int64, int64), **LEAF)
 def unsee(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     """Take one sighting back, as far as it is still there."""
     at = find(table, state, order)
@@ -148,7 +149,7 @@ def unsee(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
                 table[at + 1] -= SIGHTING
 
 
-@njit(types.void(row_t, row_t, int64, int64, int64, int64), nogil=True, cache=True, _nrt=False)
+@njit(types.void(row_t, row_t, int64, int64, int64, int64), **LEAF)
 def count(
     tokens: Int32Array,
     table: Int32Array,

@@ -2,21 +2,54 @@
 
 A node is known by its tail (the last tokens of its path, newest first) and by its places: positions of
 the context, the learned tier and the corpora whose text agrees with it, each with the token that comes
-next there. Places move along with the path: a child keeps those that continue with its token. One that
-agreed for long and then met another token goes on as a *gap*: near copies come back after a word.
-Every input of a candidate is a bin; `mixing` knows what a bin has been worth.
+next there (see `matching`). What is found is sparse: one item for every input that lists a candidate.
 """
 
+from typing import NamedTuple
+
 import numpy as np
+import numpy.typing as npt
 from numba import float64, int64, njit, types
 
-from retrieval_draft.store.kernels import ngrams
+from retrieval_draft.drafting.kernels.bins import (
+    BLEND,
+    BLEND_CLASSES,
+    COMMON,
+    COMMON_ASKED,
+    COMMON_KEPT,
+    CONTEXT,
+    ESCAPES,
+    GAP_LENGTHS,
+    GAPPED,
+    INPUTS,
+    LEARNED,
+    LOGPROBS,
+    MATCH,
+    OFFSETS,
+    ORDER,
+    ORDER_ABSENT,
+    ORDER_SHARES,
+    RANKS,
+    RECYCLING,
+    SCOPES,
+    SHARES,
+    STAND,
+    TOTALS,
+    agreement_class,
+    blend_level,
+    length_class,
+    stand_bin,
+    total_class,
+)
+from retrieval_draft.store.kernels import ngrams, stand
+from retrieval_draft.store.kernels.leaf import LEAF
 from retrieval_draft.store.kernels.ngrams import (
+    LENGTHS,
     NARROW_FOLLOWERS,
     NEWEST_MASK,
-    LENGTHS,
     ORDER_COUNT,
     ORDERS,
+    SIGHTING,
     TOTAL_BITS,
     TOTAL_MASK,
     WIDE_FOLLOWERS,
@@ -25,181 +58,178 @@ from retrieval_draft.store.kernels.ngrams import (
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.tree import Float64Array, Int32Array
 
-SCOPES = 3
-CONTEXT, LEARNED, CORPUS = 0, 1, 2
-TAIL = 7
+TAIL = 24
+"""Tokens kept of a path's end; the column behind them is the node's depth."""
 PLACES_MAX = 48
+POSITION, LENGTH, NEXT, GAP = 0, 1, 2, 3
+"""Columns of a place: position of the next token, agreeing length, next token, gap (0 = none)."""
+PLACE_COLUMNS = 4
 CANDIDATES_MAX = 96
 SLOTS = 256
+HASH_SHIFT = 24
 
-# Rows of `found` int32[FOUND_ROWS, FOUND_WIDTH], the evidence of one node.
 TOKEN, LISTED, BLENDED = 0, 1, 2
-"""By candidate: its token, a mask of the inputs that list it, its bins of the two blends."""
+"""Rows of Found.rows, by candidate: its token, a mask of the inputs that list it, its two blends' bins."""
 ITEM_CANDIDATE, ITEM_INPUT, ITEM_BIN = 4, 5, 6
-"""By item, one for every candidate that an input lists."""
+"""By item."""
 ABSENT = 7
 """By input: the bin of a candidate that it does not list, -1 if that says nothing."""
 COUNTS = 8
 CANDIDATES, ITEMS, CONTEXT_ORDERS, LEARNED_ORDERS, LONGEST = 0, 1, 2, 3, 4
-"""Columns of COUNTS: how many; how many orders know the node; LONGEST + scope: the longest agreement."""
-FOUND_ROWS, FOUND_WIDTH = 9, 288
+"""Columns of row COUNTS: how many; how many orders know the node; LONGEST + scope: the longest agreement."""
+FOUND_ROWS, FOUND_WIDTH = 9, 320
 
-POSITION, LENGTH, NEXT, GAP = 0, 1, 2, 3
-PLACE_COLUMNS = 4
-
-MATCH, GAPPED, ORDER, BLEND = 0, 3, 6, 6 + 2 * ORDER_COUNT
-RECYCLING, COMMON, INPUTS = BLEND + 2, BLEND + 3, BLEND + 4
-"""Inputs: match per scope, gap per scope, orders of the context, orders of the learned tier, two blends,
-the recycling matrix."""
-
-LENGTH_CLASSES, RANKS, SHARES = 15, 3, 5
-MATCH_BINS = LENGTH_CLASSES * RANKS * SHARES
-GAP_LENGTHS = 8
-GAP_BINS = 4 * GAP_LENGTHS
-ORDER_SHARES, TOTALS = 10, 6
-ORDER_BINS = ORDER_SHARES * TOTALS * 2 + TOTALS
-BLEND_LEVELS = 24
-BLEND_BINS = BLEND_LEVELS * 16
-SUCCESSORS, LOGPROBS = 8, 9
-RECYCLING_BINS = SUCCESSORS * LOGPROBS
-COMMON_KEPT, COMMON_ASKED = 96, 24
-"""Tokens that came where no source listed them: counted, and proposed after every node."""
-ESCAPES = 6
-COMMON_BINS = COMMON_ASKED * ESCAPES
-
-
-def _offsets() -> Int32Array:
-    sizes = [MATCH_BINS] * 3 + [GAP_BINS] * 3 + [ORDER_BINS] * (2 * ORDER_COUNT)
-    sizes += [BLEND_BINS] * 2 + [RECYCLING_BINS, COMMON_BINS]
-    return np.cumsum([0, *sizes]).astype(np.int32)
-
-
-# Arrays, for kernels index them: a tuple would be copied each time.
-OFFSETS = _offsets()
-BINS = int(OFFSETS[-1])
 CONTEXT_WEIGHT = 4.0
+"""Of a count in the context against one in the learned tier."""
 BLEND_ORDERS = 4
 DOUBT = 2.5
-"""Blend: weight of the lower order per distinct follower, in counts (two a sighting)."""
+"""Weight of the lower orders per distinct follower, in counts."""
 
 row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
 cube_t = types.Array(types.int32, 3, "C")
 bytes_t = types.Array(types.uint8, 2, "C")
 doubles_t = types.Array(types.float64, 1, "C")
+keys_t = types.Array(types.uint64, 1, "C")
+visits_t = types.Array(types.uint8, 1, "C")
+shares_t = types.Array(types.uint16, 2, "C")
 
 
-@njit(int64(int64), nogil=True, cache=True, _nrt=False)
-def length_class(length: int) -> int:
-    """0 to 14 for agreements of 1 to 64 and more."""
-    if length <= 8:
-        return max(0, length - 1)
-    if length <= 16:
-        return 8 + (length - 9) // 4
-    if length <= 32:
-        return 10 + (length - 17) // 8
-    return 12 if length <= 48 else (13 if length < 64 else 14)
+class Tiers(NamedTuple):
+    """What is read of the tiers; rings and tables as in store/, the corpus as windows one after another."""
+
+    context: Int32Array
+    context_table: Int32Array
+    learned: Int32Array
+    learned_table: Int32Array
+    corpus: Int32Array
+    successors: Int32Array
+    logprobs: npt.NDArray[np.uint8]
+    stand_keys: npt.NDArray[np.uint64]
+    stand_visits: npt.NDArray[np.uint8]
+    stand_tokens: Int32Array
+    stand_shares: npt.NDArray[np.uint16]
+    common: Int32Array
 
 
-@njit(int64(int64), nogil=True, cache=True, _nrt=False)
-def total_class(total: int) -> int:
-    """0 to 5 for 1, 2, 3-4, 5-8, 9-16 and more sightings."""
-    n = total // 2
-    if n <= 2:
-        return max(0, n - 1)
-    if n <= 4:
-        return 2
-    if n <= 8:
-        return 3
-    return 4 if n <= 16 else 5
+class Nodes(NamedTuple):
+    """By node: tails int32[n, TAIL + 1], places int32[n, PLACES_MAX, 4], grouped by scope, and where each
+    scope's begin, segments int32[n, SCOPES + 1]."""
+
+    tails: Int32Array
+    places: Int32Array
+    segments: Int32Array
 
 
-@njit(int64(int64), nogil=True, cache=True, _nrt=False)
-def blend_class(length: int) -> int:
-    """0 to 3 for no match and those of up to 6, 15 and more tokens."""
-    if length == 0:
-        return 0
-    if length <= 6:
-        return 1
-    return 2 if length <= 15 else 3
+class Found(NamedTuple):
+    """The evidence at one node: rows int32[FOUND_ROWS, FOUND_WIDTH], slots int32[SLOTS] (a hash of the
+    candidates), blend and logit float64[CANDIDATES_MAX]."""
+
+    rows: Int32Array
+    slots: Int32Array
+    blend: Float64Array
+    logit: Float64Array
 
 
-def _blend_levels() -> Int32Array:
-    """Steps of the logit of k / 4096."""
-    p = (np.arange(4097) + 0.5) / 4097
-    return np.clip((np.log(p / (1 - p)) + 7) * (BLEND_LEVELS / 14), 0, BLEND_LEVELS - 1).astype(np.int32)
+tiers_t = types.NamedTuple(
+    [
+        row_t, row_t, row_t, row_t, row_t, table_t, bytes_t,
+        keys_t, visits_t, table_t, shares_t, table_t,
+    ],
+    Tiers,
+)  # fmt: skip
+nodes_t = types.NamedTuple([table_t, cube_t, table_t], Nodes)
+found_t = types.NamedTuple([table_t, row_t, doubles_t, doubles_t], Found)
 
 
-LEVEL_OF = _blend_levels()
-
-
-@njit(int64(table_t, row_t, doubles_t, int64), nogil=True, cache=True, _nrt=False)
-def candidate(found: Int32Array, slots: Int32Array, blend: Float64Array, wanted: int) -> int:
+@njit(int64(found_t, int64), **LEAF)
+def candidate(found: Found, wanted: int) -> int:
     """The column of `wanted` among the candidates, made if it is new; -1 if there is no room. O(1)."""
-    at = np.uint32(np.uint32(wanted) * np.uint32(0x9E3779B1)) >> np.uint32(24)
+    rows = found.rows
+    slots = found.slots
+    at = np.uint32(np.uint32(wanted) * np.uint32(0x9E3779B1)) >> np.uint32(HASH_SHIFT)
     while slots[at] != 0:
-        c = slots[at] - 1
-        if found[TOKEN, c] == wanted:
+        c = int64(slots[at]) - 1
+        if rows[TOKEN, c] == wanted:
             return c
         at = (at + np.uint32(1)) & np.uint32(SLOTS - 1)
-    c = int64(found[COUNTS, CANDIDATES])
+    c = int64(rows[COUNTS, CANDIDATES])
     if c == CANDIDATES_MAX:
         return -1
     slots[at] = c + 1
-    found[TOKEN, c] = wanted
-    found[LISTED, c] = 0
-    blend[c] = 0.0
-    found[COUNTS, CANDIDATES] = c + 1
+    rows[TOKEN, c] = wanted
+    rows[LISTED, c] = 0
+    found.blend[c] = 0.0
+    rows[COUNTS, CANDIDATES] = c + 1
     return c
 
 
-@njit(types.void(table_t, int64, int64, int64), nogil=True, cache=True, _nrt=False)
-def list_one(found: Int32Array, c: int, index: int, b: int) -> None:
-    """Input `index` lists candidate `c` with this bin."""
-    e = found[COUNTS, ITEMS]
-    found[ITEM_CANDIDATE, e] = c
-    found[ITEM_INPUT, e] = index
-    found[ITEM_BIN, e] = OFFSETS[index] + b
-    found[LISTED, c] |= 1 << index
-    found[COUNTS, ITEMS] = e + 1
+@njit(types.void(found_t, int64, int64, int64), **LEAF)
+def list_one(found: Found, c: int, index: int, b: int) -> None:
+    """Input `index` lists candidate `c` with this bin of its own."""
+    rows = found.rows
+    e = rows[COUNTS, ITEMS]
+    rows[ITEM_CANDIDATE, e] = c
+    rows[ITEM_INPUT, e] = index
+    rows[ITEM_BIN, e] = OFFSETS[index] + b
+    rows[LISTED, c] |= 1 << index
+    rows[COUNTS, ITEMS] = e + 1
 
 
-@njit(
-    types.void(table_t, row_t, doubles_t, row_t, int64, int64, int64), nogil=True, cache=True, _nrt=False
-)
-def list_followers(
-    found: Int32Array,
-    slots: Int32Array,
-    blend: Float64Array,
-    table: Int32Array,
-    at: int,
-    followers: int,
-    index: int,
-) -> None:
+@njit(types.void(found_t, nodes_t, int64, int64), **LEAF)
+def list_places(found: Found, nodes: Nodes, node: int, scope: int) -> None:
+    """What comes next at a scope's places: the longest agreement first, interrupted ones last."""
+    rows = found.rows
+    places = nodes.places
+    first = nodes.segments[node, scope]
+    stop = nodes.segments[node, scope + 1]
+    total = 0
+    while first + total < stop and places[node, first + total, GAP] == 0:
+        total += 1
+    longest = places[node, first, LENGTH] if total > 0 else 0
+    rows[COUNTS, LONGEST + scope] = longest
+    for i in range(first, stop):
+        wanted = places[node, i, NEXT]
+        c = candidate(found, wanted)
+        if c < 0:
+            continue
+        length = places[node, i, LENGTH]
+        gap = places[node, i, GAP]
+        if gap > 0:
+            if rows[LISTED, c] >> (GAPPED + scope) & 1 == 0:
+                b = (gap - 1) * GAP_LENGTHS + min(length, GAP_LENGTHS - 1)
+                list_one(found, c, GAPPED + scope, b)
+        elif rows[LISTED, c] >> (MATCH + scope) & 1 == 0:
+            rank = 0 if i == first else (1 if length == longest else 2)
+            agreeing = 0
+            for j in range(i, first + total):
+                if places[node, j, NEXT] == wanted:
+                    agreeing += 1
+            share = (agreeing * SHARES - 1) // total
+            list_one(found, c, MATCH + scope, (length_class(length) * RANKS + rank) * SHARES + share)
+
+
+@njit(types.void(found_t, row_t, int64, int64, int64), **LEAF)
+def list_followers(found: Found, table: Int32Array, at: int, followers: int, index: int) -> None:
     """All followers of one context of one tier, as input `index`."""
     total = max(1, table[at + 1] & TOTAL_MASK)
     newest = (table[at + 1] >> TOTAL_BITS) & NEWEST_MASK
-    size = total_class(total)
-    found[ABSENT, index] = OFFSETS[index] + ORDER_SHARES * TOTALS * 2 + size
+    size = total_class(total // SIGHTING)
+    found.rows[ABSENT, index] = OFFSETS[index] + ORDER_ABSENT + size
     for f in range(followers):
         wanted = table[at + 2 + f]
         if wanted < 0:
             break
-        c = candidate(found, slots, blend, wanted)
+        c = candidate(found, wanted)
         if c >= 0:
-            share = min(ORDER_SHARES - 1, table[at + 2 + followers + f] * ORDER_SHARES // total)
+            share = table[at + 2 + followers + f] * ORDER_SHARES // total
+            share = min(ORDER_SHARES - 1, max(0, share))
             list_one(found, c, index, (share * TOTALS + size) * 2 + (1 if f == newest else 0))
 
 
-@njit(
-    types.void(table_t, doubles_t, row_t, int64, int64, int64, int64, float64),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)
+@njit(types.void(found_t, row_t, int64, int64, int64, int64, float64), **LEAF)
 def add_shares(
-    found: Int32Array,
-    blend: Float64Array,
+    found: Found,
     table: Int32Array,
     at: int,
     followers: int,
@@ -207,156 +237,131 @@ def add_shares(
     stop: int,
     scale: float,
 ) -> None:
-    """Add the scaled counts of the followers that items first..stop-1 list."""
+    """Add the scaled counts of the followers that items first..stop-1 list to the blend."""
     token = at + 2
     for e in range(first, stop):
-        c = found[ITEM_CANDIDATE, e]
-        # Items stand in the followers' order; one without room was left out.
-        while table[token] != found[TOKEN, c]:
+        c = found.rows[ITEM_CANDIDATE, e]
+        # Items stand in the followers' order; one without room, or changed meanwhile, has none.
+        while token < at + 2 + followers and table[token] != found.rows[TOKEN, c]:
             token += 1
-        blend[c] += scale * table[token + followers]
+        if token == at + 2 + followers:
+            return
+        found.blend[c] += scale * table[token + followers]
 
 
-@njit(
-    types.void(
-        table_t, int64, cube_t, table_t, row_t, row_t, table_t, bytes_t,
-        table_t, float64, table_t, row_t, doubles_t,
-    ),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)  # fmt: skip
-def gather(
-    tails: Int32Array,
-    node: int,
-    places: Int32Array,
-    segments: Int32Array,
-    context_table: Int32Array,
-    learned_table: Int32Array,
-    successors: Int32Array,
-    logprobs: np.ndarray,
-    common: Int32Array,
-    floor: float,
-    found: Int32Array,
-    slots: Int32Array,
-    blend: Float64Array,
-) -> None:
-    """All candidates after one node, into `found` (see its rows) and blend[c].
+@njit(float64(found_t, tiers_t, nodes_t, int64), **LEAF)
+def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
+    """The n-gram tables from low to high, and their blend; returns what it leaves to unknown tokens.
 
-    The blend is PPM-like over orders 0 to 4. Common tokens whose blend stays below `floor` are left out.
+    An order that is unknown in a tier ends that tier: a longer context holds the shorter ones.
     """
-    for i in range(SLOTS):
-        slots[i] = 0
-    for i in range(INPUTS):
-        found[ABSENT, i] = -1
-    found[COUNTS, CANDIDATES] = 0
-    found[COUNTS, ITEMS] = 0
-    found[COUNTS, CONTEXT_ORDERS] = 0
-    found[COUNTS, LEARNED_ORDERS] = 0
-    # Places, grouped by scope, longest agreement first, interrupted ones last.
-    for scope in range(SCOPES):
-        first = segments[node, scope]
-        stop = segments[node, scope + 1]
-        total = 0
-        while first + total < stop and places[node, first + total, GAP] == 0:
-            total += 1
-        longest = places[node, first, LENGTH] if total > 0 else 0
-        found[COUNTS, LONGEST + scope] = longest
-        for i in range(first, stop):
-            wanted = places[node, i, NEXT]
-            c = candidate(found, slots, blend, wanted)
-            if c < 0:
-                continue
-            length = places[node, i, LENGTH]
-            gap = places[node, i, GAP]
-            if gap > 0:
-                if found[LISTED, c] >> (GAPPED + scope) & 1 == 0:
-                    b = (gap - 1) * GAP_LENGTHS + min(length, GAP_LENGTHS - 1)
-                    list_one(found, c, GAPPED + scope, b)
-            elif found[LISTED, c] >> (MATCH + scope) & 1 == 0:
-                rank = 0 if i == first else (1 if length == longest else 2)
-                agreeing = 0
-                for j in range(i, first + total):
-                    if places[node, j, NEXT] == wanted:
-                        agreeing += 1
-                share = (agreeing * SHARES - 1) // total
-                list_one(found, c, MATCH + scope, (length_class(length) * RANKS + rank) * SHARES + share)
-    # Orders, from low to high; an order that is unknown in a tier ends that tier.
+    rows = found.rows
     state = np.uint64(0)
     order = 0
     in_context = True
     in_learned = True
     escape = 1.0
     for k in range(1, ORDERS[ORDER_COUNT - 1] + 1):
-        before = tails[node, k - 1]
+        before = nodes.tails[node, k - 1]
         if before < 0:
             break
         state = mix(state, before)
         if k != LENGTHS[order]:
             continue
         followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
-        first = found[COUNTS, ITEMS]
+        first = rows[COUNTS, ITEMS]
         context_at = -1
         learned_at = -1
-        context_total = 0
-        learned_total = 0
+        weight = 0.0
         if in_context:
-            context_at = ngrams.find(context_table, state, order)
+            context_at = ngrams.find(tiers.context_table, state, order)
             in_context = context_at >= 0
             if in_context:
-                context_total = context_table[context_at + 1] & TOTAL_MASK
-                found[COUNTS, CONTEXT_ORDERS] = order + 1
-                list_followers(
-                    found, slots, blend, context_table, context_at, followers, ORDER + order
-                )
-        middle = found[COUNTS, ITEMS]
+                weight += CONTEXT_WEIGHT * (tiers.context_table[context_at + 1] & TOTAL_MASK)
+                rows[COUNTS, CONTEXT_ORDERS] = order + 1
+                list_followers(found, tiers.context_table, context_at, followers, ORDER + order)
+        middle = rows[COUNTS, ITEMS]
         if in_learned:
-            learned_at = ngrams.find(learned_table, state, order)
+            learned_at = ngrams.find(tiers.learned_table, state, order)
             in_learned = learned_at >= 0
             if in_learned:
-                learned_total = learned_table[learned_at + 1] & TOTAL_MASK
-                found[COUNTS, LEARNED_ORDERS] = order + 1
-                list_followers(
-                    found, slots, blend, learned_table, learned_at, followers,
-                    ORDER + ORDER_COUNT + order,
-                )  # fmt: skip
+                weight += tiers.learned_table[learned_at + 1] & TOTAL_MASK
+                rows[COUNTS, LEARNED_ORDERS] = order + 1
+                index = ORDER + ORDER_COUNT + order
+                list_followers(found, tiers.learned_table, learned_at, followers, index)
         if not (in_context or in_learned):
             break
-        if order < BLEND_ORDERS:
-            stop = found[COUNTS, ITEMS]
+        stop = rows[COUNTS, ITEMS]
+        if order < BLEND_ORDERS and weight > 0.0:
             distinct = middle - first
             for e in range(middle, stop):
-                if found[LISTED, found[ITEM_CANDIDATE, e]] >> (ORDER + order) & 1 == 0:
+                if rows[LISTED, rows[ITEM_CANDIDATE, e]] >> (ORDER + order) & 1 == 0:
                     distinct += 1
-            weight = CONTEXT_WEIGHT * context_total + learned_total
             trust = weight / (weight + DOUBT * distinct)
             escape *= 1.0 - trust
-            for c in range(found[COUNTS, CANDIDATES]):
-                blend[c] *= 1.0 - trust
+            for c in range(rows[COUNTS, CANDIDATES]):
+                found.blend[c] *= 1.0 - trust
             each = trust / weight
             add_shares(
-                found, blend, context_table, context_at, followers, first, middle,
-                each * CONTEXT_WEIGHT,
-            )  # fmt: skip
-            add_shares(found, blend, learned_table, learned_at, followers, middle, stop, each)
+                found, tiers.context_table, context_at, followers, first, middle, each * CONTEXT_WEIGHT
+            )
+            add_shares(found, tiers.learned_table, learned_at, followers, middle, stop, each)
         order += 1
         if order == ORDER_COUNT:
             break
-    # Recycled successors of the last token.
-    last = tails[node, 0]
-    if 0 <= last < successors.shape[0]:
-        for r in range(successors.shape[1]):
-            wanted = successors[last, r]
-            if wanted < 0 or wanted >= successors.shape[0]:
-                break
-            c = candidate(found, slots, blend, wanted)
-            if c < 0:
-                continue
-            if found[LISTED, c] >> RECYCLING & 1 == 0:
-                packed = logprobs[last, r]
-                level = LOGPROBS - 1 if packed == 255 else min(LOGPROBS - 2, packed // 8)
-                list_one(found, c, RECYCLING, r * LOGPROBS + level)
-    # What comes when nothing is known.
+    return escape
+
+
+@njit(types.void(found_t, tiers_t, int64), **LEAF)
+def list_recycled(found: Found, tiers: Tiers, last: int) -> None:
+    """The successors that the recycling matrix keeps of the last token."""
+    if not 0 <= last < tiers.successors.shape[0]:
+        return
+    for r in range(tiers.successors.shape[1]):
+        wanted = tiers.successors[last, r]
+        if wanted < 0 or wanted >= tiers.successors.shape[0]:
+            break
+        c = candidate(found, wanted)
+        # A row read while it is being written may hold a token twice.
+        if c >= 0 and found.rows[LISTED, c] >> RECYCLING & 1 == 0:
+            packed = tiers.logprobs[last, r]
+            level = LOGPROBS - 1 if packed == 255 else min(LOGPROBS - 2, packed // 8)
+            list_one(found, c, RECYCLING, r * LOGPROBS + level)
+
+
+@njit(types.void(found_t, tiers_t, nodes_t, int64), **LEAF)
+def list_expected(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
+    """What STAND's table says the target expects after the longest n-gram that it knows."""
+    state = np.uint64(0)
+    slot = -1
+    order = 0
+    for k in range(1, stand.ORDER_MAX + 1):
+        before = nodes.tails[node, k - 1]
+        if before < 0:
+            break
+        state = mix(state, before)
+        at = stand.find(tiers.stand_keys, state if state != np.uint64(0) else np.uint64(1))
+        if at >= 0:
+            slot, order = at, k
+    if slot < 0:
+        return
+    visits = tiers.stand_visits[slot]
+    found.rows[ABSENT, STAND] = OFFSETS[STAND] + stand_bin(0, order, visits)
+    for r in range(stand.WIDTH):
+        wanted = tiers.stand_tokens[slot, r]
+        if wanted < 0 or wanted >= tiers.successors.shape[0]:
+            break
+        c = candidate(found, wanted)
+        if c >= 0 and found.rows[LISTED, c] >> STAND & 1 == 0:
+            b = stand_bin(max(1, int64(tiers.stand_shares[slot, r])), order, visits)
+            list_one(found, c, STAND, b)
+
+
+@njit(types.void(found_t, float64, float64, table_t), **LEAF)
+def list_common(
+    found: Found, escape: float, floor: float, common: Int32Array
+) -> None:
+    """What comes when nothing is known: tokens whose share of `escape` is at least `floor`."""
     level = min(ESCAPES - 1, int64(-np.log2(escape + 1e-9)))
     total = max(1, common[1, COMMON_KEPT])
     for r in range(COMMON_ASKED):
@@ -364,16 +369,38 @@ def gather(
         p = escape * common[1, r] / total
         if wanted < 0 or p < floor:
             break
-        c = candidate(found, slots, blend, wanted)
+        c = candidate(found, wanted)
         if c < 0:
             break
-        blend[c] += p
-        list_one(found, c, COMMON, r * ESCAPES + level)
-    classes = blend_class(found[COUNTS, LONGEST + CONTEXT]) * 4
-    classes += blend_class(found[COUNTS, LONGEST + LEARNED])
-    for c in range(found[COUNTS, CANDIDATES]):
-        step = LEVEL_OF[int64(blend[c] * 4096.0)] * 16
-        listed = found[LISTED, c]
-        by = (listed >> (MATCH + CONTEXT) & 1) + 2 * (listed >> (MATCH + LEARNED) & 1)
-        found[BLENDED, c] = OFFSETS[BLEND] + step + classes
-        found[BLENDED + 1, c] = OFFSETS[BLEND + 1] + step + by
+        found.blend[c] += p
+        list_one(found, c, COMMON, r * ESCAPES + max(0, level))
+
+
+@njit(types.void(found_t, tiers_t, nodes_t, int64, float64), **LEAF)
+def gather(found: Found, tiers: Tiers, nodes: Nodes, node: int, floor: float) -> None:
+    """All candidates after one node and what lists them.
+
+    The blend is PPM-like (Cleary & Witten 1984) over orders 0 to 4 of both tiers. Common tokens whose
+    blend would stay below `floor` are left out.
+    """
+    rows = found.rows
+    for i in range(SLOTS):
+        found.slots[i] = 0
+    for i in range(INPUTS):
+        rows[ABSENT, i] = -1
+    for i in range(LONGEST + SCOPES):
+        rows[COUNTS, i] = 0
+    for scope in range(SCOPES):
+        list_places(found, nodes, node, scope)
+    escape = list_orders(found, tiers, nodes, node)
+    list_recycled(found, tiers, nodes.tails[node, 0])
+    list_expected(found, tiers, nodes, node)
+    list_common(found, escape, floor, tiers.common)
+    by_agreement = agreement_class(rows[COUNTS, LONGEST + CONTEXT]) * 4
+    by_agreement += agreement_class(rows[COUNTS, LONGEST + LEARNED])
+    for c in range(rows[COUNTS, CANDIDATES]):
+        step = blend_level(found.blend[c]) * BLEND_CLASSES
+        listed = rows[LISTED, c]
+        by_match = (listed >> (MATCH + CONTEXT) & 1) + 2 * (listed >> (MATCH + LEARNED) & 1)
+        rows[BLENDED, c] = OFFSETS[BLEND] + step + by_agreement
+        rows[BLENDED + 1, c] = OFFSETS[BLEND + 1] + step + by_match

@@ -1,488 +1,328 @@
-"""Best-first growth of a draft tree, greedy growth of a chain, and learning along what was committed."""
+"""Best-first growth of a draft tree, and greedy growth of a chain."""
+
+from typing import NamedTuple
 
 import numpy as np
-from numba import int64, njit, types
+from numba import float64, int64, njit, types
 
-from retrieval_draft.drafting.kernels import evidence, matching, mixing
+from retrieval_draft.drafting.kernels import matching, mixing, paths
+from retrieval_draft.drafting.kernels.bins import (
+    COMMON,
+    CORPUS,
+    GAPPED,
+    MATCH,
+    ORDER,
+    RECYCLING,
+    SCOPES,
+    STAND,
+)
 from retrieval_draft.drafting.kernels.evidence import (
     CANDIDATES,
     CANDIDATES_MAX,
-    COMMON,
-    CONTEXT,
-    CORPUS,
     COUNTS,
     FOUND_ROWS,
     FOUND_WIDTH,
-    GAP,
-    LEARNED,
-    LENGTH,
     LISTED,
-    ORDER,
+    PLACE_COLUMNS,
     PLACES_MAX,
-    POSITION,
-    RECYCLING,
-    SCOPES,
     SLOTS,
+    TAIL,
     TOKEN,
+    Found,
+    Nodes,
+    Tiers,
+    bytes_t,
+    cube_t,
+    found_t,
+    gather,
+    keys_t,
+    nodes_t,
+    row_t,
+    shares_t,
+    table_t,
+    tiers_t,
+    visits_t,
 )
-from retrieval_draft.drafting.kernels.mixing import WEIGHTS
-from retrieval_draft.store.kernels import ngrams, ring
+from retrieval_draft.drafting.kernels.mixing import (
+    SETS_USED,
+    WEIGHTS,
+    Chosen,
+    Skill,
+    chosen_t,
+    float_table_t,
+    floats_t,
+    skill_t,
+)
+from retrieval_draft.store.kernels.leaf import LEAF
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
-from retrieval_draft.tree import Float32Array, Float64Array, Int32Array, UInt32Array
+from retrieval_draft.tree import SOURCES, TIERS, Float32Array, Float64Array, Int32Array, UInt32Array
 
-TAIL = 24
-"""Tokens kept of each path's end; the column behind them is the node's depth."""
+MATCH_BIT, CORPUS_BIT = 1 << SOURCES["match"], 1 << SOURCES["corpus"]
+ORDER_BIT, ORDER_BITS = SOURCES["order1"], 4
+LEARNED_BIT, CONTEXT_BIT = 1 << TIERS["learned"], 1 << TIERS["context"]
+RECYCLING_BIT, STAND_BIT = 1 << SOURCES["recycling"], 1 << SOURCES["stand"]
+COMMON_BIT = 1 << SOURCES["order0"]
 
-row_t = types.Array(types.int32, 1, "C")
-table_t = types.Array(types.int32, 2, "C")
-cube_t = types.Array(types.int32, 3, "C")
-bytes_t = types.Array(types.uint8, 2, "C")
-floats_t = types.Array(types.float32, 1, "C")
-float_table_t = types.Array(types.float32, 2, "C")
 masks_t = types.Array(types.uint32, 1, "C")
 doubles_t = types.Array(types.float64, 1, "C")
 
 
-@njit(types.uint32(int64), nogil=True, _nrt=False, cache=True)
+class Frontier(NamedTuple):
+    """Candidates that may still be taken, most probable first: path probability float64, and int32 token,
+    parent node and mask of inputs; `children` counts by node what was taken."""
+
+    probability: Float64Array
+    token: Int32Array
+    parent: Int32Array
+    listed: Int32Array
+    children: Int32Array
+
+
+class Grown(NamedTuple):
+    """The draft tree as it grows, columns of nodes_max entries."""
+
+    token: Int32Array
+    parent: Int32Array
+    probability: Float32Array
+    source: UInt32Array
+
+
+frontier_t = types.NamedTuple([doubles_t, row_t, row_t, row_t, row_t], Frontier)
+grown_t = types.NamedTuple([row_t, row_t, floats_t, masks_t], Grown)
+
+
+@njit(types.uint32(int64), **LEAF)
 def sources_of(listed: int) -> int:
     """The mask of tiers and kinds of source from a mask of inputs."""
     mask = 0
     for scope in range(SCOPES):
-        if listed >> (evidence.MATCH + scope) & 1 or listed >> (evidence.GAPPED + scope) & 1:
+        if listed >> (MATCH + scope) & 1 or listed >> (GAPPED + scope) & 1:
             mask |= 1 << scope
-            mask |= 1 << (15 if scope == CORPUS else 8)
+            mask |= CORPUS_BIT if scope == CORPUS else MATCH_BIT
     for order in range(ORDER_COUNT):
-        kind = 9 + min(order, 3)
+        kind = 1 << (ORDER_BIT + min(order, ORDER_BITS - 1))
         if listed >> (ORDER + order) & 1:
-            mask |= 1 | 1 << kind
+            mask |= CONTEXT_BIT | kind
         if listed >> (ORDER + ORDER_COUNT + order) & 1:
-            mask |= 2 | 1 << kind
+            mask |= LEARNED_BIT | kind
     if listed >> RECYCLING & 1:
-        mask |= 2 | 1 << 13
+        mask |= LEARNED_BIT | RECYCLING_BIT
+    if listed >> STAND & 1:
+        mask |= LEARNED_BIT | STAND_BIT
     if listed >> COMMON & 1:
-        mask |= 2
+        mask |= LEARNED_BIT | COMMON_BIT
     return np.uint32(mask)
+
+
+@njit(int64(frontier_t, found_t, int64, float64, int64, int64, int64), **LEAF)
+def offer(
+    frontier: Frontier,
+    found: Found,
+    node: int,
+    probability: float,
+    waiting: int,
+    room: int,
+    chain: int,
+) -> int:
+    """Put a node's candidates on the frontier; returns how many wait there, at most `room`.
+
+    Siblings sum to at most their parent's `probability`. A chain keeps the best candidate alone.
+    """
+    rows = found.rows
+    total = 0.0
+    best = -1
+    for c in range(rows[COUNTS, CANDIDATES]):
+        found.logit[c] = mixing.squash(found.logit[c])
+        total += found.logit[c]
+        if best < 0 or found.logit[c] > found.logit[best]:
+            best = c
+    scale = probability / max(1.0, total)
+    if chain:
+        waiting = 0
+    for c in range(rows[COUNTS, CANDIDATES]):
+        if chain and c != best:
+            continue
+        p = scale * found.logit[c]
+        if waiting == room and p <= frontier.probability[waiting - 1]:
+            continue
+        at = waiting if waiting < room else waiting - 1
+        while at > 0 and frontier.probability[at - 1] < p:
+            frontier.probability[at] = frontier.probability[at - 1]
+            frontier.token[at] = frontier.token[at - 1]
+            frontier.parent[at] = frontier.parent[at - 1]
+            frontier.listed[at] = frontier.listed[at - 1]
+            at -= 1
+        frontier.probability[at] = p
+        frontier.token[at] = rows[TOKEN, c]
+        frontier.parent[at] = node - 1
+        frontier.listed[at] = rows[LISTED, c]
+        waiting = min(room, waiting + 1)
+    return waiting
+
+
+@njit(types.void(frontier_t, int64), **LEAF)
+def drop_first(frontier: Frontier, waiting: int) -> None:
+    """Take the first of `waiting` entries off."""
+    for i in range(waiting - 1):
+        frontier.probability[i] = frontier.probability[i + 1]
+        frontier.token[i] = frontier.token[i + 1]
+        frontier.parent[i] = frontier.parent[i + 1]
+        frontier.listed[i] = frontier.listed[i + 1]
 
 
 @njit(
     int64(
-        row_t, int64, int64, row_t,
-        row_t, int64, row_t,
-        row_t, table_t, bytes_t,
-        cube_t, table_t,
-        floats_t, float_table_t, table_t,
-        int64, int64, int64, int64, row_t,
-        row_t, row_t, floats_t, masks_t,
-        table_t, cube_t, table_t, table_t, row_t, doubles_t, doubles_t, row_t, doubles_t, row_t,
-        doubles_t, row_t, row_t, row_t,
+        tiers_t, int64, int64, nodes_t, skill_t, int64, int64, int64, int64, float64, row_t,
+        grown_t, nodes_t, found_t, chosen_t, frontier_t,
     ),
-    nogil=True,
-    _nrt=False,
-    cache=True,
+    **LEAF,
 )  # fmt: skip
 def grow_within(
-    context: Int32Array,
-    context_low: int,
+    tiers: Tiers,
     context_stop: int,
-    context_table: Int32Array,
-    learned: Int32Array,
     learned_stop: int,
-    learned_table: Int32Array,
-    corpus: Int32Array,
-    successors: Int32Array,
-    logprobs: np.ndarray,
-    root_places: Int32Array,
-    root_segments: Int32Array,
-    stretch: Float32Array,
-    weights: Float32Array,
-    common: Int32Array,
+    root: Nodes,
+    skill: Skill,
     nodes_max: int,
     depth_max: int,
     children_max: int,
     chain: int,
+    floor: float,
     end_tokens: Int32Array,
-    token: Int32Array,
-    parent: Int32Array,
-    probability: Float32Array,
-    source: UInt32Array,
-    tails: Int32Array,
-    places: Int32Array,
-    segments: Int32Array,
-    found: Int32Array,
-    slots: Int32Array,
-    blend: Float64Array,
-    logit: Float64Array,
-    sets: Int32Array,
-    w: Float64Array,
-    children: Int32Array,
-    f_p: Float64Array,
-    f_token: Int32Array,
-    f_parent: Int32Array,
-    f_source: Int32Array,
+    grown: Grown,
+    nodes: Nodes,
+    found: Found,
+    chosen: Chosen,
+    frontier: Frontier,
 ) -> int:
-    """`grow` within given working arrays: without allocations it needs no reference counts."""
-    waiting = 0
-    head = 0
-
-    mask = len(context) - 1
+    """`grow` within given working arrays. Node n of the tree is row n + 1 of `nodes`, the root row 0."""
     for k in range(TAIL):
-        at = context_stop - 1 - k
-        tails[0, k] = context[at & mask] if at >= context_low else -1
-    tails[0, TAIL] = 0
+        nodes.tails[0, k] = root.tails[0, k]
+    nodes.tails[0, TAIL] = 0
     for i in range(SCOPES + 1):
-        segments[0, i] = root_segments[0, i]
-    for i in range(root_segments[0, SCOPES]):
-        for k in range(4):
-            places[0, i, k] = root_places[0, i, k]
-    n = 0
+        nodes.segments[0, i] = root.segments[0, i]
+    for i in range(root.segments[0, SCOPES]):
+        for k in range(PLACE_COLUMNS):
+            nodes.places[0, i, k] = root.places[0, i, k]
+    waiting = 0
     node = 0
-    p_node = 1.0
-    while True:
-        # Expand `node`, if its children could still be taken.
-        remaining = nodes_max - n
-        depth = tails[node, TAIL]
-        if depth < depth_max and remaining > 0:
-            floor = f_p[waiting - 1] / p_node if waiting == remaining else 0.0
-            evidence.gather(
-                tails, node, places, segments, context_table, learned_table,
-                successors, logprobs, common, floor, found, slots, blend,
-            )  # fmt: skip
-            mixing.mix(found, stretch, weights, sets, w, logit)
-            total = 0.0
-            best = -1
-            for c in range(found[COUNTS, CANDIDATES]):
-                logit[c] = mixing.squash(logit[c])
-                total += logit[c]
-                if best < 0 or logit[c] > logit[best]:
-                    best = c
-            scale = p_node / max(1.0, total)
-            if chain:
-                waiting = 0
-                if best >= 0:
-                    f_p[0] = scale * logit[best]
-                    f_token[0] = found[TOKEN, best]
-                    f_parent[0] = node - 1
-                    f_source[0] = found[LISTED, best]
-                    waiting = 1
-            else:
-                for c in range(found[COUNTS, CANDIDATES]):
-                    p = scale * logit[c]
-                    if waiting == remaining and p <= f_p[waiting - 1]:
-                        continue
-                    at = waiting if waiting < remaining else waiting - 1
-                    while at > 0 and f_p[at - 1] < p:
-                        f_p[at] = f_p[at - 1]
-                        f_token[at] = f_token[at - 1]
-                        f_parent[at] = f_parent[at - 1]
-                        f_source[at] = f_source[at - 1]
-                        at -= 1
-                    f_p[at] = p
-                    f_token[at] = found[TOKEN, c]
-                    f_parent[at] = node - 1
-                    f_source[at] = found[LISTED, c]
-                    if waiting < remaining:
-                        waiting += 1
-        # Take the most probable.
-        while waiting > 0 and children[f_parent[0] + 1] >= children_max:
+    p = 1.0
+    for n in range(nodes_max):
+        # No more can be taken than still fit: less probable ones need not wait.
+        room = nodes_max - n
+        waiting = min(waiting, room)
+        if nodes.tails[node, TAIL] < depth_max:
+            least = frontier.probability[waiting - 1] / p if waiting == room else 0.0
+            gather(found, tiers, nodes, node, least)
+            mixing.mix(found, skill, chosen)
+            waiting = offer(frontier, found, node, p, waiting, room, chain)
+        while waiting > 0 and frontier.children[frontier.parent[0] + 1] >= children_max:
+            drop_first(frontier, waiting)
             waiting -= 1
-            for i in range(waiting):
-                f_p[i], f_token[i] = f_p[i + 1], f_token[i + 1]
-                f_parent[i], f_source[i] = f_parent[i + 1], f_source[i + 1]
-        if waiting == 0 or n == nodes_max:
+        if waiting == 0 or frontier.probability[0] < floor:
             return n
-        above = f_parent[0] + 1
-        token[n] = f_token[0]
-        parent[n] = f_parent[0]
-        probability[n] = f_p[0]
-        source[n] = sources_of(f_source[0])
-        p_node = f_p[0]
-        children[above] += 1
+        above = frontier.parent[0] + 1
+        token = frontier.token[0]
+        p = frontier.probability[0]
+        grown.token[n] = token
+        grown.parent[n] = above - 1
+        grown.probability[n] = p
+        grown.source[n] = sources_of(frontier.listed[0])
+        frontier.children[above] += 1
+        drop_first(frontier, waiting)
         waiting -= 1
-        for i in range(waiting):
-            f_p[i], f_token[i] = f_p[i + 1], f_token[i + 1]
-            f_parent[i], f_source[i] = f_parent[i + 1], f_source[i + 1]
         node = n + 1
-        n += 1
-        if n == nodes_max:
-            return n
-        tails[node, 0] = token[n - 1]
+        nodes.tails[node, 0] = token
         for k in range(1, TAIL):
-            tails[node, k] = tails[above, k - 1]
-        tails[node, TAIL] = tails[above, TAIL] + 1
-        ended = False
+            nodes.tails[node, k] = nodes.tails[above, k - 1]
+        nodes.tails[node, TAIL] = nodes.tails[above, TAIL] + 1
         for end in end_tokens:
-            if end == token[n - 1]:
-                ended = True
-        if ended:
-            tails[node, TAIL] = depth_max
-            continue
-        matching.move(
-            places, segments, above, token[n - 1], context, context_stop,
-            learned, learned_stop, corpus, places, segments, tails, node,
-        )  # fmt: skip
+            if end == token:
+                nodes.tails[node, TAIL] = depth_max
+        if nodes.tails[node, TAIL] < depth_max:
+            matching.move(tiers, nodes, above, token, context_stop, learned_stop, nodes, node)
+    return nodes_max
 
 
 @njit(
     int64(
-        row_t, int64, int64, row_t,
-        row_t, int64, row_t,
-        row_t, table_t, bytes_t,
-        cube_t, table_t,
-        floats_t, float_table_t, table_t,
-        int64, int64, int64, int64, row_t,
-        row_t, row_t, floats_t, masks_t,
+        row_t, row_t, int64, row_t, row_t, int64, row_t, table_t, bytes_t,
+        keys_t, visits_t, table_t, shares_t, table_t,
+        table_t, cube_t, table_t,
+        float_table_t, floats_t, float_table_t, float_table_t, floats_t,
+        int64, int64, int64, int64, float64, row_t,
+        row_t, row_t, floats_t, masks_t, row_t,
     ),
     nogil=True,
     cache=True,
 )  # fmt: skip
 def grow(
     context: Int32Array,
-    context_low: int,
-    context_stop: int,
     context_table: Int32Array,
+    context_stop: int,
     learned: Int32Array,
-    learned_stop: int,
     learned_table: Int32Array,
+    learned_stop: int,
     corpus: Int32Array,
     successors: Int32Array,
     logprobs: np.ndarray,
+    stand_keys: np.ndarray,
+    stand_visits: np.ndarray,
+    stand_tokens: Int32Array,
+    stand_shares: np.ndarray,
+    common: Int32Array,
+    root_tails: Int32Array,
     root_places: Int32Array,
     root_segments: Int32Array,
+    worth: Float32Array,
     stretch: Float32Array,
     weights: Float32Array,
-    common: Int32Array,
+    path_worth: Float32Array,
+    path_scale: Float32Array,
     nodes_max: int,
     depth_max: int,
     children_max: int,
     chain: int,
+    floor: float,
     end_tokens: Int32Array,
     token: Int32Array,
     parent: Int32Array,
     probability: Float32Array,
     source: UInt32Array,
+    path_bins: Int32Array,
 ) -> int:
-    """Grow one tree; returns its size. O(nodes x (orders + candidates) + nodes^2)."""
-    tails = np.empty((nodes_max + 1, TAIL + 1), np.int32)
-    places = np.empty((nodes_max + 1, PLACES_MAX, 4), np.int32)
-    segments = np.empty((nodes_max + 1, SCOPES + 1), np.int32)
-    found = np.empty((FOUND_ROWS, FOUND_WIDTH), np.int32)
-    slots = np.empty(SLOTS, np.int32)
-    blend = np.empty(CANDIDATES_MAX, np.float64)
-    logit = np.empty(CANDIDATES_MAX, np.float64)
-    sets = np.empty(3, np.int32)
-    w = np.empty(WEIGHTS, np.float64)
-    children = np.zeros(nodes_max + 1, np.int32)
-    # The frontier: at most as many entries as nodes may still come, most probable first.
-    f_p = np.empty(nodes_max + 1, np.float64)
-    f_token = np.empty(nodes_max + 1, np.int32)
-    f_parent = np.empty(nodes_max + 1, np.int32)
-    f_source = np.empty(nodes_max + 1, np.int32)
-    return grow_within(
-        context, context_low, context_stop, context_table, learned, learned_stop, learned_table, corpus, successors, logprobs, root_places, root_segments, stretch, weights, common, nodes_max, depth_max, children_max, chain, end_tokens, token, parent, probability, source,
-        tails, places, segments, found, slots, blend, logit, sets, w, children,
-        f_p, f_token, f_parent, f_source,
-    )  # fmt: skip
+    """Grow one tree from the root and map its path probabilities; returns its size.
 
-
-@njit(
-    types.void(
-        row_t, table_t, table_t, int64, int64,
-        row_t, table_t, table_t, int64, int64,
-        cube_t, table_t, cube_t, table_t,
-    ),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)  # fmt: skip
-def root(
-    context: Int32Array,
-    context_head: Int32Array,
-    context_prev: Int32Array,
-    context_low: int,
-    context_stop: int,
-    learned: Int32Array,
-    learned_head: Int32Array,
-    learned_prev: Int32Array,
-    learned_low: int,
-    learned_stop: int,
-    moved: Int32Array,
-    moved_segments: Int32Array,
-    places: Int32Array,
-    segments: Int32Array,
-) -> None:
-    """The places of a root: found anew in the rings, with the interrupted and the corpus' ones of `moved`."""
-    n = 0
-    for scope in range(SCOPES):
-        segments[0, scope] = n
-        first = n
-        if scope == CONTEXT:
-            n += matching.search(
-                context, context_head, context_prev, context_low, context_stop,
-                context, context_low, context_stop, places, n,
-            )  # fmt: skip
-        elif scope == LEARNED:
-            n += matching.search(
-                learned, learned_head, learned_prev, learned_low, learned_stop,
-                context, context_low, context_stop, places, n,
-            )  # fmt: skip
-        for i in range(moved_segments[0, scope], moved_segments[0, scope + 1]):
-            if n == PLACES_MAX:
-                break
-            if scope != CORPUS:
-                if moved[0, i, GAP] == 0 or moved[0, i, LENGTH] >= 16:
-                    continue
-                known = False
-                for j in range(first, n):
-                    if places[0, j, POSITION] == moved[0, i, POSITION]:
-                        known = True
-                if known:
-                    continue
-            for k in range(4):
-                places[0, n, k] = moved[0, i, k]
-            n += 1
-    segments[0, SCOPES] = n
-
-
-@njit(
-    types.void(
-        row_t, table_t, table_t, int64, int64, row_t,
-        row_t, table_t, table_t, int64, int64, row_t,
-        row_t, table_t, bytes_t,
-        cube_t, table_t,
-        floats_t, float_table_t, float_table_t, table_t,
-        row_t, int64,
-        table_t, cube_t, table_t, table_t, row_t, doubles_t, doubles_t, row_t, doubles_t,
-    ),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)  # fmt: skip
-def follow_within(
-    context: Int32Array,
-    context_head: Int32Array,
-    context_prev: Int32Array,
-    context_low: int,
-    context_stop: int,
-    context_table: Int32Array,
-    learned: Int32Array,
-    learned_head: Int32Array,
-    learned_prev: Int32Array,
-    learned_low: int,
-    learned_stop: int,
-    learned_table: Int32Array,
-    corpus: Int32Array,
-    successors: Int32Array,
-    logprobs: np.ndarray,
-    places: Int32Array,
-    segments: Int32Array,
-    stretch: Float32Array,
-    worth: Float32Array,
-    weights: Float32Array,
-    common: Int32Array,
-    tokens: Int32Array,
-    teaching_from: int,
-    tails: Int32Array,
-    moved: Int32Array,
-    moved_segments: Int32Array,
-    found: Int32Array,
-    slots: Int32Array,
-    blend: Float64Array,
-    logit: Float64Array,
-    sets: Int32Array,
-    w: Float64Array,
-) -> None:
-    """`follow` within given working arrays."""
-    mask = len(context) - 1
-    low = context_low
-    stop = context_stop
-    for i in range(len(tokens)):
-        came = tokens[i]
-        if i >= teaching_from:
-            for k in range(TAIL):
-                at = stop - 1 - k
-                tails[0, k] = context[at & mask] if at >= low else -1
-            tails[0, TAIL] = 0
-            evidence.gather(
-                tails, 0, places, segments, context_table, learned_table,
-                successors, logprobs, common, 0.0, found, slots, blend,
-            )  # fmt: skip
-            mixing.teach(came, found, stretch, worth, weights, sets, w, logit)
-            if not mixing.is_listed(found, came):
-                mixing.count_common(common, came)
-        context[stop & mask] = came
-        low = max(low, stop + 1 - len(context))
-        ring.insert(context, context_head, context_prev, low, stop, stop + 1)
-        ngrams.count(context, context_table, low, stop, stop + 1, 0)
-        stop += 1
-        if i < teaching_from - 1:
-            segments[0, :] = 0
-            continue
-        for k in range(TAIL):
-            at = stop - 1 - k
-            tails[0, k] = context[at & mask] if at >= low else -1
-        tails[0, TAIL] = 0
-        matching.move(
-            places, segments, 0, came, context, stop, learned, learned_stop, corpus,
-            moved, moved_segments, tails, 0,
-        )  # fmt: skip
-        root(
-            context, context_head, context_prev, low, stop,
-            learned, learned_head, learned_prev, learned_low, learned_stop,
-            moved, moved_segments, places, segments,
-        )  # fmt: skip
-
-
-@njit(
-    types.void(
-        row_t, table_t, table_t, int64, int64, row_t,
-        row_t, table_t, table_t, int64, int64, row_t,
-        row_t, table_t, bytes_t,
-        cube_t, table_t,
-        floats_t, float_table_t, float_table_t, table_t,
-        row_t, int64,
-    ),
-    nogil=True,
-    cache=True,
-)  # fmt: skip
-def follow(
-    context: Int32Array,
-    context_head: Int32Array,
-    context_prev: Int32Array,
-    context_low: int,
-    context_stop: int,
-    context_table: Int32Array,
-    learned: Int32Array,
-    learned_head: Int32Array,
-    learned_prev: Int32Array,
-    learned_low: int,
-    learned_stop: int,
-    learned_table: Int32Array,
-    corpus: Int32Array,
-    successors: Int32Array,
-    logprobs: np.ndarray,
-    places: Int32Array,
-    segments: Int32Array,
-    stretch: Float32Array,
-    worth: Float32Array,
-    weights: Float32Array,
-    common: Int32Array,
-    tokens: Int32Array,
-    teaching_from: int,
-) -> None:
-    """Append `tokens` to the context, teaching from each from index `teaching_from` on before it is learned.
-
-    The context's ring must have room. `places` and `segments` are left as those of the new root.
+    The outputs have nodes_max entries. No node's own estimate lies below `floor`. O(nodes x (orders +
+    candidates) + nodes^2).
     """
-    tails = np.empty((1, TAIL + 1), np.int32)
-    moved = np.empty((1, PLACES_MAX, 4), np.int32)
-    moved_segments = np.empty((1, SCOPES + 1), np.int32)
-    found = np.empty((FOUND_ROWS, FOUND_WIDTH), np.int32)
-    slots = np.empty(SLOTS, np.int32)
-    blend = np.empty(CANDIDATES_MAX, np.float64)
-    logit = np.empty(CANDIDATES_MAX, np.float64)
-    sets = np.empty(3, np.int32)
-    w = np.empty(WEIGHTS, np.float64)
-    follow_within(
-        context, context_head, context_prev, context_low, context_stop, context_table, learned, learned_head, learned_prev, learned_low, learned_stop, learned_table, corpus, successors, logprobs, places, segments, stretch, worth, weights, common, tokens, teaching_from,
-        tails, moved, moved_segments, found, slots, blend, logit, sets, w,
+    tiers = Tiers(
+        context, context_table, learned, learned_table, corpus, successors, logprobs,
+        stand_keys, stand_visits, stand_tokens, stand_shares, common,
     )  # fmt: skip
+    nodes = Nodes(
+        np.empty((nodes_max + 1, TAIL + 1), np.int32),
+        np.empty((nodes_max + 1, PLACES_MAX, PLACE_COLUMNS), np.int32),
+        np.empty((nodes_max + 1, SCOPES + 1), np.int32),
+    )
+    found = Found(
+        np.empty((FOUND_ROWS, FOUND_WIDTH), np.int32),
+        np.empty(SLOTS, np.int32),
+        np.empty(CANDIDATES_MAX, np.float64),
+        np.empty(CANDIDATES_MAX, np.float64),
+    )
+    chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
+    frontier = Frontier(
+        np.empty(nodes_max + 1, np.float64),
+        np.empty(nodes_max + 1, np.int32),
+        np.empty(nodes_max + 1, np.int32),
+        np.empty(nodes_max + 1, np.int32),
+        np.zeros(nodes_max + 1, np.int32),
+    )
+    size = grow_within(
+        tiers, context_stop, learned_stop, Nodes(root_tails, root_places, root_segments),
+        Skill(worth, stretch, weights), nodes_max, depth_max, children_max, chain, floor, end_tokens,
+        Grown(token, parent, probability, source), nodes, found, chosen, frontier,
+    )  # fmt: skip
+    paths.map_paths(parent, probability, size, path_worth, path_scale, path_bins)
+    return size

@@ -1,29 +1,33 @@
 """Places that agree with a path: found at its root by hashed anchors, moved along with every token.
 
-places int32[PLACES_MAX, 4] are rows of (position of the next token, agreeing length, next token, gap),
-grouped by scope: rows segments[s]..segments[s+1]-1 belong to scope s, longest agreement first.
+A place that agreed and then met another token goes on as a *gap*: near copies (the same sentence with
+another name in it) come back after a word.
 """
 
 import numpy as np
 from numba import int64, njit, types, uint64
 
+from retrieval_draft.drafting.kernels.bins import CONTEXT, CORPUS, GAPS, LEARNED, SCOPES
 from retrieval_draft.drafting.kernels.evidence import (
-    CONTEXT,
-    CORPUS,
     GAP,
-    LEARNED,
     LENGTH,
     NEXT,
+    PLACE_COLUMNS,
     PLACES_MAX,
     POSITION,
-    SCOPES,
+    TAIL,
+    Nodes,
+    Tiers,
+    nodes_t,
+    tiers_t,
 )
 from retrieval_draft.store.kernels import ring
+from retrieval_draft.store.kernels.leaf import LEAF
 from retrieval_draft.tree import Int32Array
 
 AGREEMENT_MAX = 64
 ANCHORS = np.array([3, 2], np.int32)
-"""Rows of the ring's chains that anchor a match: 7 tokens, then 3."""
+"""Rows of a ring's chains that anchor a match: 7 tokens, then 3."""
 ANCHOR_LENGTHS = np.array([7, 3], np.int32)
 STEPS_MAX = 24
 PLACES_PER_RING = 8
@@ -33,7 +37,7 @@ GAPS_PER_SCOPE = 4
 GAP_FROM = 3
 """An agreement at least so long may be interrupted."""
 LONG = 16
-GAPS_MAX = 4
+"""From here on an interrupted agreement counts as a long one; one that came back so far is found anew."""
 
 row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
@@ -42,9 +46,7 @@ cube_t = types.Array(types.int32, 3, "C")
 
 @njit(
     int64(row_t, table_t, table_t, int64, int64, row_t, int64, int64, cube_t, int64),
-    nogil=True,
-    _nrt=False,
-    cache=True,
+    **LEAF,
 )
 def search(
     tokens: Int32Array,
@@ -58,16 +60,16 @@ def search(
     places: Int32Array,
     first: int,
 ) -> int:
-    """Write the best places of a ring that agree with the context's end from row `first` on; how many.
+    """Write a ring's places that agree with the context's end into places[0], longest first; how many.
 
-    O(STEPS_MAX x AGREEMENT_MAX), whatever the ring holds.
+    At most PLACES_PER_RING from row `first` on. O(STEPS_MAX x AGREEMENT_MAX), whatever the ring holds.
     """
     mask = len(tokens) - 1
     buckets = head.shape[1] - 1
     context_mask = len(context) - 1
     count = 0
     above = AGREEMENT_MAX + 1
-    for anchor in range(2):
+    for anchor in range(len(ANCHORS)):
         length_min = ANCHOR_LENGTHS[anchor]
         if context_stop - context_low < length_min:
             continue
@@ -89,10 +91,11 @@ def search(
                     == context[(context_stop - 1 - length) & context_mask]
                 ):
                     length += 1
+                # A longer agreement was met in the chain of the longer anchor.
                 if length_min <= length < above:
                     at = first + count
                     while at > first and places[0, at - 1, LENGTH] < length:
-                        for k in range(4):
+                        for k in range(PLACE_COLUMNS):
                             places[0, at, k] = places[0, at - 1, k]
                         at -= 1
                     places[0, at, POSITION] = end + 1
@@ -110,65 +113,55 @@ def search(
     return count
 
 
-@njit(int64(int64, int64, int64), nogil=True, cache=True, _nrt=False)
-def gap_after(length: int, gap: int, agreed_min: int) -> int:
-    """The gap of a place that met another token; 0 if it is to be dropped."""
+@njit(int64(int64, int64), **LEAF)
+def gap_after(length: int, gap: int) -> int:
+    """The gap of a place that met another token, by what it agreed with before; 0 drops it.
+
+    1 and 2: the first one, after a short and a long agreement; 3 and 4: the second and any later one.
+    """
     if gap == 0:
-        if length < agreed_min:
+        if length < GAP_FROM:
             return 0
         return 2 if length >= LONG else 1
     if length < 1 and gap >= 3:
         return 0
-    return min(GAPS_MAX, 3 if gap <= 2 else 4)
+    return 3 if gap <= 2 else GAPS
 
 
-@njit(
-    types.void(
-        cube_t, table_t, int64, int64, row_t, int64, row_t, int64, row_t, cube_t, table_t, table_t, int64
-    ),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)
+@njit(types.void(tiers_t, nodes_t, int64, int64, int64, int64, nodes_t, int64), **LEAF)
 def move(
-    places: Int32Array,
-    segments: Int32Array,
+    tiers: Tiers,
+    nodes: Nodes,
     above: int,
     token: int,
-    context: Int32Array,
     context_stop: int,
-    learned: Int32Array,
     learned_stop: int,
-    corpus: Int32Array,
-    moved: Int32Array,
-    moved_segments: Int32Array,
-    tails: Int32Array,
+    moved: Nodes,
     node: int,
 ) -> None:
-    """The places of a child that carries `token`, from those of its parent.
+    """The places of `node` of `moved`, which carries `token`, from those of node `above`.
 
     Where a path outruns the context, the context goes on with the path's own tokens (a loop): the
-    child's tail, row `node` of `tails`, knows the last ones.
+    tail of `node`, written before, knows the last ones.
     """
+    places = nodes.places
+    to = moved.places
+    context_mask = len(tiers.context) - 1
+    learned_mask = len(tiers.learned) - 1
     n = 0
     for scope in range(SCOPES):
-        moved_segments[node, scope] = n
+        moved.segments[node, scope] = n
         gaps = 0
-        kept = n
-        for i in range(segments[above, scope], segments[above, scope + 1]):
+        exact = n
+        for i in range(nodes.segments[above, scope], nodes.segments[above, scope + 1]):
             if n >= PLACES_MAX:
                 break
-            follows = places[above, i, NEXT]
-            if follows < 0:
-                continue
-            gap = places[above, i, GAP]
-            length = places[above, i, LENGTH]
-            if follows == token:
-                length += 1
-                if gap == 0 and length > AGREEMENT_MAX:
-                    length = AGREEMENT_MAX
+            gap = int64(places[above, i, GAP])
+            length = int64(places[above, i, LENGTH])
+            if places[above, i, NEXT] == token:
+                length = min(AGREEMENT_MAX, length + 1)
             else:
-                gap = gap_after(length, gap, GAP_FROM)
+                gap = gap_after(length, gap)
                 if gap == 0:
                     continue
                 length = 0
@@ -179,30 +172,82 @@ def move(
             at = int64(places[above, i, POSITION]) + 1
             following = -1
             if scope == CONTEXT:
+                # How far back `at` lies from the next position stays the same along the path.
+                back = moved.tails[node, TAIL] + context_stop - at
                 if at < context_stop:
-                    following = context[at & (len(context) - 1)]
-                else:
-                    # Distance from the child's next position back to `at` stays what it was.
-                    back = tails[node, tails.shape[1] - 1] + context_stop - at
-                    if 0 < back < tails.shape[1]:
-                        following = tails[node, back - 1]
+                    following = tiers.context[at & context_mask]
+                elif 0 < back <= TAIL:
+                    following = moved.tails[node, back - 1]
             elif scope == LEARNED:
                 if at < learned_stop:
-                    following = learned[at & (len(learned) - 1)]
-            elif at < len(corpus):
-                following = corpus[at]
+                    following = tiers.learned[at & learned_mask]
+            elif at < len(tiers.corpus):
+                following = tiers.corpus[at]
             if following < 0:
                 continue
-            moved[node, n, POSITION] = at
-            moved[node, n, LENGTH] = length
-            moved[node, n, NEXT] = following
-            moved[node, n, GAP] = gap
+            slot = n
+            if gap == 0:
+                # Exact places stay in front of interrupted ones.
+                while slot > exact and to[node, slot - 1, GAP] > 0:
+                    for k in range(PLACE_COLUMNS):
+                        to[node, slot, k] = to[node, slot - 1, k]
+                    slot -= 1
+            to[node, slot, POSITION] = at
+            to[node, slot, LENGTH] = length
+            to[node, slot, NEXT] = following
+            to[node, slot, GAP] = gap
             n += 1
-        # Exact places stay in front of interrupted ones.
-        for i in range(kept + 1, n):
-            j = i
-            while j > kept and moved[node, j - 1, GAP] > 0 and moved[node, j, GAP] == 0:
-                for k in range(4):
-                    moved[node, j - 1, k], moved[node, j, k] = moved[node, j, k], moved[node, j - 1, k]
-                j -= 1
-    moved_segments[node, SCOPES] = n
+    moved.segments[node, SCOPES] = n
+
+
+@njit(
+    types.void(
+        tiers_t, table_t, table_t, int64, int64, table_t, table_t, int64, int64, nodes_t, nodes_t
+    ),
+    **LEAF,
+)
+def renew(
+    tiers: Tiers,
+    context_head: Int32Array,
+    context_prev: Int32Array,
+    context_low: int,
+    context_stop: int,
+    learned_head: Int32Array,
+    learned_prev: Int32Array,
+    learned_low: int,
+    learned_stop: int,
+    moved: Nodes,
+    root: Nodes,
+) -> None:
+    """The places of a root: the rings' are found anew, the interrupted and the corpus' are node 0 of `moved`."""
+    n = 0
+    places = root.places
+    for scope in range(SCOPES):
+        root.segments[0, scope] = n
+        first = n
+        if scope == CONTEXT:
+            n += search(
+                tiers.context, context_head, context_prev, context_low, context_stop,
+                tiers.context, context_low, context_stop, places, n,
+            )  # fmt: skip
+        elif scope == LEARNED:
+            n += search(
+                tiers.learned, learned_head, learned_prev, learned_low, learned_stop,
+                tiers.context, context_low, context_stop, places, n,
+            )  # fmt: skip
+        for i in range(moved.segments[0, scope], moved.segments[0, scope + 1]):
+            if n == PLACES_MAX:
+                break
+            if scope != CORPUS:
+                if moved.places[0, i, GAP] == 0 or moved.places[0, i, LENGTH] >= LONG:
+                    continue
+                known = False
+                for j in range(first, n):
+                    if places[0, j, POSITION] == moved.places[0, i, POSITION]:
+                        known = True
+                if known:
+                    continue
+            for k in range(PLACE_COLUMNS):
+                places[0, n, k] = moved.places[0, i, k]
+            n += 1
+    root.segments[0, SCOPES] = n

@@ -1,48 +1,58 @@
 """Logistic mixing of a candidate's inputs, and teaching from the token that came.
 
-stretch[b] is the logit of what bin b has been worth, worth[b] that share of hits and its sightings.
 Weights are the sum of three sets: one for all nodes, one chosen by the longest agreement, one by the
-orders that know the node. The last weight of a set is the bias.
+orders that know the node (sets of weights as in PAQ, Mahoney 2005, added instead of layered). The last
+weight of a set is the bias.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import float64, int64, njit, types
 
+from retrieval_draft.drafting.kernels.bins import (
+    BLEND,
+    COMMON,
+    INPUTS,
+    LENGTH_CLASSES,
+    SCOPES,
+    length_class,
+)
 from retrieval_draft.drafting.kernels.evidence import (
     ABSENT,
-    BLEND,
     BLENDED,
     CANDIDATES,
-    COMMON,
     CONTEXT_ORDERS,
     COUNTS,
-    INPUTS,
     ITEM_BIN,
     ITEM_CANDIDATE,
     ITEM_INPUT,
     ITEMS,
     LEARNED_ORDERS,
-    LENGTH_CLASSES,
     LISTED,
     LONGEST,
-    SCOPES,
     TOKEN,
-    length_class,
+    Found,
+    found_t,
 )
+from retrieval_draft.store.kernels.leaf import LEAF
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.tree import Float32Array, Float64Array, Int32Array
 
 KNOWN = ORDER_COUNT + 1
 SETS = 1 + 1 + LENGTH_CLASSES + KNOWN * KNOWN
+SETS_USED = 3
 WEIGHTS = INPUTS + 1
 BIAS_INPUT = 0.3
 LIMIT = 0.001
+"""No bin is trusted nearer to 0 or 1 than this."""
 MEMORY = 400.0
+"""Sightings after which a bin forgets as fast as it learns."""
 RATE = 0.0025
 TAUGHT_FROM = -5.0
 """Candidates whose logit is below are not worth teaching, unless they came."""
+COMMON_TOTAL_MAX = 4096
 SQUASH_STEPS, SQUASH_RANGE = 4096, 12.0
 
 
@@ -51,13 +61,14 @@ def _squash() -> Float64Array:
     return 1 / (1 + np.exp(-x))
 
 
-def _stretch() -> Float32Array:
-    p = np.clip((np.arange(SQUASH_STEPS) + 0.5) / SQUASH_STEPS, LIMIT, 1 - LIMIT)
-    return np.log(p / (1 - p)).astype(np.float32)
+def stretch_of(p: Float32Array) -> Float32Array:
+    """The logit of a probability, within LIMIT."""
+    cut = np.clip(p, LIMIT, 1 - LIMIT)
+    return np.log(cut / (1 - cut)).astype(np.float32)
 
 
 SQUASH = _squash()
-STRETCH = _stretch()
+STRETCH = stretch_of((np.arange(SQUASH_STEPS, dtype=np.float32) + 0.5) / SQUASH_STEPS)
 
 row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
@@ -66,176 +77,161 @@ float_table_t = types.Array(types.float32, 2, "C")
 doubles_t = types.Array(types.float64, 1, "C")
 
 
-@njit(float64(float64), nogil=True, cache=True, _nrt=False)
+class Skill(NamedTuple):
+    """What has been learned of the inputs: worth float32[BINS, 2] (share of hits, sightings up to MEMORY),
+    stretch float32[BINS] its logit, weights float32[SETS, WEIGHTS]."""
+
+    worth: Float32Array
+    stretch: Float32Array
+    weights: Float32Array
+
+
+class Chosen(NamedTuple):
+    """A node's sets of weights int32[SETS_USED], and their sum float64[WEIGHTS]."""
+
+    sets: Int32Array
+    weight: Float64Array
+
+
+skill_t = types.NamedTuple([float_table_t, floats_t, float_table_t], Skill)
+chosen_t = types.NamedTuple([row_t, doubles_t], Chosen)
+
+
+@njit(float64(float64), **LEAF)
 def squash(x: float) -> float:
     """The logistic function, from a table."""
     at = int64((x + SQUASH_RANGE) * (SQUASH_STEPS / (2 * SQUASH_RANGE)))
     return SQUASH[min(SQUASH_STEPS - 1, max(0, at))]
 
 
-@njit(types.void(table_t, row_t), nogil=True, cache=True, _nrt=False)
-def choose_sets(found: Int32Array, sets: Int32Array) -> None:
-    """The three sets of weights for a node."""
+@njit(types.void(found_t, skill_t, chosen_t), **LEAF)
+def choose(found: Found, skill: Skill, chosen: Chosen) -> None:
+    """The weights of a node."""
+    counts = found.rows[COUNTS]
     length = 0
     for scope in range(SCOPES):
-        length = max(length, found[COUNTS, LONGEST + scope])
-    sets[0] = 0
-    sets[1] = 1 if length == 0 else 2 + length_class(length)
-    known = found[COUNTS, CONTEXT_ORDERS] * KNOWN + found[COUNTS, LEARNED_ORDERS]
-    sets[2] = 2 + LENGTH_CLASSES + known
-
-
-@njit(
-    types.void(table_t, floats_t, float_table_t, row_t, doubles_t, doubles_t),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)
-def mix(
-    found: Int32Array,
-    stretch: Float32Array,
-    weights: Float32Array,
-    sets: Int32Array,
-    w: Float64Array,
-    logit: Float64Array,
-) -> None:
-    """logit[c] of every candidate being the next token; `sets` and `w` say with which weights."""
-    choose_sets(found, sets)
-    base = 0.0
+        length = max(length, counts[LONGEST + scope])
+    chosen.sets[0] = 0
+    chosen.sets[1] = 1 if length == 0 else 2 + length_class(length)
+    chosen.sets[2] = 2 + LENGTH_CLASSES + counts[CONTEXT_ORDERS] * KNOWN + counts[LEARNED_ORDERS]
     for k in range(WEIGHTS):
-        w[k] = float64(weights[sets[0], k]) + weights[sets[1], k] + weights[sets[2], k]
-    base = w[INPUTS] * BIAS_INPUT
+        chosen.weight[k] = 0.0
+    for j in range(SETS_USED):
+        for k in range(WEIGHTS):
+            chosen.weight[k] += skill.weights[chosen.sets[j], k]
+
+
+@njit(types.void(found_t, skill_t, chosen_t), **LEAF)
+def mix(found: Found, skill: Skill, chosen: Chosen) -> None:
+    """found.logit[c] of every candidate being the next token."""
+    choose(found, skill, chosen)
+    rows = found.rows
+    weight = chosen.weight
+    stretch = skill.stretch
+    base = weight[INPUTS] * BIAS_INPUT
     for k in range(INPUTS):
-        if found[ABSENT, k] >= 0:
-            base += w[k] * stretch[found[ABSENT, k]]
-    for c in range(found[COUNTS, CANDIDATES]):
-        logit[c] = (
-            base
-            + w[BLEND] * stretch[found[BLENDED, c]]
-            + w[BLEND + 1] * stretch[found[BLENDED + 1, c]]
-        )
-    for e in range(found[COUNTS, ITEMS]):
-        k = found[ITEM_INPUT, e]
-        x = w[k] * stretch[found[ITEM_BIN, e]]
-        if found[ABSENT, k] >= 0:
-            x -= w[k] * stretch[found[ABSENT, k]]
-        logit[found[ITEM_CANDIDATE, e]] += x
+        if rows[ABSENT, k] >= 0:
+            base += weight[k] * stretch[rows[ABSENT, k]]
+    for c in range(rows[COUNTS, CANDIDATES]):
+        x = weight[BLEND] * stretch[rows[BLENDED, c]]
+        x += weight[BLEND + 1] * stretch[rows[BLENDED + 1, c]]
+        found.logit[c] = base + x
+    for e in range(rows[COUNTS, ITEMS]):
+        k = rows[ITEM_INPUT, e]
+        x = stretch[rows[ITEM_BIN, e]]
+        if rows[ABSENT, k] >= 0:
+            x -= stretch[rows[ABSENT, k]]
+        found.logit[rows[ITEM_CANDIDATE, e]] += weight[k] * x
 
 
-@njit(
-    types.void(int64, int64, float64, floats_t, float_table_t, float_table_t, row_t),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)
-def teach_bin(
-    k: int,
-    b: int,
-    error: float,
-    stretch: Float32Array,
-    worth: Float32Array,
-    weights: Float32Array,
-    sets: Int32Array,
-) -> None:
-    """One input's weights, by the gradient of the coding cost."""
-    step = RATE * error * stretch[b]
-    weights[sets[0], k] += step
-    weights[sets[1], k] += step
-    weights[sets[2], k] += step
+@njit(types.void(skill_t, chosen_t, int64, float64), **LEAF)
+def step(skill: Skill, chosen: Chosen, k: int, change: float) -> None:
+    """Change weight `k` in all sets of a node."""
+    for j in range(SETS_USED):
+        skill.weights[chosen.sets[j], k] += change
 
 
-@njit(types.void(int64, float64, floats_t, float_table_t), nogil=True, cache=True, _nrt=False)
-def count_bin(b: int, hit: float, stretch: Float32Array, worth: Float32Array) -> None:
-    """One more sighting of a bin: the mean of its hits, over at most MEMORY of them."""
-    worth[b, 1] = min(MEMORY, worth[b, 1] + 1.0)
-    worth[b, 0] += (hit - worth[b, 0]) / (worth[b, 1] + 0.5)
-    stretch[b] = STRETCH[min(SQUASH_STEPS - 1, int64(worth[b, 0] * SQUASH_STEPS))]
+@njit(types.void(skill_t, int64, float64), **LEAF)
+def count_bin(skill: Skill, b: int, hit: float) -> None:
+    """One more sighting of a bin."""
+    seen = min(MEMORY, skill.worth[b, 1] + 1.0)
+    worth = skill.worth[b, 0] + (hit - skill.worth[b, 0]) / (seen + 0.5)
+    skill.worth[b, 1] = seen
+    skill.worth[b, 0] = worth
+    skill.stretch[b] = STRETCH[min(SQUASH_STEPS - 1, max(0, int64(worth * SQUASH_STEPS)))]
 
 
-@njit(
-    types.void(int64, table_t, floats_t, float_table_t, float_table_t, row_t, doubles_t, doubles_t),
-    nogil=True,
-    _nrt=False,
-    cache=True,
-)
-def teach(
-    came: int,
-    found: Int32Array,
-    stretch: Float32Array,
-    worth: Float32Array,
-    weights: Float32Array,
-    sets: Int32Array,
-    w: Float64Array,
-    logit: Float64Array,
-) -> None:
-    """`came` was the token: bins and weights learn of every candidate that could have been drafted."""
-    mix(found, stretch, weights, sets, w, logit)
-    # From here on logit[c] is the error, or NaN for candidates that are not taught.
-    for c in range(found[COUNTS, CANDIDATES]):
-        hit = found[TOKEN, c] == came
-        if hit or logit[c] > TAUGHT_FROM:
-            error = (1.0 if hit else 0.0) - squash(logit[c])
-            logit[c] = error
-            step = RATE * error * BIAS_INPUT
-            for j in range(3):
-                weights[sets[j], INPUTS] += step
-            for j in range(2):
-                teach_bin(
-                    BLEND + j, found[BLENDED + j, c], error, stretch, worth, weights, sets
-                )
-            for k in range(INPUTS):
-                if found[ABSENT, k] >= 0 and found[LISTED, c] >> k & 1 == 0:
-                    teach_bin(k, found[ABSENT, k], error, stretch, worth, weights, sets)
-        else:
-            logit[c] = math.nan
-    for e in range(found[COUNTS, ITEMS]):
-        error = logit[found[ITEM_CANDIDATE, e]]
-        if not math.isnan(error):
-            teach_bin(
-                found[ITEM_INPUT, e], found[ITEM_BIN, e], error, stretch, worth, weights, sets
-            )
-    for c in range(found[COUNTS, CANDIDATES]):
-        if not math.isnan(logit[c]):
-            hit = 1.0 if found[TOKEN, c] == came else 0.0
-            for j in range(2):
-                count_bin(found[BLENDED + j, c], hit, stretch, worth)
-            for k in range(INPUTS):
-                if found[ABSENT, k] >= 0 and found[LISTED, c] >> k & 1 == 0:
-                    count_bin(found[ABSENT, k], hit, stretch, worth)
-    for e in range(found[COUNTS, ITEMS]):
-        c = found[ITEM_CANDIDATE, e]
-        if not math.isnan(logit[c]):
-            hit = 1.0 if found[TOKEN, c] == came else 0.0
-            count_bin(found[ITEM_BIN, e], hit, stretch, worth)
+@njit(types.void(int64, found_t, skill_t, chosen_t), **LEAF)
+def teach(came: int, found: Found, skill: Skill, chosen: Chosen) -> None:
+    """`came` was the token: bins and weights learn of every candidate that could have been drafted.
+
+    Weights follow the gradient of the coding cost. found.logit is used up.
+    """
+    mix(found, skill, chosen)
+    rows = found.rows
+    error = found.logit
+    candidates = rows[COUNTS, CANDIDATES]
+    for c in range(candidates):
+        hit = rows[TOKEN, c] == came
+        if not hit and found.logit[c] <= TAUGHT_FROM:
+            error[c] = math.nan
+            continue
+        error[c] = (1.0 if hit else 0.0) - squash(found.logit[c])
+        change = RATE * error[c]
+        step(skill, chosen, INPUTS, change * BIAS_INPUT)
+        for j in range(2):
+            step(skill, chosen, BLEND + j, change * skill.stretch[rows[BLENDED + j, c]])
+        for k in range(INPUTS):
+            if rows[ABSENT, k] >= 0 and rows[LISTED, c] >> k & 1 == 0:
+                step(skill, chosen, k, change * skill.stretch[rows[ABSENT, k]])
+    for e in range(rows[COUNTS, ITEMS]):
+        change = error[rows[ITEM_CANDIDATE, e]]
+        if not math.isnan(change):
+            change *= RATE * skill.stretch[rows[ITEM_BIN, e]]
+            step(skill, chosen, rows[ITEM_INPUT, e], change)
+    # Bins last: the weights' gradient is that of the bins as they were mixed.
+    for c in range(candidates):
+        if math.isnan(error[c]):
+            continue
+        hit_as = 1.0 if rows[TOKEN, c] == came else 0.0
+        for j in range(2):
+            count_bin(skill, rows[BLENDED + j, c], hit_as)
+        for k in range(INPUTS):
+            if rows[ABSENT, k] >= 0 and rows[LISTED, c] >> k & 1 == 0:
+                count_bin(skill, rows[ABSENT, k], hit_as)
+    for e in range(rows[COUNTS, ITEMS]):
+        c = rows[ITEM_CANDIDATE, e]
+        if not math.isnan(error[c]):
+            count_bin(skill, rows[ITEM_BIN, e], 1.0 if rows[TOKEN, c] == came else 0.0)
 
 
-@njit(int64(table_t, int64), nogil=True, cache=True, _nrt=False)
-def is_listed(found: Int32Array, token: int) -> int:
+@njit(int64(found_t, int64), **LEAF)
+def is_listed(found: Found, token: int) -> int:
     """Whether any source but the common tokens lists `token`."""
-    for c in range(found[COUNTS, CANDIDATES]):
-        if found[TOKEN, c] == token:
-            return 1 if found[LISTED, c] & ~(1 << COMMON) else 0
+    for c in range(found.rows[COUNTS, CANDIDATES]):
+        if found.rows[TOKEN, c] == token:
+            return 1 if found.rows[LISTED, c] & ~(1 << COMMON) else 0
     return 0
 
 
-@njit(types.void(table_t, int64), nogil=True, cache=True, _nrt=False)
+@njit(types.void(table_t, int64), **LEAF)
 def count_common(common: Int32Array, token: int) -> None:
     """Count a token that nobody listed: `common` int32[2, kept + 1] stays sorted by count, the total last.
 
-    A full list gives its least counted place away and passes the count on (Space-Saving).
+    A full list gives its least counted place away and passes the count on (Space-Saving, Metwally et
+    al. 2005).
     """
     kept = common.shape[1] - 1
     common[1, kept] += 1
     at = 0
     while at < kept - 1 and common[0, at] >= 0 and common[0, at] != token:
         at += 1
-    if common[0, at] != token:
-        common[0, at] = token
+    common[0, at] = token
     common[1, at] += 1
     while at > 0 and common[1, at - 1] < common[1, at]:
         for k in range(2):
             common[k, at - 1], common[k, at] = common[k, at], common[k, at - 1]
         at -= 1
-    if common[1, kept] >= 4096:
+    if common[1, kept] >= COMMON_TOTAL_MAX:
         for i in range(kept + 1):
             common[1, i] //= 2

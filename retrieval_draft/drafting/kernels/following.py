@@ -1,0 +1,200 @@
+"""Following what was committed: every token teaches the mixer, then the context learns it."""
+
+import numpy as np
+from numba import int64, njit, types
+
+from retrieval_draft.drafting.kernels import matching, mixing
+from retrieval_draft.drafting.kernels.bins import CONTEXT, SCOPES
+from retrieval_draft.drafting.kernels.evidence import (
+    CANDIDATES_MAX,
+    FOUND_ROWS,
+    FOUND_WIDTH,
+    GAP,
+    LENGTH,
+    PLACE_COLUMNS,
+    PLACES_MAX,
+    POSITION,
+    SLOTS,
+    TAIL,
+    Found,
+    Nodes,
+    Tiers,
+    bytes_t,
+    cube_t,
+    found_t,
+    gather,
+    keys_t,
+    nodes_t,
+    row_t,
+    shares_t,
+    table_t,
+    tiers_t,
+    visits_t,
+)
+from retrieval_draft.drafting.kernels.mixing import (
+    SETS_USED,
+    WEIGHTS,
+    Chosen,
+    Skill,
+    chosen_t,
+    float_table_t,
+    floats_t,
+    skill_t,
+)
+from retrieval_draft.store.kernels import ngrams, ring
+from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.tree import Float32Array, Int32Array
+
+LOOP_PERIOD_MAX = 16
+"""Text that has repeated itself for AGREEMENT_MAX tokens at such a distance teaches nothing more."""
+
+
+@njit(int64(nodes_t, int64), **LEAF)
+def in_loop(root: Nodes, context_stop: int) -> int:
+    """Whether the context repeats itself at a short distance."""
+    for i in range(root.segments[0, CONTEXT], root.segments[0, CONTEXT + 1]):
+        if (
+            root.places[0, i, GAP] == 0
+            and root.places[0, i, LENGTH] == matching.AGREEMENT_MAX
+            and context_stop - root.places[0, i, POSITION] <= LOOP_PERIOD_MAX
+        ):
+            return 1
+    return 0
+
+
+@njit(types.void(row_t, int64, int64, nodes_t), **LEAF)
+def read_tail(context: Int32Array, low: int, stop: int, root: Nodes) -> None:
+    """The root's tail, newest first, -1 where there is no more."""
+    mask = len(context) - 1
+    for k in range(TAIL):
+        at = stop - 1 - k
+        root.tails[0, k] = context[at & mask] if at >= low else -1
+    root.tails[0, TAIL] = 0
+
+
+@njit(
+    types.void(
+        tiers_t, table_t, table_t, int64, int64, table_t, table_t, int64, int64,
+        nodes_t, skill_t, row_t, int64, nodes_t, found_t, chosen_t,
+    ),
+    **LEAF,
+)  # fmt: skip
+def follow_within(
+    tiers: Tiers,
+    context_head: Int32Array,
+    context_prev: Int32Array,
+    context_low: int,
+    context_stop: int,
+    learned_head: Int32Array,
+    learned_prev: Int32Array,
+    learned_low: int,
+    learned_stop: int,
+    root: Nodes,
+    skill: Skill,
+    tokens: Int32Array,
+    teaching_from: int,
+    moved: Nodes,
+    found: Found,
+    chosen: Chosen,
+) -> None:
+    """`follow` within given working arrays."""
+    context = tiers.context
+    mask = len(context) - 1
+    low = context_low
+    stop = context_stop
+    for i in range(len(tokens)):
+        came = tokens[i]
+        if i >= teaching_from and not in_loop(root, stop):
+            gather(found, tiers, root, 0, 0.0)
+            if not mixing.is_listed(found, came):
+                mixing.count_common(tiers.common, came)
+            mixing.teach(came, found, skill, chosen)
+        context[stop & mask] = came
+        low = max(low, stop + 1 - len(context))
+        ring.insert(context, context_head, context_prev, low, stop, stop + 1)
+        ngrams.count(context, tiers.context_table, low, stop, stop + 1, 0)
+        stop += 1
+        if i + 1 < min(teaching_from, len(tokens)):
+            # Nobody asks for these places: a prompt is only searched at its end.
+            for scope in range(SCOPES + 1):
+                root.segments[0, scope] = 0
+            continue
+        read_tail(context, low, stop, root)
+        for k in range(TAIL + 1):
+            moved.tails[0, k] = root.tails[0, k]
+        matching.move(tiers, root, 0, came, stop, learned_stop, moved, 0)
+        matching.renew(
+            tiers, context_head, context_prev, low, stop,
+            learned_head, learned_prev, learned_low, learned_stop, moved, root,
+        )  # fmt: skip
+
+
+@njit(
+    types.void(
+        row_t, row_t, table_t, table_t, int64, int64,
+        row_t, row_t, table_t, table_t, int64, int64,
+        row_t, table_t, bytes_t, keys_t, visits_t, table_t, shares_t, table_t,
+        table_t, cube_t, table_t,
+        float_table_t, floats_t, float_table_t,
+        row_t, int64,
+    ),
+    nogil=True,
+    cache=True,
+)  # fmt: skip
+def follow(
+    context: Int32Array,
+    context_table: Int32Array,
+    context_head: Int32Array,
+    context_prev: Int32Array,
+    context_low: int,
+    context_stop: int,
+    learned: Int32Array,
+    learned_table: Int32Array,
+    learned_head: Int32Array,
+    learned_prev: Int32Array,
+    learned_low: int,
+    learned_stop: int,
+    corpus: Int32Array,
+    successors: Int32Array,
+    logprobs: np.ndarray,
+    stand_keys: np.ndarray,
+    stand_visits: np.ndarray,
+    stand_tokens: Int32Array,
+    stand_shares: np.ndarray,
+    common: Int32Array,
+    root_tails: Int32Array,
+    root_places: Int32Array,
+    root_segments: Int32Array,
+    worth: Float32Array,
+    stretch: Float32Array,
+    weights: Float32Array,
+    tokens: Int32Array,
+    teaching_from: int,
+) -> None:
+    """Append `tokens` to the context; each from index `teaching_from` on teaches before it is learned.
+
+    The context's ring must have room for them. The root is left as that of what comes next. Costs
+    O(orders + candidates) a token, O(orders) for those that do not teach.
+    """
+    tiers = Tiers(
+        context, context_table, learned, learned_table, corpus, successors, logprobs,
+        stand_keys, stand_visits, stand_tokens, stand_shares, common,
+    )  # fmt: skip
+    moved = Nodes(
+        np.empty((1, TAIL + 1), np.int32),
+        np.empty((1, PLACES_MAX, PLACE_COLUMNS), np.int32),
+        np.empty((1, SCOPES + 1), np.int32),
+    )
+    found = Found(
+        np.empty((FOUND_ROWS, FOUND_WIDTH), np.int32),
+        np.empty(SLOTS, np.int32),
+        np.empty(CANDIDATES_MAX, np.float64),
+        np.empty(CANDIDATES_MAX, np.float64),
+    )
+    chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
+    follow_within(
+        tiers, context_head, context_prev, context_low, context_stop,
+        learned_head, learned_prev, learned_low, learned_stop,
+        Nodes(root_tails, root_places, root_segments), Skill(worth, stretch, weights),
+        tokens, teaching_from, moved, found, chosen,
+    )  # fmt: skip
