@@ -2,14 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.methods import Methods
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.drafting.sight import Limits, Sight
-from retrieval_draft.tree import int32s
+from retrieval_draft.tree import DraftTree, int32s
 from tests.drafting.sights import VOCAB, broken_limit, ends, sight
+from tests.kernels import strategies
 
 token = st.integers(0, VOCAB - 1)
 text = st.lists(st.integers(0, 3), min_size=1, max_size=60) | st.lists(
@@ -22,7 +24,19 @@ expected = st.dictionaries(
     st.dictionaries(token, st.floats(0.001, 1), max_size=10),
     max_size=8,
 )
-sights = st.builds(sight, text, texts, st.lists(texts, max_size=2), follows, expected)
+
+
+def with_model(seen: Sight, shape: tuple[list[int], list[int]]) -> Sight:
+    tokens, parents = int32s(shape[0]), int32s(shape[1])
+    p = 0.5 ** (1 + np.arange(len(tokens), dtype=np.float32))
+    return replace(seen, model_tree=DraftTree(tokens, parents, p))
+
+
+sights = st.builds(
+    with_model,
+    st.builds(sight, text, texts, st.lists(texts, max_size=2), follows, expected),
+    strategies.trees(),
+)
 limits = st.builds(
     Limits,
     nodes_max=st.integers(1, 80),
@@ -60,7 +74,7 @@ def test_a_draft_depends_on_what_is_seen_alone(seen: Sight, asked: Limits) -> No
 @settings(deadline=None, max_examples=60)
 @given(sights, st.integers(1, 40))
 def test_with_more_budget_a_tree_only_grows(seen: Sight, nodes_max: int) -> None:
-    for name in ("mix", "recycling", "stand", "lookup"):
+    for name in ("mix", "recycling", "stand", "hierarchy", "rest", "lookup"):
         method = Methods()[name]
         small = method.draft(seen, Limits(nodes_max)).tree
         large = method.draft(seen, Limits(nodes_max + 7)).tree
