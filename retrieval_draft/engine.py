@@ -174,7 +174,7 @@ class Engine:
             self.clients.account(sequence.nbytes)
         verified = self._feedback(sequence, part, base)
         nbytes = sequence.nbytes
-        sequence.replace_from(base, part.tokens)
+        self._follow(sequence, base, part.tokens)
         self.clients.account(sequence.nbytes - nbytes)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
@@ -183,6 +183,15 @@ class Engine:
         sequence.touched = time.monotonic()
         client.unsettled.append(sequence)
         return sequence
+
+    def _follow(self, sequence: Sequence, base: int, tokens: Int32Array) -> None:
+        """The sequence goes on with `tokens` from position `base` on; those of the output teach."""
+        sequence.cut(base, len(tokens))
+        if len(tokens):
+            teaching_from = max(0, sequence.prompt_length - base)
+            sequence.state.methods.follow(
+                self._sight(sequence), tokens, teaching_from, sequence.temperature or 0.0
+            )
 
     def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:
         # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
@@ -283,15 +292,6 @@ class Engine:
             depth_max = min(depth_max, sequence.length_max - sequence.stop - 1)
         if nodes_max <= 0 or depth_max <= 0 or sequence.stop == sequence.first:
             return Draft(EMPTY)
-        state = sequence.state
-        sight = Sight(
-            context=sequence.ring,
-            learned=state.learned.ring,
-            recycling=state.learned.recycling,
-            corpora=state.present_corpora(sequence.corpora),
-            stand=state.learned.stand,
-            model_tree=sequence.model_tree,
-        )
         limits = Limits(
             nodes_max=nodes_max,
             depth_max=depth_max,
@@ -302,7 +302,19 @@ class Engine:
             seed=options.seed,
             sequence=sequence.number,
         )
-        return state.methods[options.method].draft(sight, limits)
+        return sequence.state.methods[options.method].draft(self._sight(sequence), limits)
+
+    def _sight(self, sequence: Sequence) -> Sight:
+        state = sequence.state
+        return Sight(
+            context=sequence.ring,
+            learned=state.learned.ring,
+            recycling=state.learned.recycling,
+            corpora=state.present_corpora(sequence.corpora),
+            stand=state.learned.stand,
+            model_tree=sequence.model_tree,
+            root=sequence.root,
+        )
 
     # Checking.
 

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft
 from retrieval_draft.predictions import OwnRows, Predictions
 from retrieval_draft.step import Learning, Rows, SequenceStart
+from retrieval_draft.store.ngrams import BUCKETS_MIN, BUCKETS_PER_TOKEN
 from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, Record
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
     from retrieval_draft.namespace import NamespaceState
 
 CAPACITY_MIN = 512
+CONTEXT_BUCKETS_MAX = 1 << 12
+"""Longer contexts forget rare n-grams: a quarter of this cost less than 0.5 % of MAT."""
 TOKENS_PER_RECORD_MAX = 4096
+
+
+def context_buckets(capacity: int) -> int:
+    """Of the n-gram table of a context with room for so many tokens."""
+    return min(CONTEXT_BUCKETS_MAX, max(BUCKETS_MIN, int(capacity * BUCKETS_PER_TOKEN)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,9 @@ class Sequence:
         self.model_tree = EMPTY
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
-        self._ring = TokenRing(min(CAPACITY_MIN, context_tokens_max))
+        capacity = min(CAPACITY_MIN, context_tokens_max)
+        self._ring = TokenRing(capacity, context_buckets(capacity))
+        self.root = Root()
         self._predictions = Predictions(self.learned_to)
         self._unread: list[tuple[Rows, DraftTree | None, int]] = []
 
@@ -79,18 +90,19 @@ class Sequence:
     def nbytes(self) -> int:
         return self._ring.nbytes
 
-    def replace_from(self, base: int, tokens: Int32Array) -> None:
-        """The sequence goes on with `tokens` from position `base` on, low <= base <= stop."""
+    def cut(self, base: int, count: int) -> None:
+        """Forget positions from `base` on, low <= base <= stop, and make room for `count` tokens."""
         if base < self.stop:
             self._ring.truncate(base - self.first)
             self._predictions.cut(base)
-        needed = min(self._ring.stop + len(tokens), self._context_tokens_max)
+            self.root.clear()
+        needed = min(self._ring.stop + count, self._context_tokens_max)
         capacity = self._ring.capacity
         while capacity < needed:
             capacity *= 2
         if capacity > self._ring.capacity:
-            self._ring = self._ring.grown(capacity)
-        self._ring.extend(tokens)
+            self._ring = self._ring.grown(capacity, context_buckets(capacity))
+        self._ring.reserve(count)
 
     def observe(self, rows: Rows, verified: DraftTree | None, base: int) -> None:
         """Keep the target's predictions for the journal; `verified` stood at position `base`.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval_draft.store.ngrams import BUCKET_BYTES, buckets_within
 from retrieval_draft.store.records import ROW_CONTEXT_TOKENS, ROW_WIDTH
 from retrieval_draft.store.recycling import WIDTH, Recycling
 from retrieval_draft.store.ring import BYTES_PER_TOKEN, TokenRing, boundary
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from retrieval_draft.store.records import Batch, Record
 
 RING_TOKENS_MIN = 1 << 10
-STAND_SHARE = 0.25
-"""Of the namespace's bytes, for the table of probabilities after n-grams."""
+STAND_SHARE, COUNTS_SHARE = 0.25, 0.5
+"""Of the namespace's bytes: for the probabilities after n-grams, and for the counts of what followed."""
+LOOP_PERIOD_MAX = 16
+LOOP_TOKENS_MIN = 48
 
 
 def ring_capacity(bytes_max: int) -> int:
@@ -30,16 +33,23 @@ def ring_capacity(bytes_max: int) -> int:
     return 1 << (tokens.bit_length() - 1)
 
 
+def is_loop(tokens: Int32Array) -> bool:
+    """Whether the tokens are one short text over and over: nothing to learn, however often it comes."""
+    if len(tokens) < LOOP_TOKENS_MIN:
+        return False
+    return any(np.array_equal(tokens[d:], tokens[:-d]) for d in range(1, LOOP_PERIOD_MAX + 1))
+
+
 class LearnedTier:
-    """Recent outputs as a ring with n-gram chains, the recycling matrix, and STAND's probabilities."""
+    """Recent outputs as a ring with counts and chains, the recycling matrix, and STAND's probabilities."""
 
     def __init__(self, vocab_size: int, bytes_max: int) -> None:
         self.vocab_size = vocab_size
         self.recycling = Recycling(vocab_size)
         self.stand = Stand(int(bytes_max * STAND_SHARE))
-        self.ring = TokenRing(
-            ring_capacity(int(bytes_max * (1 - STAND_SHARE)) - self.recycling.nbytes)
-        )
+        buckets = buckets_within(int(bytes_max * COUNTS_SHARE))
+        others = self.recycling.nbytes + int(bytes_max * STAND_SHARE) + buckets * BUCKET_BYTES
+        self.ring = TokenRing(ring_capacity(bytes_max - others), buckets)
         self.tokens_learned = 0
         # Whose tokens stand at the ring's end, and which position would continue them.
         self._open: tuple[str, int, int] | None = None
@@ -59,13 +69,14 @@ class LearnedTier:
         if not (self._known(tokens) and self._known(context)):
             return
         self._observe(record, np.concatenate([context, tokens]), len(context))
-        if not len(tokens):
+        if not len(tokens) or is_loop(tokens):
             return
         self._follow(context, tokens)
         if self._open == (replica, record.sequence, record.position):
             self.ring.extend(tokens)
         else:
-            self.ring.extend(np.concatenate([boundary(), context, tokens]))
+            text = np.concatenate([boundary(), context, tokens])
+            self.ring.extend(text, known=1 + len(context))
         self._open = (replica, record.sequence, record.position + len(tokens))
         self.tokens_learned += len(tokens)
 
@@ -98,6 +109,7 @@ class LearnedTier:
         h = hashlib.blake2b(digest_size=16)
         ring = self.ring
         h.update(ring.read(ring.low, ring.stop).tobytes())
+        h.update(ring.table.tobytes())
         h.update(self.recycling.successors.tobytes())
         h.update(self.recycling.logprobs.tobytes())
         h.update(self.stand.digest())

@@ -1,4 +1,4 @@
-"""A ring of tokens with hash chains and counts of its n-grams: the index of the context and the learned tier."""
+"""A ring of tokens with chains and counts of its n-grams: the index of the context and the learned tier."""
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +41,14 @@ class TokenRing:
     def nbytes(self) -> int:
         return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes
 
-    def extend(self, tokens: Int32Array) -> None:
-        """Append and index; -1 is a boundary that no gram and no continuation crosses. O(len(tokens))."""
+    def extend(self, tokens: Int32Array, known: int = 0) -> None:
+        """Append and index; -1 is a boundary that no gram and no continuation crosses. O(len(tokens)).
+
+        The first `known` tokens are there for the context's sake: they were counted before.
+        """
         self.reserve(len(tokens))
         stop = self.stop + len(tokens)
+        counted = max(self.stop + known, stop - self.capacity)
         tokens = tokens[-self.capacity :]
         mask = self.capacity - 1
         start = stop - len(tokens)
@@ -54,7 +58,7 @@ class TokenRing:
         self.tokens[: len(tokens) - head] = tokens[head:]
         self.low = max(self.low, stop - self.capacity)
         kernels.insert(self.tokens, self.head, self.prev, self.low, start, stop)
-        ngrams.count(self.tokens, self.table, self.low, start, stop, 0)
+        ngrams.count(self.tokens, self.table, self.low, counted, stop, 0)
         self.stop = stop
 
     def reserve(self, count: int) -> None:

@@ -54,6 +54,7 @@ class Stand:
         slots = max(SLOTS_MIN, bytes_max // SLOT_BYTES)
         self.slots_max = 1 << (slots.bit_length() - 1)
         self.grams = Grams.empty(SLOTS_MIN)
+        self.rows_observed = 0
 
     @property
     def nbytes(self) -> int:
@@ -72,6 +73,7 @@ class Stand:
 
         Committed tokens without a row count as observed with probability 1. O(tokens).
         """
+        self.rows_observed += len(rows)
         row_of = np.full(len(text), -1, np.int32)
         row_of[at] = np.arange(len(at), dtype=np.int32)
         kernels.observe_text(*self.grams, text, first, row_of, rows, shares_of(rows, packed))
@@ -81,6 +83,7 @@ class Stand:
         self, contexts: Int32Array, rows: Int32Array, packed: npt.NDArray[np.uint8]
     ) -> None:
         """Row i is what followed contexts[i] (int32[r, 4], -1 in front where it is shorter). O(rows)."""
+        self.rows_observed += len(rows)
         if len(rows):
             kernels.observe_rows(*self.grams, contexts, rows, shares_of(rows, packed))
             self._grow()

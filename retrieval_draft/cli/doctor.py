@@ -82,12 +82,12 @@ def kernels() -> list[Finding]:
     import time
 
     began = time.perf_counter()
-    from retrieval_draft.drafting.kernels import union
+    from retrieval_draft.drafting.kernels import growth
     from retrieval_draft.store.kernels import ring
 
     seconds = time.perf_counter() - began
-    compiled = bool(union.grow_union.signatures) and bool(ring.continuations.signatures)
-    cached = union.grow_union.stats.cache_hits or seconds < 1
+    compiled = bool(growth.grow.signatures) and bool(ring.continuations.signatures)
+    cached = growth.grow.stats.cache_hits or seconds < 1
     detail = f"ready in {seconds:.2f} s" + ("" if cached else ", compiled just now")
     return [Finding("kernels", OK if compiled else FAIL, detail)]
 

@@ -2,8 +2,6 @@
 
 from typing import Protocol
 
-import numpy as np
-
 from retrieval_draft.drafting.hierarchy import Hierarchy
 from retrieval_draft.drafting.lookup import Lookup
 from retrieval_draft.drafting.mix import Mix
@@ -47,6 +45,12 @@ class Methods:
     def __getitem__(self, name: str) -> Method:
         return self._by_name[name]
 
+    def follow(
+        self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
+    ) -> None:
+        """Append what was committed to the sequence's context; from `teaching_from` on it teaches."""
+        self._mix.follow(sight, tokens, teaching_from, temperature)
+
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """Let learning methods see what followed where `draft` was made."""
-        self._mix.teach(draft, np.array(committed, np.int32))
+        self._mix.teach(draft, committed)

@@ -19,10 +19,9 @@ from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
 from retrieval_draft.drafting.kernels.following import follow
 from retrieval_draft.drafting.kernels.growth import grow
-from retrieval_draft.drafting.kernels.mixing import INPUTS, SETS, SETS_USED, WEIGHTS, stretch_of
-from retrieval_draft.drafting.root import Root
+from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
 from retrieval_draft.drafting.sight import Draft, Limits, Sight
-from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+from retrieval_draft.tree import DraftTree, Int32Array
 
 CLASSES = 3
 """Temperature 0 or unknown, up to WARM_MAX, above: each learns for itself."""
@@ -112,12 +111,14 @@ class Mix:
         """All that was learned, as arrays by name; they go on changing."""
         return self._state
 
-    def follow(self, sight: Sight, root: Root, tokens: Int32Array, teaching_from: int) -> None:
-        """Append `tokens` to the context's ring, which has room; from index `teaching_from` on they teach.
+    def follow(
+        self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
+    ) -> None:
+        """Append `tokens` to the context, whose ring has room; from index `teaching_from` on they teach.
 
-        `root` becomes the root of what comes next. O(tokens).
+        `sight.root` becomes the root of what comes next. O(tokens).
         """
-        kind = temperature_class(sight.temperature)
+        kind, root = temperature_class(temperature), sight.root
         context, learned, stand = sight.context, sight.learned, sight.expected
         follow(
             context.tokens,

@@ -6,10 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
+from retrieval_draft.drafting.places import Places
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
-from retrieval_draft.store.stand import Stand
+from retrieval_draft.store.stand import Grams, Stand
 from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
 
 PLACES_MAX = 32
@@ -20,6 +22,7 @@ AGREEMENT_MAX = 32
 """Agreements are measured up to here; all longer ones are equally good evidence."""
 CORPUS_AGREEMENT_MIN = 2
 NOTHING_OBSERVED = Stand(0)
+NO_GRAMS = Grams.empty(1)
 NO_TOKENS = np.empty(0, np.int32)
 
 
@@ -34,20 +37,11 @@ class Limits:
     end_tokens: Int32Array = field(default_factory=lambda: NO_TOKENS)
     temperature: float = 0.0
     """0 is greedy: nothing is drawn."""
+    floor: float = 0.0
+    """No node less probable than this could be worth its verification."""
     seed: int = 0
     sequence: int = 0
     """Tells sequences of one seed apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """windows int32[n, WINDOW_TOKENS] and lengths int32[n]: what followed n agreeing places of a tier."""
-
-    windows: Int32Array
-    lengths: Int32Array
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,13 @@ class Sight:
     stand: Stand = NOTHING_OBSERVED
     model_tree: DraftTree = EMPTY
     """The worker's own draft for this step, where it sent one."""
+    root: Root = field(default_factory=Root)
+    """What `mix` keeps of the sequence from step to step."""
+
+    @property
+    def expected(self) -> Grams:
+        """STAND's table, if the target's predictions have ever been observed; else an empty one."""
+        return self.stand.grams if self.stand.rows_observed else NO_GRAMS
 
     @cached_property
     def query(self) -> Int32Array:
@@ -94,14 +95,11 @@ class Sight:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A tree, and for methods that learn what each node's evidence was (None where nothing is taught).
-
-    evidence int32[n, sources] are the bins that proposed a node, path_bins int32[n] those of its path.
-    """
+    """A tree; `mix` adds where its paths stand in the path map (int32[n]) and in which of its maps."""
 
     tree: DraftTree
-    evidence: Int32Array | None = None
     path_bins: Int32Array | None = None
+    path_kind: tuple[int, int] = (0, 0)
 
 
 def _empty_places() -> tuple[Int32Array, Int32Array]:

@@ -10,7 +10,8 @@ PLACES_MAX of each tier, which follows drift), and the warmed corpora are a thir
 import numpy as np
 
 from retrieval_draft.drafting.kernels.places import grow_path, grow_tree, sort_rows
-from retrieval_draft.drafting.sight import Draft, Limits, Places, Sight, source_mask
+from retrieval_draft.drafting.places import Places
+from retrieval_draft.drafting.sight import Draft, Limits, Sight, source_mask
 from retrieval_draft.tree import EMPTY, SOURCES, TIERS, DraftTree
 
 

@@ -1,5 +1,25 @@
-"""Options of a kernel that allocates nothing and returns no array."""
+"""The decorator of kernels that allocate nothing and return no array."""
 
-LEAF = {"nogil": True, "cache": True, "_nrt": False}
-"""Without numba's runtime an array argument is not reference-counted. The counts are atomic: for kernels
-that call each other thousands of times a step they cost more than the work (gather: 1,290 against 182 ns)."""
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit, types
+
+Kernel = TypeVar("Kernel", bound=Callable[..., object])
+
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
+
+
+def leaf(signature: object) -> Callable[[Kernel], Kernel]:
+    """`njit` for a kernel that works within given arrays: it does not count references to them.
+
+    The counts are atomic; in kernels that call each other thousands of times a step they cost more than
+    the work itself (measured: `evidence.gather` 1,290 against 182 ns).
+    """
+    return cast(Callable[[Kernel], Kernel], njit(signature, **_OPTIONS))
+
+
+def tuple_type(members: list[types.Type], name: type) -> types.Type:
+    """The numba type of the NamedTuple class `name`, for signatures."""
+    made: types.Type = types.NamedTuple(members, name)  # type: ignore[no-untyped-call]
+    return made

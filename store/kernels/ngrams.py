@@ -1,9 +1,9 @@
 """Kernels over n-gram tables: which tokens followed the last 1, 2, 3, 4 and 6 tokens, and how often.
 
-A table is one int32[UNIT * buckets], buckets a power of two: `buckets` wide slots for the two lowest orders, whose
-contexts have many followers, then NARROW_SHARE times as many narrow ones. A slot is a check of the
-context's hash (0 = empty), a state word, F followers (-1 = none) and their counts; it is found within a
-window of PROBES. The state word holds the total of all sightings, which follower came last, and a
+A table is one int32[UNIT * buckets], buckets a power of two: `buckets` wide slots for the two lowest
+orders, whose contexts have many followers, then NARROW_SHARE times as many narrow ones. A slot is a check
+of the context's hash (0 = empty), a state word, F followers (-1 = none) and their counts; it is found
+within a window of PROBES. The state word holds the total of all sightings, which follower came last, and a
 reference count for eviction. A sighting counts SIGHTING; in a full slot a newcomer wears all followers
 down by 1 and takes the place of the weakest once that is weak enough. A full window does the same with
 contexts (CLOCK). All of it is a function of the order of insertion alone: replicas that insert alike
@@ -11,9 +11,9 @@ are equal.
 """
 
 import numpy as np
-from numba import int64, njit, types, uint64
+from numba import int64, types, uint64
 
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.tree import Int32Array
 
@@ -41,24 +41,24 @@ REFERENCE_MAX = 15
 row_t = types.Array(types.int32, 1, "C")
 
 
-@njit(int64(uint64, int64), **LEAF)
+@leaf(int64(uint64, int64))
 def check_of(state: np.uint64, order: int) -> int:
     """The int32 check of a hashed context, never 0."""
     h = (np.uint64(state) ^ np.uint64(order)) * np.uint64(0xD6E8FEB86659FD93)
-    return int64((h >> np.uint64(33)) | np.uint64(1))
+    return int((h >> np.uint64(33)) | np.uint64(1))
 
 
-@njit(int64(int64, uint64, int64), **LEAF)
+@leaf(int64(int64, uint64, int64))
 def window_of(length: int, state: np.uint64, order: int) -> int:
     """The address of the first slot where a hashed context may stand in a table of `length` words."""
     buckets = length // UNIT
     if order < WIDE_ORDERS:
-        return (int64(state & np.uint64(buckets - 1)) & ~(PROBES - 1)) * WIDE_WORDS
-    slot = int64(state & np.uint64(buckets * NARROW_SHARE - 1)) & ~(PROBES - 1)
+        return (int(state & np.uint64(buckets - 1)) & ~(PROBES - 1)) * WIDE_WORDS
+    slot = int(state & np.uint64(buckets * NARROW_SHARE - 1)) & ~(PROBES - 1)
     return buckets * WIDE_WORDS + slot * NARROW_WORDS
 
 
-@njit(int64(row_t, uint64, int64), **LEAF)
+@leaf(int64(row_t, uint64, int64))
 def find(table: Int32Array, state: np.uint64, order: int) -> int:
     """The address of a hashed context's slot, or -1. O(PROBES)."""
     check = check_of(state, order)
@@ -71,7 +71,7 @@ def find(table: Int32Array, state: np.uint64, order: int) -> int:
     return -1
 
 
-@njit(types.void(row_t, uint64, int64, int64), **LEAF)
+@leaf(types.void(row_t, uint64, int64, int64))
 def see(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     """Count that `token` followed the hashed context."""
     followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
@@ -135,7 +135,7 @@ def see(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     table[at + 1] = total | (place << TOTAL_BITS) | (reference << REFERENCE_SHIFT)
 
 
-@njit(types.void(row_t, uint64, int64, int64), **LEAF)
+@leaf(types.void(row_t, uint64, int64, int64))
 def unsee(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     """Take one sighting back, as far as it is still there."""
     at = find(table, state, order)
@@ -149,7 +149,7 @@ def unsee(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
                 table[at + 1] -= SIGHTING
 
 
-@njit(types.void(row_t, row_t, int64, int64, int64, int64), **LEAF)
+@leaf(types.void(row_t, row_t, int64, int64, int64, int64))
 def count(
     tokens: Int32Array,
     table: Int32Array,

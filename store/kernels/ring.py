@@ -10,7 +10,7 @@ Readers may run beside the one writer: what they read may be torn, but never lea
 import numpy as np
 from numba import int64, njit, types, uint64
 
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Int32Array
 
 ORDERS = (1, 2, 3, 7)
@@ -24,14 +24,14 @@ row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
 
 
-@njit(uint64(uint64, int64), **LEAF)
+@leaf(uint64(uint64, int64))
 def mix(state: np.uint64, token: int) -> np.uint64:
     """One round of a multiply-xorshift hash."""
     h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
     return h ^ (h >> np.uint64(29))
 
 
-@njit(types.void(row_t, table_t, table_t, int64, int64, int64), **LEAF)
+@leaf(types.void(row_t, table_t, table_t, int64, int64, int64))
 def insert(
     tokens: Int32Array, head: Int32Array, prev: Int32Array, low: int, start: int, stop: int
 ) -> None:
@@ -58,7 +58,7 @@ def insert(
             prev[rest, end & mask] = 0
 
 
-@njit(types.void(row_t, table_t, table_t, int64, int64, int64), **LEAF)
+@leaf(types.void(row_t, table_t, table_t, int64, int64, int64))
 def remove(
     tokens: Int32Array, head: Int32Array, prev: Int32Array, low: int, start: int, stop: int
 ) -> None:
@@ -83,7 +83,7 @@ def remove(
                 order += 1
 
 
-@njit(int64(row_t, int64, int64, row_t, int64), **LEAF)
+@leaf(int64(row_t, int64, int64, row_t, int64))
 def agreement(tokens: Int32Array, low: int, end: int, query: Int32Array, length_max: int) -> int:
     """How many tokens up to position `end` equal the end of the query, at most `length_max`."""
     mask = len(tokens) - 1
@@ -158,10 +158,7 @@ def continuations(
     return count
 
 
-@njit(
-    int64(row_t, table_t, table_t, int64, int64, row_t, int64, int64, int64),
-    **LEAF,
-)
+@njit(int64(row_t, table_t, table_t, int64, int64, row_t, int64, int64, int64))
 def occurrence(
     tokens: Int32Array,
     head: Int32Array,

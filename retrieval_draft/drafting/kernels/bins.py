@@ -6,9 +6,9 @@ its own from OFFSETS[input] on; what a bin has been worth is learned (`mixing`).
 """
 
 import numpy as np
-from numba import float64, int64, njit
+from numba import float64, int64
 
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.tree import Int32Array
 
@@ -55,7 +55,7 @@ BLEND_LEVEL_OF = _blend_levels()
 """The step of a blend's logit, by its probability in 1/4096."""
 
 
-@njit(int64(int64), **LEAF)
+@leaf(int64(int64))
 def length_class(length: int) -> int:
     """0 to 14 for agreements of 1 to 64 and more."""
     if length <= 8:
@@ -67,7 +67,7 @@ def length_class(length: int) -> int:
     return 12 if length <= 48 else (13 if length < 64 else 14)
 
 
-@njit(int64(int64), **LEAF)
+@leaf(int64(int64))
 def total_class(sightings: int) -> int:
     """0 to 5 for 1, 2, 3-4, 5-8, 9-16 and more sightings."""
     if sightings <= 2:
@@ -79,7 +79,7 @@ def total_class(sightings: int) -> int:
     return 4 if sightings <= 16 else 5
 
 
-@njit(int64(int64), **LEAF)
+@leaf(int64(int64))
 def agreement_class(length: int) -> int:
     """0 to 3 for no match and those of up to 6, 15 and more tokens."""
     if length == 0:
@@ -89,18 +89,18 @@ def agreement_class(length: int) -> int:
     return 2 if length <= 15 else 3
 
 
-@njit(int64(float64), **LEAF)
+@leaf(int64(float64))
 def blend_level(p: float) -> int:
     """The step of a blend's logit; torn reads may have brought it out of 0 to 1."""
-    return BLEND_LEVEL_OF[min(4096, max(0, int64(p * 4096.0)))]
+    return int(BLEND_LEVEL_OF[min(4096, max(0, int(p * 4096.0)))])
 
 
-@njit(int64(int64, int64, int64), **LEAF)
+@leaf(int64(int64, int64, int64))
 def stand_bin(share: int, order: int, visits: int) -> int:
     """Of a token with probability share / 65535 (0: not listed) after a known n-gram of `order` 1 to 4."""
     seen = 0 if visits <= 1 else (1 if visits <= 4 else 2)
     node = (order - 1) * STAND_VISITS + seen
     if share <= 0:
         return STAND_ABSENT + node
-    level = min(STAND_LEVELS - 1, int64(-2.0 * np.log2(share / 65535.0)))
+    level = min(STAND_LEVELS - 1, int(-2.0 * np.log2(share / 65535.0)))
     return max(0, level) * STAND_ORDERS * STAND_VISITS + node

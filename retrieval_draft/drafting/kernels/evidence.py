@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import float64, int64, njit, types
+from numba import float64, int64, types
 
 from retrieval_draft.drafting.kernels.bins import (
     BLEND,
@@ -42,7 +42,7 @@ from retrieval_draft.drafting.kernels.bins import (
     total_class,
 )
 from retrieval_draft.store.kernels import ngrams, stand
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import (
     LENGTHS,
     NARROW_FOLLOWERS,
@@ -131,29 +131,29 @@ class Found(NamedTuple):
     logit: Float64Array
 
 
-tiers_t = types.NamedTuple(
+tiers_t = tuple_type(
     [
         row_t, row_t, row_t, row_t, row_t, table_t, bytes_t,
         keys_t, visits_t, table_t, shares_t, table_t,
     ],
     Tiers,
 )  # fmt: skip
-nodes_t = types.NamedTuple([table_t, cube_t, table_t], Nodes)
-found_t = types.NamedTuple([table_t, row_t, doubles_t, doubles_t], Found)
+nodes_t = tuple_type([table_t, cube_t, table_t], Nodes)
+found_t = tuple_type([table_t, row_t, doubles_t, doubles_t], Found)
 
 
-@njit(int64(found_t, int64), **LEAF)
+@leaf(int64(found_t, int64))
 def candidate(found: Found, wanted: int) -> int:
     """The column of `wanted` among the candidates, made if it is new; -1 if there is no room. O(1)."""
     rows = found.rows
     slots = found.slots
     at = np.uint32(np.uint32(wanted) * np.uint32(0x9E3779B1)) >> np.uint32(HASH_SHIFT)
     while slots[at] != 0:
-        c = int64(slots[at]) - 1
+        c = int(slots[at]) - 1
         if rows[TOKEN, c] == wanted:
             return c
         at = (at + np.uint32(1)) & np.uint32(SLOTS - 1)
-    c = int64(rows[COUNTS, CANDIDATES])
+    c = int(rows[COUNTS, CANDIDATES])
     if c == CANDIDATES_MAX:
         return -1
     slots[at] = c + 1
@@ -164,7 +164,7 @@ def candidate(found: Found, wanted: int) -> int:
     return c
 
 
-@njit(types.void(found_t, int64, int64, int64), **LEAF)
+@leaf(types.void(found_t, int64, int64, int64))
 def list_one(found: Found, c: int, index: int, b: int) -> None:
     """Input `index` lists candidate `c` with this bin of its own."""
     rows = found.rows
@@ -176,7 +176,7 @@ def list_one(found: Found, c: int, index: int, b: int) -> None:
     rows[COUNTS, ITEMS] = e + 1
 
 
-@njit(types.void(found_t, nodes_t, int64, int64), **LEAF)
+@leaf(types.void(found_t, nodes_t, int64, int64))
 def list_places(found: Found, nodes: Nodes, node: int, scope: int) -> None:
     """What comes next at a scope's places: the longest agreement first, interrupted ones last."""
     rows = found.rows
@@ -206,10 +206,12 @@ def list_places(found: Found, nodes: Nodes, node: int, scope: int) -> None:
                 if places[node, j, NEXT] == wanted:
                     agreeing += 1
             share = (agreeing * SHARES - 1) // total
-            list_one(found, c, MATCH + scope, (length_class(length) * RANKS + rank) * SHARES + share)
+            list_one(
+                found, c, MATCH + scope, (length_class(length) * RANKS + rank) * SHARES + share
+            )
 
 
-@njit(types.void(found_t, row_t, int64, int64, int64), **LEAF)
+@leaf(types.void(found_t, row_t, int64, int64, int64))
 def list_followers(found: Found, table: Int32Array, at: int, followers: int, index: int) -> None:
     """All followers of one context of one tier, as input `index`."""
     total = max(1, table[at + 1] & TOTAL_MASK)
@@ -227,7 +229,7 @@ def list_followers(found: Found, table: Int32Array, at: int, followers: int, ind
             list_one(found, c, index, (share * TOTALS + size) * 2 + (1 if f == newest else 0))
 
 
-@njit(types.void(found_t, row_t, int64, int64, int64, int64, float64), **LEAF)
+@leaf(types.void(found_t, row_t, int64, int64, int64, int64, float64))
 def add_shares(
     found: Found,
     table: Int32Array,
@@ -249,7 +251,7 @@ def add_shares(
         found.blend[c] += scale * table[token + followers]
 
 
-@njit(float64(found_t, tiers_t, nodes_t, int64), **LEAF)
+@leaf(float64(found_t, tiers_t, nodes_t, int64))
 def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
     """The n-gram tables from low to high, and their blend; returns what it leaves to unknown tokens.
 
@@ -303,7 +305,13 @@ def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
                 found.blend[c] *= 1.0 - trust
             each = trust / weight
             add_shares(
-                found, tiers.context_table, context_at, followers, first, middle, each * CONTEXT_WEIGHT
+                found,
+                tiers.context_table,
+                context_at,
+                followers,
+                first,
+                middle,
+                each * CONTEXT_WEIGHT,
             )
             add_shares(found, tiers.learned_table, learned_at, followers, middle, stop, each)
         order += 1
@@ -312,7 +320,7 @@ def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
     return escape
 
 
-@njit(types.void(found_t, tiers_t, int64), **LEAF)
+@leaf(types.void(found_t, tiers_t, int64))
 def list_recycled(found: Found, tiers: Tiers, last: int) -> None:
     """The successors that the recycling matrix keeps of the last token."""
     if not 0 <= last < tiers.successors.shape[0]:
@@ -329,7 +337,7 @@ def list_recycled(found: Found, tiers: Tiers, last: int) -> None:
             list_one(found, c, RECYCLING, r * LOGPROBS + level)
 
 
-@njit(types.void(found_t, tiers_t, nodes_t, int64), **LEAF)
+@leaf(types.void(found_t, tiers_t, nodes_t, int64))
 def list_expected(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
     """What STAND's table says the target expects after the longest n-gram that it knows."""
     state = np.uint64(0)
@@ -353,16 +361,14 @@ def list_expected(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
             break
         c = candidate(found, wanted)
         if c >= 0 and found.rows[LISTED, c] >> STAND & 1 == 0:
-            b = stand_bin(max(1, int64(tiers.stand_shares[slot, r])), order, visits)
+            b = stand_bin(max(1, int(tiers.stand_shares[slot, r])), order, visits)
             list_one(found, c, STAND, b)
 
 
-@njit(types.void(found_t, float64, float64, table_t), **LEAF)
-def list_common(
-    found: Found, escape: float, floor: float, common: Int32Array
-) -> None:
+@leaf(types.void(found_t, float64, float64, table_t))
+def list_common(found: Found, escape: float, floor: float, common: Int32Array) -> None:
     """What comes when nothing is known: tokens whose share of `escape` is at least `floor`."""
-    level = min(ESCAPES - 1, int64(-np.log2(escape + 1e-9)))
+    level = min(ESCAPES - 1, int(-np.log2(escape + 1e-9)))
     total = max(1, common[1, COMMON_KEPT])
     for r in range(COMMON_ASKED):
         wanted = common[0, r]
@@ -376,7 +382,7 @@ def list_common(
         list_one(found, c, COMMON, r * ESCAPES + max(0, level))
 
 
-@njit(types.void(found_t, tiers_t, nodes_t, int64, float64), **LEAF)
+@leaf(types.void(found_t, tiers_t, nodes_t, int64, float64))
 def gather(found: Found, tiers: Tiers, nodes: Nodes, node: int, floor: float) -> None:
     """All candidates after one node and what lists them.
 

@@ -42,14 +42,16 @@ from retrieval_draft.drafting.kernels.mixing import (
     skill_t,
 )
 from retrieval_draft.store.kernels import ngrams, ring
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Float32Array, Int32Array
+
+read_row_t = types.Array(types.int32, 1, "C", readonly=True)
 
 LOOP_PERIOD_MAX = 16
 """Text that has repeated itself for AGREEMENT_MAX tokens at such a distance teaches nothing more."""
 
 
-@njit(int64(nodes_t, int64), **LEAF)
+@leaf(int64(nodes_t, int64))
 def in_loop(root: Nodes, context_stop: int) -> int:
     """Whether the context repeats itself at a short distance."""
     for i in range(root.segments[0, CONTEXT], root.segments[0, CONTEXT + 1]):
@@ -62,7 +64,7 @@ def in_loop(root: Nodes, context_stop: int) -> int:
     return 0
 
 
-@njit(types.void(row_t, int64, int64, nodes_t), **LEAF)
+@leaf(types.void(row_t, int64, int64, nodes_t))
 def read_tail(context: Int32Array, low: int, stop: int, root: Nodes) -> None:
     """The root's tail, newest first, -1 where there is no more."""
     mask = len(context) - 1
@@ -72,12 +74,11 @@ def read_tail(context: Int32Array, low: int, stop: int, root: Nodes) -> None:
     root.tails[0, TAIL] = 0
 
 
-@njit(
+@leaf(
     types.void(
         tiers_t, table_t, table_t, int64, int64, table_t, table_t, int64, int64,
-        nodes_t, skill_t, row_t, int64, nodes_t, found_t, chosen_t,
-    ),
-    **LEAF,
+        nodes_t, skill_t, read_row_t, int64, nodes_t, found_t, chosen_t,
+    )
 )  # fmt: skip
 def follow_within(
     tiers: Tiers,
@@ -136,7 +137,7 @@ def follow_within(
         row_t, table_t, bytes_t, keys_t, visits_t, table_t, shares_t, table_t,
         table_t, cube_t, table_t,
         float_table_t, floats_t, float_table_t,
-        row_t, int64,
+        read_row_t, int64,
     ),
     nogil=True,
     cache=True,

@@ -53,7 +53,7 @@ from retrieval_draft.drafting.kernels.mixing import (
     floats_t,
     skill_t,
 )
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.tree import SOURCES, TIERS, Float32Array, Float64Array, Int32Array, UInt32Array
 
@@ -87,11 +87,11 @@ class Grown(NamedTuple):
     source: UInt32Array
 
 
-frontier_t = types.NamedTuple([doubles_t, row_t, row_t, row_t, row_t], Frontier)
-grown_t = types.NamedTuple([row_t, row_t, floats_t, masks_t], Grown)
+frontier_t = tuple_type([doubles_t, row_t, row_t, row_t, row_t], Frontier)
+grown_t = tuple_type([row_t, row_t, floats_t, masks_t], Grown)
 
 
-@njit(types.uint32(int64), **LEAF)
+@leaf(types.uint32(int64))
 def sources_of(listed: int) -> int:
     """The mask of tiers and kinds of source from a mask of inputs."""
     mask = 0
@@ -111,10 +111,10 @@ def sources_of(listed: int) -> int:
         mask |= LEARNED_BIT | STAND_BIT
     if listed >> COMMON & 1:
         mask |= LEARNED_BIT | COMMON_BIT
-    return np.uint32(mask)
+    return mask
 
 
-@njit(int64(frontier_t, found_t, int64, float64, int64, int64, int64), **LEAF)
+@leaf(int64(frontier_t, found_t, int64, float64, int64, int64, int64))
 def offer(
     frontier: Frontier,
     found: Found,
@@ -160,7 +160,7 @@ def offer(
     return waiting
 
 
-@njit(types.void(frontier_t, int64), **LEAF)
+@leaf(types.void(frontier_t, int64))
 def drop_first(frontier: Frontier, waiting: int) -> None:
     """Take the first of `waiting` entries off."""
     for i in range(waiting - 1):
@@ -170,12 +170,11 @@ def drop_first(frontier: Frontier, waiting: int) -> None:
         frontier.listed[i] = frontier.listed[i + 1]
 
 
-@njit(
+@leaf(
     int64(
         tiers_t, int64, int64, nodes_t, skill_t, int64, int64, int64, int64, float64, row_t,
         grown_t, nodes_t, found_t, chosen_t, frontier_t,
-    ),
-    **LEAF,
+    )
 )  # fmt: skip
 def grow_within(
     tiers: Tiers,

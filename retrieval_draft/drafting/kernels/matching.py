@@ -5,7 +5,7 @@ another name in it) come back after a word.
 """
 
 import numpy as np
-from numba import int64, njit, types, uint64
+from numba import int64, types
 
 from retrieval_draft.drafting.kernels.bins import CONTEXT, CORPUS, GAPS, LEARNED, SCOPES
 from retrieval_draft.drafting.kernels.evidence import (
@@ -22,7 +22,7 @@ from retrieval_draft.drafting.kernels.evidence import (
     tiers_t,
 )
 from retrieval_draft.store.kernels import ring
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Int32Array
 
 AGREEMENT_MAX = 64
@@ -44,10 +44,7 @@ table_t = types.Array(types.int32, 2, "C")
 cube_t = types.Array(types.int32, 3, "C")
 
 
-@njit(
-    int64(row_t, table_t, table_t, int64, int64, row_t, int64, int64, cube_t, int64),
-    **LEAF,
-)
+@leaf(int64(row_t, table_t, table_t, int64, int64, row_t, int64, int64, cube_t, int64))
 def search(
     tokens: Int32Array,
     head: Int32Array,
@@ -77,9 +74,9 @@ def search(
         for back in range(length_min):
             state = ring.mix(state, context[(context_stop - 1 - back) & context_mask])
         order = ANCHORS[anchor]
-        link = head[order, int64(state & np.uint64(buckets))]
+        link = head[order, int(state & np.uint64(buckets))]
         for _ in range(STEPS_MAX):
-            end = int64(link) - 1
+            end = int(link) - 1
             if count >= PLACES_PER_RING or end < low or end >= stop:
                 break
             if end + 1 < stop and tokens[(end + 1) & mask] >= 0:
@@ -113,7 +110,7 @@ def search(
     return count
 
 
-@njit(int64(int64, int64), **LEAF)
+@leaf(int64(int64, int64))
 def gap_after(length: int, gap: int) -> int:
     """The gap of a place that met another token, by what it agreed with before; 0 drops it.
 
@@ -128,7 +125,7 @@ def gap_after(length: int, gap: int) -> int:
     return 3 if gap <= 2 else GAPS
 
 
-@njit(types.void(tiers_t, nodes_t, int64, int64, int64, int64, nodes_t, int64), **LEAF)
+@leaf(types.void(tiers_t, nodes_t, int64, int64, int64, int64, nodes_t, int64))
 def move(
     tiers: Tiers,
     nodes: Nodes,
@@ -156,8 +153,8 @@ def move(
         for i in range(nodes.segments[above, scope], nodes.segments[above, scope + 1]):
             if n >= PLACES_MAX:
                 break
-            gap = int64(places[above, i, GAP])
-            length = int64(places[above, i, LENGTH])
+            gap = int(places[above, i, GAP])
+            length = int(places[above, i, LENGTH])
             if places[above, i, NEXT] == token:
                 length = min(AGREEMENT_MAX, length + 1)
             else:
@@ -169,7 +166,7 @@ def move(
                 if gaps == GAPS_PER_SCOPE:
                     continue
                 gaps += 1
-            at = int64(places[above, i, POSITION]) + 1
+            at = int(places[above, i, POSITION]) + 1
             following = -1
             if scope == CONTEXT:
                 # How far back `at` lies from the next position stays the same along the path.
@@ -200,11 +197,10 @@ def move(
     moved.segments[node, SCOPES] = n
 
 
-@njit(
+@leaf(
     types.void(
         tiers_t, table_t, table_t, int64, int64, table_t, table_t, int64, int64, nodes_t, nodes_t
-    ),
-    **LEAF,
+    )
 )
 def renew(
     tiers: Tiers,
@@ -219,7 +215,7 @@ def renew(
     moved: Nodes,
     root: Nodes,
 ) -> None:
-    """The places of a root: the rings' are found anew, the interrupted and the corpus' are node 0 of `moved`."""
+    """A root's places: the rings' are found anew, the interrupted and the corpora's are node 0 of `moved`."""
     n = 0
     places = root.places
     for scope in range(SCOPES):

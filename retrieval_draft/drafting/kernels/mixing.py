@@ -9,7 +9,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import float64, int64, njit, types
+from numba import float64, int64, types
 
 from retrieval_draft.drafting.kernels.bins import (
     BLEND,
@@ -36,7 +36,7 @@ from retrieval_draft.drafting.kernels.evidence import (
     Found,
     found_t,
 )
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.tree import Float32Array, Float64Array, Int32Array
 
@@ -64,11 +64,12 @@ def _squash() -> Float64Array:
 def stretch_of(p: Float32Array) -> Float32Array:
     """The logit of a probability, within LIMIT."""
     cut = np.clip(p, LIMIT, 1 - LIMIT)
-    return np.log(cut / (1 - cut)).astype(np.float32)
+    logit: Float32Array = np.log(cut / (1 - cut)).astype(np.float32)
+    return logit
 
 
 SQUASH = _squash()
-STRETCH = stretch_of((np.arange(SQUASH_STEPS, dtype=np.float32) + 0.5) / SQUASH_STEPS)
+STRETCH = stretch_of(((np.arange(SQUASH_STEPS) + 0.5) / SQUASH_STEPS).astype(np.float32))
 
 row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
@@ -93,18 +94,18 @@ class Chosen(NamedTuple):
     weight: Float64Array
 
 
-skill_t = types.NamedTuple([float_table_t, floats_t, float_table_t], Skill)
-chosen_t = types.NamedTuple([row_t, doubles_t], Chosen)
+skill_t = tuple_type([float_table_t, floats_t, float_table_t], Skill)
+chosen_t = tuple_type([row_t, doubles_t], Chosen)
 
 
-@njit(float64(float64), **LEAF)
+@leaf(float64(float64))
 def squash(x: float) -> float:
     """The logistic function, from a table."""
-    at = int64((x + SQUASH_RANGE) * (SQUASH_STEPS / (2 * SQUASH_RANGE)))
-    return SQUASH[min(SQUASH_STEPS - 1, max(0, at))]
+    at = int((x + SQUASH_RANGE) * (SQUASH_STEPS / (2 * SQUASH_RANGE)))
+    return float(SQUASH[min(SQUASH_STEPS - 1, max(0, at))])
 
 
-@njit(types.void(found_t, skill_t, chosen_t), **LEAF)
+@leaf(types.void(found_t, skill_t, chosen_t))
 def choose(found: Found, skill: Skill, chosen: Chosen) -> None:
     """The weights of a node."""
     counts = found.rows[COUNTS]
@@ -121,7 +122,7 @@ def choose(found: Found, skill: Skill, chosen: Chosen) -> None:
             chosen.weight[k] += skill.weights[chosen.sets[j], k]
 
 
-@njit(types.void(found_t, skill_t, chosen_t), **LEAF)
+@leaf(types.void(found_t, skill_t, chosen_t))
 def mix(found: Found, skill: Skill, chosen: Chosen) -> None:
     """found.logit[c] of every candidate being the next token."""
     choose(found, skill, chosen)
@@ -144,24 +145,24 @@ def mix(found: Found, skill: Skill, chosen: Chosen) -> None:
         found.logit[rows[ITEM_CANDIDATE, e]] += weight[k] * x
 
 
-@njit(types.void(skill_t, chosen_t, int64, float64), **LEAF)
+@leaf(types.void(skill_t, chosen_t, int64, float64))
 def step(skill: Skill, chosen: Chosen, k: int, change: float) -> None:
     """Change weight `k` in all sets of a node."""
     for j in range(SETS_USED):
         skill.weights[chosen.sets[j], k] += change
 
 
-@njit(types.void(skill_t, int64, float64), **LEAF)
+@leaf(types.void(skill_t, int64, float64))
 def count_bin(skill: Skill, b: int, hit: float) -> None:
     """One more sighting of a bin."""
     seen = min(MEMORY, skill.worth[b, 1] + 1.0)
     worth = skill.worth[b, 0] + (hit - skill.worth[b, 0]) / (seen + 0.5)
     skill.worth[b, 1] = seen
     skill.worth[b, 0] = worth
-    skill.stretch[b] = STRETCH[min(SQUASH_STEPS - 1, max(0, int64(worth * SQUASH_STEPS)))]
+    skill.stretch[b] = STRETCH[min(SQUASH_STEPS - 1, max(0, int(worth * SQUASH_STEPS)))]
 
 
-@njit(types.void(int64, found_t, skill_t, chosen_t), **LEAF)
+@leaf(types.void(int64, found_t, skill_t, chosen_t))
 def teach(came: int, found: Found, skill: Skill, chosen: Chosen) -> None:
     """`came` was the token: bins and weights learn of every candidate that could have been drafted.
 
@@ -205,7 +206,7 @@ def teach(came: int, found: Found, skill: Skill, chosen: Chosen) -> None:
             count_bin(skill, rows[ITEM_BIN, e], 1.0 if rows[TOKEN, c] == came else 0.0)
 
 
-@njit(int64(found_t, int64), **LEAF)
+@leaf(int64(found_t, int64))
 def is_listed(found: Found, token: int) -> int:
     """Whether any source but the common tokens lists `token`."""
     for c in range(found.rows[COUNTS, CANDIDATES]):
@@ -214,7 +215,7 @@ def is_listed(found: Found, token: int) -> int:
     return 0
 
 
-@njit(types.void(table_t, int64), **LEAF)
+@leaf(types.void(table_t, int64))
 def count_common(common: Int32Array, token: int) -> None:
     """Count a token that nobody listed: `common` int32[2, kept + 1] stays sorted by count, the total last.
 

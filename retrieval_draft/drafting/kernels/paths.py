@@ -12,10 +12,11 @@ import math
 import numpy as np
 from numba import float64, int64, njit, types
 
-from retrieval_draft.store.kernels.leaf import LEAF
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Float32Array, Int32Array
 
 row_t = types.Array(types.int32, 1, "C")
+read_row_t = types.Array(types.int32, 1, "C", readonly=True)
 floats_t = types.Array(types.float32, 1, "C")
 counts_t = types.Array(types.float32, 2, "C")
 
@@ -29,7 +30,7 @@ SCALE_RATE = 0.005
 SCALE_MAX = 4.0
 
 
-@njit(int64(int64), **LEAF)
+@leaf(int64(int64))
 def depth_class(depth: int) -> int:
     """0 to 5 for depths 1, 2, 3, 4-5, 6-9 and more."""
     if depth <= 3:
@@ -39,7 +40,7 @@ def depth_class(depth: int) -> int:
     return 4 if depth <= 9 else 5
 
 
-@njit(int64(int64, float64), **LEAF)
+@leaf(int64(int64, float64))
 def path_bin(depth: int, probability: float) -> int:
     """The bin of a node at this depth (1 = root's child); levels are halves of a power of two."""
     level = LEVELS - 1
@@ -48,7 +49,7 @@ def path_bin(depth: int, probability: float) -> int:
     return depth_class(depth) * LEVELS + max(0, level)
 
 
-@njit(types.void(row_t, floats_t, int64, counts_t, floats_t, row_t), **LEAF)
+@leaf(types.void(row_t, floats_t, int64, counts_t, floats_t, row_t))
 def map_paths(
     parent: Int32Array,
     probability: Float32Array,
@@ -70,7 +71,11 @@ def map_paths(
         probability[i] = min(p, above)
 
 
-@njit(types.void(row_t, row_t, floats_t, row_t, row_t, counts_t, floats_t), nogil=True, cache=True)
+@njit(
+    types.void(row_t, row_t, floats_t, row_t, read_row_t, counts_t, floats_t),
+    nogil=True,
+    cache=True,
+)
 def teach_paths(
     token: Int32Array,
     parent: Int32Array,
