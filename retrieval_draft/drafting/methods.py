@@ -11,7 +11,7 @@ from retrieval_draft.drafting.rest import Rest
 from retrieval_draft.drafting.sight import Draft, Limits, Sight
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
-from retrieval_draft.tree import Int32Array
+from retrieval_draft.tree import EMPTY, Int32Array
 
 
 class Method(Protocol):
@@ -44,6 +44,12 @@ class Methods:
 
     def __getitem__(self, name: str) -> Method:
         return self._by_name[name]
+
+    def draft(self, name: str, sight: Sight, limits: Limits) -> Draft:
+        """What the method of this name drafts; `mix` grows a shadow even where nothing may be drafted."""
+        if limits.nodes_max <= 0 and name != self._mix.name:
+            return Draft(EMPTY)
+        return self._by_name[name].draft(sight, limits)
 
     def follow(
         self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
