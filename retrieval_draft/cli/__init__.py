@@ -17,6 +17,8 @@ VERBS = {
     "draft": "Draw the draft tree of a text.",
     "worker": "Serve a model with tree verification.",
     "generate": "Decode a prompt on a running worker.",
+    "record": "Record a model's outputs, for replay.",
+    "replay": "Replay recorded outputs: what would drafting bring?",
     "stats": "Show hit rates per tier and method.",
     "demo": "The whole path on the bundled model: plain, cold and warm.",
     "doctor": "Check what this machine and installation have.",
