@@ -8,7 +8,7 @@ import pytest
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.replay.agreement import agreements
 from retrieval_draft.replay.drafter import EngineDrafter, Setting
-from retrieval_draft.replay.figures import Agreement, Bin, Share, figures_of
+from retrieval_draft.replay.figures import Agreement, Share, figures_of
 from retrieval_draft.replay.play import Trace, play
 from retrieval_draft.replay.sequences import Recorded, RecordedFile
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
