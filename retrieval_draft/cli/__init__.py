@@ -19,6 +19,7 @@ VERBS = {
     "generate": "Decode a prompt on a running worker.",
     "record": "Record a model's outputs, for replay.",
     "replay": "Replay recorded outputs: what would drafting bring?",
+    "bench": "Measure drafting beside its peers.",
     "stats": "Show hit rates per tier and method.",
     "demo": "The whole path on the bundled model: plain, cold and warm.",
     "doctor": "Check what this machine and installation have.",

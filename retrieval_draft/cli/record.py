@@ -1,6 +1,7 @@
 """`retrieval-draft record`."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from retrieval_draft.gpu.recording import Prompt
+    from retrieval_draft.gpu.sampling import SamplingOptions
+    from retrieval_draft.gpu.target import TargetModel
+    from retrieval_draft.replay.recording import RecordedSample
 
 
 @click.command()
@@ -67,13 +71,10 @@ def record(
       retrieval-draft record --out recording/ --samples 4 --temperature 0.8
       retrieval-draft record prompts.jsonl --model models/llama --out llama/ --hidden
     """
-    from retrieval_draft.config import OBSERVATION_WIDTH
     from retrieval_draft.errors import InvalidInput
-    from retrieval_draft.gpu.recording import Recorder
     from retrieval_draft.gpu.sampling import SamplingOptions
     from retrieval_draft.gpu.tokenizer import load_tokenizer
-    from retrieval_draft.replay.recording import LINES, ROWS, Meaning, write_recording
-    from retrieval_draft.tokenizer import fingerprint
+    from retrieval_draft.replay.recording import LINES, ROWS
 
     if samples < 1:
         raise InvalidInput("--samples", samples, "1 or more")
@@ -85,19 +86,20 @@ def record(
         target = open_model(model, model is None, dtype, device, threads)
         tokenizer = load_tokenizer(target.name)
         chosen = read_prompts(prompts, tokenizer)
-        longest = max(len(prompt.tokens) for prompt in chosen)
-        recorder = Recorder(
-            target,
-            slots=slots,
-            length_max=min(target.context_tokens_max, longest + tokens_max),
-            width=OBSERVATION_WIDTH,
-            has_hidden=hidden,
-        )
         bar.advance(loading)
         task = bar.add_task("decoding", total=len(chosen) * samples)
-        done = recorder.record(chosen, sampling, samples, tokens_max, lambda: bar.advance(task))
-    meaning = Meaning(target.name, target.vocab_size, fingerprint(tokenizer), target.end_tokens)
-    write_recording(out, meaning, done)
+        done = recorded(
+            target,
+            tokenizer,
+            chosen,
+            out,
+            sampling,
+            samples,
+            tokens_max,
+            slots=slots,
+            has_hidden=hidden,
+            advance=lambda: bar.advance(task),
+        )
     tokens = sum(len(one.recorded.output) for one in done)
     rows = sum(len(one.recorded.rows or ()) for one in done)
     nbytes = sum((out / name).stat().st_size for name in (LINES, ROWS))
@@ -109,6 +111,39 @@ def record(
             f"recorded {len(done)} outputs of {tokens} tokens with {rows} predictions in {out} "
             f"({size(nbytes)})"
         )
+
+
+def recorded(
+    target: "TargetModel",
+    tokenizer: "Tokenizer",
+    prompts: "list[Prompt]",
+    out: Path,
+    sampling: "SamplingOptions",
+    samples: int,
+    tokens_max: int,
+    *,
+    slots: int = 8,
+    has_hidden: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> "list[RecordedSample]":
+    """Record the prompts into the folder `out`; what it holds."""
+    from retrieval_draft.config import OBSERVATION_WIDTH
+    from retrieval_draft.gpu.recording import Recorder
+    from retrieval_draft.replay.recording import Meaning, write_recording
+    from retrieval_draft.tokenizer import fingerprint
+
+    longest = max(len(prompt.tokens) for prompt in prompts)
+    recorder = Recorder(
+        target,
+        slots=slots,
+        length_max=min(target.context_tokens_max, longest + tokens_max),
+        width=OBSERVATION_WIDTH,
+        has_hidden=has_hidden,
+    )
+    done = recorder.record(prompts, sampling, samples, tokens_max, advance)
+    meaning = Meaning(target.name, target.vocab_size, fingerprint(tokenizer), target.end_tokens)
+    write_recording(out, meaning, done)
+    return done
 
 
 def read_prompts(path: Path | None, tokenizer: "Tokenizer") -> "list[Prompt]":

@@ -10,6 +10,7 @@ from retrieval_draft.client import EngineClient
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import FailedPrecondition
+from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.replay.backend import ReplayBackend
 from retrieval_draft.replay.sequences import Recorded, RecordedFile
 from retrieval_draft.step import (
@@ -101,6 +102,11 @@ class EngineDrafter:
 
     def __exit__(self, *_: object) -> None:
         self.engine.stop()
+
+    @property
+    def state(self) -> NamespaceState:
+        """The namespace that is being replayed."""
+        return self.engine.stores.state(TENANT, NAMESPACE)
 
     def open(self, prompt: Int32Array, rows: Rows | None, temperature: float | None) -> None:
         self._sequence += 1
