@@ -38,7 +38,7 @@ class Config:
     corpus_tokens_max: int = 64_000_000
     record_tokens: int = 64
     """A sequence's output is journalled in pieces of this length, and what is left when it ends."""
-    record_rows: int = 16
+    record_rows: int = 32
     """Predictions of the target are journalled as soon as there are so many."""
     vocab_size_max: int = 1 << 20
     id_characters_max: int = 256

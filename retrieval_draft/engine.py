@@ -177,7 +177,7 @@ class Engine:
         sequence.replace_from(base, part.tokens)
         self.clients.account(sequence.nbytes - nbytes)
         if part.rows is not None:
-            sequence.observe(part.rows, verified)
+            sequence.observe(part.rows, verified, base)
         sequence.held = None
         sequence.touched = time.monotonic()
         client.unsettled.append(sequence)
@@ -288,6 +288,7 @@ class Engine:
             learned=state.learned.ring,
             recycling=state.learned.recycling,
             corpora=state.present_corpora(sequence.corpora),
+            stand=state.learned.stand,
         )
         limits = Limits(
             nodes_max=nodes_max,
@@ -295,7 +296,9 @@ class Engine:
             children_max=options.children_max,
             chain=options.shape == TreeShape.CHAIN,
             end_tokens=sequence.end_tokens,
+            temperature=sequence.temperature or 0.0,
             seed=options.seed,
+            sequence=sequence.number,
         )
         return state.methods[options.method].draft(sight, limits)
 

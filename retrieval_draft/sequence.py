@@ -4,18 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from retrieval_draft.drafting.sight import Draft
+from retrieval_draft.predictions import OwnRows, Predictions
 from retrieval_draft.step import Learning, Rows, SequenceStart
-from retrieval_draft.store.records import (
-    CONTEXT_TOKENS_MAX,
-    LOGPROB_NONE,
-    ROW_WIDTH,
-    Record,
-    packed_logprobs,
-)
+from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, Record
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
@@ -23,7 +15,7 @@ if TYPE_CHECKING:
     from retrieval_draft.namespace import NamespaceState
 
 CAPACITY_MIN = 512
-ROWS_PER_RECORD_MAX = 1024
+TOKENS_PER_RECORD_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +57,8 @@ class Sequence:
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
         self._ring = TokenRing(min(CAPACITY_MIN, context_tokens_max))
-        self._rows: list[tuple[Int32Array, Int32Array, npt.NDArray[np.uint8]]] = []
-        self._row_count = 0
-        self._unread: list[tuple[Rows, DraftTree | None]] = []
+        self._predictions = Predictions(self.learned_to)
+        self._unread: list[tuple[Rows, DraftTree | None, int]] = []
 
     @property
     def ring(self) -> TokenRing:
@@ -91,6 +82,7 @@ class Sequence:
         """The sequence goes on with `tokens` from position `base` on, low <= base <= stop."""
         if base < self.stop:
             self._ring.truncate(base - self.first)
+            self._predictions.cut(base)
         needed = min(self._ring.stop + len(tokens), self._context_tokens_max)
         capacity = self._ring.capacity
         while capacity < needed:
@@ -99,68 +91,55 @@ class Sequence:
             self._ring = self._ring.grown(capacity)
         self._ring.extend(tokens)
 
-    def observe(self, rows: Rows, verified: DraftTree | None) -> None:
-        """Keep the target's predictions for the journal: of a token's rows the last one counts.
+    def observe(self, rows: Rows, verified: DraftTree | None, base: int) -> None:
+        """Keep the target's predictions for the journal; `verified` stood at position `base`.
 
         Rows after a node need the tree that was verified; without it they are dropped. They are read
         by the next `records`, which must come before the sequence changes again.
         """
         if self.learning != Learning.NONE and len(rows):
-            self._unread.append((rows, verified))
-
-    def _read(self, rows: Rows, verified: DraftTree | None) -> None:
-        keys = np.full(len(rows), -1, np.int32)
-        committed = (rows.at >= self.low) & (rows.at < self.stop)
-        keys[committed] = self._ring.at(rows.at[committed] - self.first)
-        if verified is not None:
-            nodes = -1 - rows.at.astype(np.int64)
-            known = (nodes >= 0) & (nodes < len(verified))
-            keys[known] = verified.token[nodes[known]]
-        kept = keys >= 0
-        width = min(ROW_WIDTH, rows.tokens.shape[1])
-        tokens = np.full((len(rows), ROW_WIDTH), -1, np.int32)
-        tokens[:, :width] = rows.tokens[:, :width]
-        packed = np.full((len(rows), ROW_WIDTH), LOGPROB_NONE, np.uint8)
-        if rows.logprobs.size:
-            packed[:, :width] = packed_logprobs(rows.logprobs[:, :width])
-        self._rows.append((keys[kept], tokens[kept], packed[kept]))
-        self._row_count += int(kept.sum())
+            self._unread.append((rows, verified, base))
 
     def records(self, tokens_min: int, rows_min: int) -> Iterator[Record]:
         """What is to be journalled once so much has gathered; each position and each row once."""
         if self.learning == Learning.NONE:
             return
-        for rows, verified in self._unread:
-            self._read(rows, verified)
+        predictions = self._predictions
+        for rows, verified, base in self._unread:
+            predictions.add(rows, verified, base, self.learned_to, self.low, self.stop, self._read)
         self._unread.clear()
+        # What was rejected first: after an equal token the kept path has the last word.
+        if predictions.own_count >= rows_min:
+            for own in predictions.take_own():
+                yield self._row_record(own)
         start = max(self.learned_to, self.low)
-        if self.stop - start >= tokens_min:
-            yield self._token_record(start)
-        if self._row_count >= rows_min:
-            yield from self._row_records()
+        due = self.stop - start >= tokens_min or predictions.path_count >= rows_min
+        if due and self.stop > start:
+            for first in range(start, self.stop, TOKENS_PER_RECORD_MAX):
+                yield self._token_record(first, min(self.stop, first + TOKENS_PER_RECORD_MAX))
+            self.learned_to = self.stop
 
-    def _token_record(self, start: int) -> Record:
+    def _token_record(self, start: int, stop: int) -> Record:
         before = max(self.low, start - CONTEXT_TOKENS_MAX)
-        self.learned_to = self.stop
+        rows = self._predictions.take_path(max(start, before + 1), stop)
         return Record(
             sequence=self.number,
             position=start,
-            context=self._ring.read(before - self.first, start - self.first).tobytes(),
-            tokens=self._ring.read(start - self.first, self._ring.stop).tobytes(),
+            context=self._read(before, start).tobytes(),
+            tokens=self._read(start, stop).tobytes(),
+            row_at=int32s(rows.positions - before).tobytes(),
+            row_tokens=rows.tokens.tobytes(),
+            row_logprobs=rows.packed.tobytes(),
         )
 
-    def _row_records(self) -> Iterator[Record]:
-        keys, tokens, packed = map(np.concatenate, zip(*self._rows, strict=True))
-        self._rows, self._row_count = [], 0
-        # The last row of every key, in the order in which they came.
-        last = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]
-        last.sort()
-        for first in range(0, len(last), ROWS_PER_RECORD_MAX):
-            some = last[first : first + ROWS_PER_RECORD_MAX]
-            yield Record(
-                sequence=self.number,
-                position=self.stop,
-                row_keys=keys[some].tobytes(),
-                row_tokens=tokens[some].tobytes(),
-                row_logprobs=packed[some].tobytes(),
-            )
+    def _row_record(self, rows: OwnRows) -> Record:
+        return Record(
+            sequence=self.number,
+            position=self.stop,
+            row_contexts=rows.contexts.tobytes(),
+            row_tokens=rows.tokens.tobytes(),
+            row_logprobs=rows.packed.tobytes(),
+        )
+
+    def _read(self, start: int, stop: int) -> Int32Array:
+        return self._ring.read(start - self.first, stop - self.first)

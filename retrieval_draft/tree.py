@@ -36,17 +36,38 @@ def _none(dtype: str) -> npt.NDArray[np.generic]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Proposals:
+    """What the children of a stochastic draft's nodes were drawn from, without replacement.
+
+    nodes int32[r] (-1 = the last committed token), each with at least one child; tokens int32[r, w], -1
+    where there are fewer, and their probabilities float32[r, w]; what is missing to 1 is tail, never drawn.
+    """
+
+    nodes: Int32Array
+    tokens: Int32Array
+    probabilities: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class DraftTree:
     """Draft tokens in topological order; parent[i] < i, or -1 for a child of the last committed token.
 
     Siblings carry distinct tokens. `probability` is that of the whole path down to the node being
     accepted; `source` is a mask of the tiers and kinds of source that proposed the node.
+
+    With `proposals` the children of the nodes named there stand in the order drawn; any other node's are
+    deterministic. Without, the whole tree may be verified as deterministic: that is exact for drawn
+    nodes too, and only accepts fewer.
     """
 
     token: Int32Array
     parent: Int32Array
     probability: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
     source: UInt32Array = field(default_factory=lambda: np.empty(0, np.uint32))
+    proposals: Proposals | None = None
 
     def __post_init__(self) -> None:
         # Left out is 0: kernels and the wire rely on columns of one length.

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retrieval_draft.store.records import ROW_CONTEXT_TOKENS, ROW_WIDTH
 from retrieval_draft.store.recycling import WIDTH, Recycling
 from retrieval_draft.store.ring import BYTES_PER_TOKEN, TokenRing, boundary
+from retrieval_draft.store.stand import Stand
 from retrieval_draft.tree import Int32Array
 
 if TYPE_CHECKING:
     from retrieval_draft.store.records import Batch, Record
 
 RING_TOKENS_MIN = 1 << 10
+STAND_SHARE = 0.25
+"""Of the namespace's bytes, for the table of probabilities after n-grams."""
 
 
 def ring_capacity(bytes_max: int) -> int:
@@ -27,19 +31,22 @@ def ring_capacity(bytes_max: int) -> int:
 
 
 class LearnedTier:
-    """Recent outputs as a ring with n-gram chains, and the recycling matrix."""
+    """Recent outputs as a ring with n-gram chains, the recycling matrix, and STAND's probabilities."""
 
     def __init__(self, vocab_size: int, bytes_max: int) -> None:
         self.vocab_size = vocab_size
         self.recycling = Recycling(vocab_size)
-        self.ring = TokenRing(ring_capacity(bytes_max - self.recycling.nbytes))
+        self.stand = Stand(int(bytes_max * STAND_SHARE))
+        self.ring = TokenRing(
+            ring_capacity(int(bytes_max * (1 - STAND_SHARE)) - self.recycling.nbytes)
+        )
         self.tokens_learned = 0
         # Whose tokens stand at the ring's end, and which position would continue them.
         self._open: tuple[str, int, int] | None = None
 
     @property
     def nbytes(self) -> int:
-        return self.ring.nbytes + self.recycling.nbytes
+        return self.ring.nbytes + self.recycling.nbytes + self.stand.nbytes
 
     def apply(self, batch: "Batch") -> None:
         """Learn one journal batch. O(tokens + rows)."""
@@ -51,11 +58,7 @@ class LearnedTier:
         context = np.frombuffer(record.context, "<i4")
         if not (self._known(tokens) and self._known(context)):
             return
-        self.recycling.observe(
-            np.frombuffer(record.row_keys, "<i4"),
-            np.frombuffer(record.row_tokens, "<i4").reshape(-1, WIDTH),
-            np.frombuffer(record.row_logprobs, "u1").reshape(-1, WIDTH),
-        )
+        self._observe(record, np.concatenate([context, tokens]), len(context))
         if not len(tokens):
             return
         self._follow(context, tokens)
@@ -65,6 +68,22 @@ class LearnedTier:
             self.ring.extend(np.concatenate([boundary(), context, tokens]))
         self._open = (replica, record.sequence, record.position + len(tokens))
         self.tokens_learned += len(tokens)
+
+    def _observe(self, record: "Record", text: Int32Array, first: int) -> None:
+        """Rows after contexts of their own, then those along text[first:], which was committed."""
+        contexts = np.frombuffer(record.row_contexts, "<i4").reshape(-1, ROW_CONTEXT_TOKENS)
+        at = np.frombuffer(record.row_at, "<i4")
+        rows = np.frombuffer(record.row_tokens, "<i4").reshape(-1, ROW_WIDTH)
+        packed = np.frombuffer(record.row_logprobs, "u1").reshape(-1, ROW_WIDTH)
+        rows = np.where((rows >= 0) & (rows < self.vocab_size), rows, np.int32(-1))
+        if len(rows):
+            keys = np.concatenate([contexts[:, -1], text[at]])
+            self.recycling.observe(
+                keys, np.ascontiguousarray(rows[:, :WIDTH]), np.ascontiguousarray(packed[:, :WIDTH])
+            )
+        own = len(contexts)
+        self.stand.observe_rows(contexts, rows[:own], packed[:own])
+        self.stand.observe_text(text, first, at, rows[own:], packed[own:])
 
     def _follow(self, context: Int32Array, tokens: Int32Array) -> None:
         text = [*context[-1:].tolist(), *tokens.tolist()]
@@ -81,4 +100,5 @@ class LearnedTier:
         h.update(ring.read(ring.low, ring.stop).tobytes())
         h.update(self.recycling.successors.tobytes())
         h.update(self.recycling.logprobs.tobytes())
+        h.update(self.stand.digest())
         return h.hexdigest()

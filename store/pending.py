@@ -228,6 +228,6 @@ class Pending:
 
 
 def _size(record: Record) -> int:
-    arrays = len(record.context) + len(record.tokens) + len(record.row_keys)
-    rows = len(record.row_tokens) + len(record.row_logprobs)
+    arrays = len(record.context) + len(record.tokens) + len(record.row_at)
+    rows = len(record.row_contexts) + len(record.row_tokens) + len(record.row_logprobs)
     return arrays + rows + RECORD_OVERHEAD_BYTES

@@ -16,9 +16,10 @@ import numpy.typing as npt
 from retrieval_draft.errors import Corrupt, InvalidInput
 from retrieval_draft.tree import Float32Array, Int32Array
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TOKEN_BYTES = 4
-ROW_WIDTH = 8  # predictions kept of every row
+ROW_WIDTH = 10  # predictions kept of every row
+ROW_CONTEXT_TOKENS = 4
 CONTEXT_TOKENS_MAX = 8
 DIGEST_BYTES = 16
 BLOCK_BYTES_MAX = 64 * 2**20
@@ -35,17 +36,21 @@ _HEADER = struct.Struct("<BI")  # schema version, CRC-32 of what follows
 class Record(msgspec.Struct, frozen=True, array_like=True):
     """Tokens that one sequence committed, each position once, with what the target predicted.
 
-    `context` holds the last tokens before `tokens[0]`, which stands at `position`. A row says what
-    the target expected after the token in `row_keys`, most probable first.
+    `context` holds the last tokens before `tokens[0]`, which stands at `position`. A row is what the
+    target expected of one next token, most probable first. The rows of `row_contexts` come first, each
+    after up to ROW_CONTEXT_TOKENS tokens of its own, -1 in front where there are fewer (rejected nodes,
+    prompts). Then those of `row_at`: row_at[i] indexes the token of context + tokens that the row
+    follows; it ascends, and what came next is one of `tokens`.
     """
 
     sequence: int  # running number within this replica
     position: int
     context: bytes = b""  # int32, at most CONTEXT_TOKENS_MAX
     tokens: bytes = b""  # int32
-    row_keys: bytes = b""  # int32[rows]
-    row_tokens: bytes = b""  # int32[rows, ROW_WIDTH]
-    row_logprobs: bytes = b""  # uint8[rows, ROW_WIDTH], see `packed_logprobs`
+    row_contexts: bytes = b""  # int32[r, ROW_CONTEXT_TOKENS]
+    row_at: bytes = b""  # int32[s]
+    row_tokens: bytes = b""  # int32[r + s, ROW_WIDTH], -1 where the engine gave fewer
+    row_logprobs: bytes = b""  # uint8[r + s, ROW_WIDTH], see `packed_logprobs`
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True):
@@ -100,7 +105,7 @@ _Stored = TypeVar("_Stored", Batch, StoredNamespace, Block)
 
 
 def encode_batch(batch: Batch) -> bytes:
-    """The batch as stored: 48 to 64 bytes a token with a row for each, else about 4."""
+    """The batch as stored: 58 to 64 bytes a token with a row for each, else about 4."""
     return _framed(batch)
 
 
@@ -194,16 +199,32 @@ def check_spec(spec: NamespaceSpec) -> None:
 def _record_problem(record: Record) -> str:
     if len(record.context) > CONTEXT_TOKENS_MAX * TOKEN_BYTES:
         return f"{len(record.context)} bytes of context"
-    for field in (record.context, record.tokens, record.row_keys):
+    for field in (record.context, record.tokens, record.row_at):
         if len(field) % TOKEN_BYTES:
             return f"tokens of {len(field)} bytes"
-    rows = len(record.row_keys) // TOKEN_BYTES
+    if len(record.row_contexts) % (ROW_CONTEXT_TOKENS * TOKEN_BYTES):
+        return f"contexts of rows of {len(record.row_contexts)} bytes"
+    own = len(record.row_contexts) // (ROW_CONTEXT_TOKENS * TOKEN_BYTES)
+    rows = own + len(record.row_at) // TOKEN_BYTES
     if len(record.row_tokens) != rows * ROW_WIDTH * TOKEN_BYTES:
         return f"{rows} rows with {len(record.row_tokens)} bytes of tokens"
     if len(record.row_logprobs) != rows * ROW_WIDTH:
         return f"{rows} rows with {len(record.row_logprobs)} bytes of log-probabilities"
+    if problem := _row_at_problem(record):
+        return problem
     if record.sequence < 0 or record.position < 0:
         return f"sequence {record.sequence} at position {record.position}"
+    return ""
+
+
+def _row_at_problem(record: Record) -> str:
+    if not record.row_at:
+        return ""
+    at = tokens_of(record.row_at)
+    context = len(record.context) // TOKEN_BYTES
+    stop = context + len(record.tokens) // TOKEN_BYTES - 1
+    if at[0] < max(0, context - 1) or at[-1] >= stop or bool((at[1:] <= at[:-1]).any()):
+        return f"rows after the tokens {at[0]} to {at[-1]}, not rising within {stop}"
     return ""
 
 

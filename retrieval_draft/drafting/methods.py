@@ -8,6 +8,7 @@ from retrieval_draft.drafting.lookup import Lookup
 from retrieval_draft.drafting.mix import Mix
 from retrieval_draft.drafting.recycling import RecyclingMethod
 from retrieval_draft.drafting.sight import Draft, Limits, Sight
+from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
 from retrieval_draft.tree import Int32Array
 
@@ -28,7 +29,13 @@ class Methods:
 
     def __init__(self) -> None:
         self._mix = Mix()
-        drafters: tuple[Method, ...] = (Lookup(), Suffix(), RecyclingMethod(), self._mix)
+        drafters: tuple[Method, ...] = (
+            Lookup(),
+            Suffix(),
+            RecyclingMethod(),
+            StandMethod(),
+            self._mix,
+        )
         self._by_name = {method.name: method for method in drafters}
 
     def __getitem__(self, name: str) -> Method:

@@ -9,9 +9,11 @@ from functools import cache
 
 import numpy as np
 
+from retrieval_draft.drafting.kernels.fill import fill_matrix
 from retrieval_draft.drafting.sight import Draft, Limits, Sight, source_mask
+from retrieval_draft.drafting.templates import Template
 from retrieval_draft.store.recycling import WIDTH
-from retrieval_draft.tree import SOURCES, TIERS, DraftTree
+from retrieval_draft.tree import SOURCES, TIERS, DraftTree, Float32Array
 
 LEVELS = (8, 21, 25, 15, 8, 3)
 RANK_ACCEPTANCE = (0.42, 0.13, 0.07, 0.045, 0.03, 0.022, 0.017, 0.013)
@@ -20,8 +22,8 @@ MASK = source_mask(TIERS["learned"], SOURCES["recycling"])
 
 
 @cache
-def template() -> tuple[tuple[int, int, float], ...]:
-    """(parent node or -1, rank, path probability) of the 80 nodes, most probable first.
+def template() -> tuple[Template, Float32Array]:
+    """The 80 nodes and their float32[80] path probabilities, most probable first.
 
     Any prefix is a tree: a child is less probable than its parent. So a smaller budget takes a prefix.
     """
@@ -35,7 +37,9 @@ def template() -> tuple[tuple[int, int, float], ...]:
         chosen += level
     chosen.sort(key=lambda node: (-node[0], len(node[1]), node[1]))
     index = {path: i for i, (_, path) in enumerate(chosen)}
-    return tuple((index.get(path[:-1], -1), path[-1], p) for p, path in chosen)
+    parents = tuple(index.get(path[:-1], -1) for _, path in chosen)
+    ranks = tuple(path[-1] for _, path in chosen)
+    return Template(parents, ranks), np.array([p for p, _ in chosen], np.float32)
 
 
 class RecyclingMethod:
@@ -45,41 +49,23 @@ class RecyclingMethod:
 
     def draft(self, sight: Sight, limits: Limits) -> Draft:
         """O(80) whatever has been learned."""
-        if limits.chain:
-            return Draft(self._fill(sight, limits, ranks_max=1))
-        return Draft(self._fill(sight, limits, min(WIDTH, limits.children_max)))
-
-    def _fill(self, sight: Sight, limits: Limits, ranks_max: int) -> DraftTree:
-        successors = sight.recycling.successors
-        root = int(sight.query[-1])
-        ends = set(limits.end_tokens.tolist())
-        placed: dict[int, int] = {-1: -1}
-        depths = {-1: 0}
-        siblings: set[tuple[int, int]] = set()
-        tokens: list[int] = []
-        parents: list[int] = []
-        probabilities: list[float] = []
-        for node, (above, rank, p) in enumerate(template()):
-            if len(tokens) == limits.nodes_max:
-                break
-            if above not in placed or rank >= ranks_max or depths[above] >= limits.depth_max:
-                continue
-            at = placed[above]
-            key = root if at < 0 else tokens[at]
-            token = int(successors[key, rank])
-            if token < 0 or key in ends:
-                continue
-            # A row read while it is being written may hold a token twice.
-            if (at, token) in siblings:
-                continue
-            siblings.add((at, token))
-            placed[node], depths[node] = len(tokens), depths[above] + 1
-            tokens.append(token)
-            parents.append(at)
-            probabilities.append(p)
-        return DraftTree(
-            np.array(tokens, np.int32),
-            np.array(parents, np.int32),
-            np.array(probabilities, np.float32),
-            np.full(len(tokens), MASK, np.uint32),
+        tree, worth = template()
+        most = min(limits.nodes_max, len(tree))
+        token, parent = np.empty(most, np.int32), np.empty(most, np.int32)
+        probability = np.empty(most, np.float32)
+        size = fill_matrix(
+            tree.parent_array,
+            tree.rank_array,
+            worth,
+            sight.recycling.successors,
+            int(sight.query[-1]),
+            most,
+            limits.depth_max,
+            1 if limits.chain else min(WIDTH, limits.children_max),
+            limits.end_tokens,
+            token,
+            parent,
+            probability,
         )
+        source = np.full(size, MASK, np.uint32)
+        return Draft(DraftTree(token[:size], parent[:size], probability[:size], source))

@@ -9,6 +9,7 @@ import numpy as np
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
+from retrieval_draft.store.stand import Stand
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
 PLACES_MAX = 32
@@ -18,6 +19,7 @@ WINDOW_TOKENS = 64
 AGREEMENT_MAX = 32
 """Agreements are measured up to here; all longer ones are equally good evidence."""
 CORPUS_AGREEMENT_MIN = 2
+NOTHING_OBSERVED = Stand(0)
 NO_TOKENS = np.empty(0, np.int32)
 
 
@@ -30,7 +32,11 @@ class Limits:
     children_max: int = 1 << 16
     chain: bool = False
     end_tokens: Int32Array = field(default_factory=lambda: NO_TOKENS)
+    temperature: float = 0.0
+    """0 is greedy: nothing is drawn."""
     seed: int = 0
+    sequence: int = 0
+    """Tells sequences of one seed apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,7 @@ class Sight:
     learned: TokenRing
     recycling: Recycling
     corpora: Sequence[CorpusTier] = ()
+    stand: Stand = NOTHING_OBSERVED
 
     @cached_property
     def query(self) -> Int32Array:

@@ -4,36 +4,31 @@ from collections import Counter
 
 from retrieval_draft.drafting.recycling import LEVELS, RecyclingMethod, template
 from retrieval_draft.drafting.sight import Limits
+from retrieval_draft.drafting.templates import Template
 from retrieval_draft.tree import SOURCES, TIERS
 from tests.drafting.sights import VOCAB, ends, sight
 from tests.engine.driving import listed
 
 METHOD = RecyclingMethod()
+TREE, WORTH = template()
 FULL = {key: [(key + step) % VOCAB for step in range(1, 9)] for key in range(VOCAB)}
 
 
-def depth(node: int) -> int:
-    return 0 if node < 0 else 1 + depth(template()[node][0])
-
-
 def test_the_template_has_the_papers_80_nodes_in_6_levels() -> None:
-    levels = Counter(depth(node) for node in range(len(template())))
+    levels = Counter(TREE.depths)
     assert [levels[d] for d in range(1, 7)] == list(LEVELS) == [8, 21, 25, 15, 8, 3]
-    assert len(template()) == 80
+    assert len(TREE) == len(WORTH) == 80
 
 
 def test_any_prefix_of_the_template_is_a_tree_and_the_most_probable_nodes_come_first() -> None:
-    probabilities = [p for _, _, p in template()]
-    assert probabilities == sorted(probabilities, reverse=True)
-    assert all(parent < node for node, (parent, _, _) in enumerate(template()))
-    places = [(parent, rank) for parent, rank, _ in template()]
-    assert len(set(places)) == 80
+    assert WORTH.tolist() == sorted(WORTH.tolist(), reverse=True)
+    assert Template(TREE.parents[:33], TREE.ranks[:33]).depths == TREE.depths[:33]
 
 
 def test_a_node_is_the_successor_of_its_rank_of_its_parents_token() -> None:
     tree = METHOD.draft(sight([0], follows=FULL), Limits(nodes_max=80)).tree
     assert len(tree) == 80
-    for node, (parent, rank, _) in enumerate(template()):
+    for node, (parent, rank) in enumerate(zip(TREE.parents, TREE.ranks, strict=True)):
         key = 0 if parent < 0 else int(tree.token[parent])
         assert tree.parent[node] == parent
         assert tree.token[node] == FULL[key][rank]

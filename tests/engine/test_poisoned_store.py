@@ -41,18 +41,24 @@ def test_records_with_ids_outside_the_vocabulary_teach_nothing(
     engine: Engine, calls: Caller, wild: int
 ) -> None:
     backend, key = engine.stores.backend, state_of(engine).key
-    row = int32s([wild] * 8).tobytes()
-    unknown = np.full(8, 255, np.uint8).tobytes()
+    row = int32s([wild] * 10).tobytes()
+    unknown = np.full(10, 255, np.uint8).tobytes()
     for number, record in enumerate(
         (
             Record(1, 0, tokens=int32s([1, wild, 2]).tobytes()),
             Record(2, 0, context=int32s([wild]).tobytes(), tokens=int32s([1, 2]).tobytes()),
-            Record(3, 0, row_keys=int32s([1]).tobytes(), row_tokens=row, row_logprobs=unknown),
+            Record(
+                3,
+                0,
+                row_contexts=int32s([-1, -1, -1, 1]).tobytes(),
+                row_tokens=row,
+                row_logprobs=unknown,
+            ),
             Record(
                 4,
                 0,
-                row_keys=int32s([wild]).tobytes(),
-                row_tokens=int32s(range(8)).tobytes(),
+                row_contexts=int32s([-1, -1, -1, wild]).tobytes(),
+                row_tokens=int32s(range(10)).tobytes(),
                 row_logprobs=unknown,
             ),
         )

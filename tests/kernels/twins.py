@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import paths, tally, union
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
+from tests.kernels import twins_fill, twins_stand
 
 Ints = Sequence[int]
 Rows = Sequence[Ints]
@@ -505,6 +506,8 @@ TWINS: dict[str, Callable[..., object]] = {
     "paths.map_paths": mapped_paths,
     "paths.teach_paths": teach_paths,
     "tally.tally": tallied,
+    **twins_fill.TWINS,
+    **twins_stand.TWINS,
 }
 EXACT_TOKENS = CHAIN_STEPS_MAX
 """In a ring of so many tokens no chain is cut short."""

@@ -39,15 +39,20 @@ def int32(count: int) -> st.SearchStrategy[bytes]:
 
 @st.composite
 def any_record(draw: st.DrawFn) -> Record:
-    rows = draw(st.integers(0, 4))
+    context, tokens = draw(st.integers(0, 8)), draw(st.integers(0, 6))
+    after = range(max(0, context - 1), context + tokens - 1)
+    at = sorted(draw(st.sets(st.sampled_from(after)))) if after else []
+    own = draw(st.integers(0, 3))
+    rows = own + len(at)
     return Record(
         sequence=draw(st.integers(0, 2**40)),
         position=draw(st.integers(0, 2**31)),
-        context=draw(int32(draw(st.integers(0, 8)))),
-        tokens=draw(int32(draw(st.integers(0, 6)))),
-        row_keys=draw(int32(rows)),
-        row_tokens=draw(int32(rows * 8)),
-        row_logprobs=draw(st.binary(min_size=rows * 8, max_size=rows * 8)),
+        context=draw(int32(context)),
+        tokens=draw(int32(tokens)),
+        row_contexts=draw(int32(own * 4)),
+        row_at=np.array(at, "<i4").tobytes(),
+        row_tokens=draw(int32(rows * 10)),
+        row_logprobs=draw(st.binary(min_size=rows * 10, max_size=rows * 10)),
     )
 
 
@@ -107,7 +112,11 @@ def test_without_the_checksum_the_parser_still_never_fails_otherwise(data: st.Da
         batch = decode_batch(framed)
     except Corrupt:
         return
-    assert all(len(record.row_tokens) == 8 * len(record.row_keys) for record in batch.records)
+    for record in batch.records:
+        rows = len(record.row_contexts) // 16 + len(record.row_at) // 4
+        assert len(record.row_tokens) == 40 * rows
+        within = (len(record.context) + len(record.tokens)) // 4 - 1
+        assert all(0 <= at < within for at in tokens_of(record.row_at).tolist())
 
 
 @given(st.binary(max_size=60))
@@ -122,9 +131,21 @@ def test_any_bytes_are_corrupt_as_whatever_they_are_read(data: bytes) -> None:
     [
         Record(1, 0, tokens=b"abc"),
         Record(1, 0, context=b"\0" * 36),
-        Record(1, 0, row_keys=b"\0" * 4),
-        Record(1, 0, row_keys=b"\0" * 4, row_tokens=b"\0" * 32),
-        Record(1, 0, row_keys=b"\0" * 4, row_tokens=b"\0" * 28, row_logprobs=b"\0" * 8),
+        Record(1, 0, row_contexts=b"\0" * 16),
+        Record(1, 0, row_contexts=b"\0" * 12, row_tokens=b"\0" * 40, row_logprobs=b"\0" * 10),
+        Record(1, 0, row_contexts=b"\0" * 16, row_tokens=b"\0" * 40),
+        Record(1, 0, row_contexts=b"\0" * 16, row_tokens=b"\0" * 36, row_logprobs=b"\0" * 10),
+        *(
+            Record(1, 0, C, T, row_at=at, row_tokens=b"\0" * 80, row_logprobs=b"\0" * 20)
+            for C, T, at in (
+                (b"", b"", b"\0\0\0\0\1\0\0\0"),
+                (b"", b"\0" * 8, b"\0\0\0\0\1\0\0\0"),  # nothing follows the second
+                (b"", b"\0" * 16, b"\1\0\0\0\0\0\0\0"),  # falls
+                (b"", b"\0" * 16, b"\1\0\0\0\1\0\0\0"),  # twice
+                (b"\0" * 12, b"\0" * 8, b"\1\0\0\0\2\0\0\0"),  # before the last of the context
+                (b"", b"\0" * 16, b"\xff\xff\xff\xff\1\0\0\0"),
+            )
+        ),
         Record(1, -1),
     ],
 )
@@ -135,18 +156,25 @@ def test_arrays_that_disagree_are_corrupt(wrong: Record) -> None:
 
 def test_another_schema_version_says_so() -> None:
     encoded = encode_batch(Batch("r", 1, []))
-    with pytest.raises(Corrupt, match="schema version 2"):
-        decode_batch(b"\2" + encoded[1:])
+    with pytest.raises(Corrupt, match="schema version 1"):
+        decode_batch(b"\1" + encoded[1:])
 
 
 def test_a_learned_token_takes_at_most_64_bytes() -> None:
-    tokens = 64
-    rows = np.arange(tokens * 8, dtype="<i4").tobytes()
+    tokens = 32
+    rows = np.arange(tokens * 10, dtype="<i4").tobytes()
     full = Record(
-        2**31, 2**20, b"\0" * 32, b"\1" * 4 * tokens, b"\2" * 4 * tokens, rows, b"\3" * 8 * tokens
+        2**31,
+        2**20,
+        b"\0" * 32,
+        b"\1" * 4 * tokens,
+        row_at=np.arange(7, 7 + tokens, dtype="<i4").tobytes(),
+        row_tokens=rows,
+        row_logprobs=b"\3" * 10 * tokens,
     )
     size = len(encode_batch(Batch("replica-name/0123456789ab", 2**40, [full])))
     assert size <= BYTES_PER_TOKEN_MAX * tokens
+    tokens = 64
     without_rows = Record(2**31, 2**20, b"\0" * 32, b"\1" * 4 * tokens)
     size = len(encode_batch(Batch("replica-name/0123456789ab", 2**40, [without_rows])))
     assert size <= 6 * tokens

@@ -1,0 +1,202 @@
+"""Filling a static template from STAND's table."""
+
+import numpy as np
+import numpy.typing as npt
+from numba import float64, int64, njit, types
+
+from retrieval_draft.store.kernels.ring import mix
+from retrieval_draft.store.kernels.stand import ONE, ORDER_MAX, WIDTH, find
+from retrieval_draft.tree import Float32Array, Int32Array
+
+read_row_t = types.Array(types.int32, 1, "C", readonly=True)
+read_floats_t = types.Array(types.float32, 2, "C", readonly=True)
+row_t = types.Array(types.int32, 1, "C")
+table_t = types.Array(types.int32, 2, "C")
+floats_t = types.Array(types.float32, 1, "C")
+float_rows_t = types.Array(types.float32, 2, "C")
+keys_t = types.Array(types.uint64, 1, "C")
+shares_t = types.Array(types.uint16, 2, "C")
+
+NEGLIGIBLE = 1e-9
+"""Next to the likeliest candidate: below it a token is never drawn."""
+
+
+@njit(int64(keys_t, table_t, int64), nogil=True, cache=True)
+def longest_gram(keys: npt.NDArray[np.uint64], contexts: Int32Array, row: int) -> int:
+    """The slot of the longest known n-gram at the end of contexts[row], or -1."""
+    slot = -1
+    state = np.uint64(0)
+    for order in range(ORDER_MAX):
+        last = contexts[row, ORDER_MAX - 1 - order]
+        if last < 0:
+            break
+        state = mix(state, last)
+        found = find(keys, state if state != np.uint64(0) else np.uint64(1))
+        if found >= 0:
+            slot = found
+    return slot
+
+
+@njit(
+    int64(shares_t, table_t, int64, int64, float64, row_t, floats_t),
+    nogil=True,
+    cache=True,
+)
+def candidates(
+    shares: npt.NDArray[np.uint16],
+    tokens: Int32Array,
+    slot: int,
+    vocab_size: int,
+    sharpness: float,
+    found: Int32Array,
+    probability: Float32Array,
+) -> int:
+    """What the table expects at this slot, likeliest first; returns how many tokens.
+
+    Without `sharpness` (0) the probabilities are the stored means, which leave a tail. With it (1 /
+    temperature) they are those of the known tokens at that temperature, and sum to 1.
+    """
+    count = 0
+    total = 0.0
+    for i in range(WIDTH):
+        child = tokens[slot, i]
+        share = float(shares[slot, i])
+        known = 0 <= child < vocab_size and share > 0.0
+        # A row read while it is being written may hold a token twice, or be out of order.
+        for other in range(count):
+            known = known and found[other] != child
+        if not known:
+            continue
+        p = share / ONE
+        if sharpness > 0.0:
+            p = min(1.0, share / max(1.0, float(shares[slot, 0]))) ** sharpness
+            if p < NEGLIGIBLE:
+                continue
+        found[count] = child
+        probability[count] = p
+        total += p
+        count += 1
+    if sharpness > 0.0 or total > 1.0:
+        for i in range(count):
+            probability[i] /= total
+    return count
+
+
+@njit(
+    types.void(
+        read_row_t, read_row_t, read_row_t, keys_t, table_t, shares_t, row_t, int64, float64,
+        read_floats_t, int64, int64, int64, row_t, row_t, row_t, floats_t, row_t, row_t, table_t,
+        float_rows_t, row_t,
+    ),
+    nogil=True,
+    cache=True,
+)  # fmt: skip
+def fill_grams(
+    parents: Int32Array,
+    ranks: Int32Array,
+    children: Int32Array,
+    keys: npt.NDArray[np.uint64],
+    tokens: Int32Array,
+    shares: npt.NDArray[np.uint16],
+    query: Int32Array,
+    vocab_size: int,
+    sharpness: float,
+    noise: Float32Array,
+    nodes_max: int,
+    depth_max: int,
+    ranks_max: int,
+    end_tokens: Int32Array,
+    token: Int32Array,
+    parent: Int32Array,
+    probability: Float32Array,
+    index: Int32Array,
+    p_node: Int32Array,
+    p_token: Int32Array,
+    p_probability: Float32Array,
+    size: Int32Array,
+) -> None:
+    """Fill the template's first `nodes_max` nodes that the table knows; size[0] says how many.
+
+    index[i] is the place in the template that node i takes. Without `sharpness` the child of rank j is
+    the j-th likeliest. With it a node's children are drawn without replacement, in the order of their
+    places: the tokens in the ascending order of noise / probability, `noise` being exponential (the
+    Gumbel-Top-K trick: log p + g with g = -log noise). Then p_node, p_token and p_probability [rows, 10]
+    say what the children of each node that has any were drawn from, size[1] how many rows there are; and
+    a drawn child's probability is that of the i-th likeliest, so that it tells nothing about which one
+    was drawn. children[i + 1] is how many children place i has, children[0] those of the root.
+    """
+    places = len(parents)
+    contexts = np.empty((places + 1, ORDER_MAX), np.int32)
+    place = np.full(places + 1, -2, np.int64)
+    depth = np.zeros(places + 1, np.int64)
+    filled = np.zeros(places + 1, np.int64)
+    known = np.zeros(places + 1, np.int64)
+    row_of = np.full(places + 1, -1, np.int64)
+    drawn = np.empty(p_token.shape, np.int32)
+    score = np.empty(WIDTH, np.float64)
+    place[0] = -1
+    for back in range(ORDER_MAX):
+        at = len(query) - ORDER_MAX + back
+        contexts[0, back] = query[at] if at >= 0 else -1
+    rows = 0
+    n = 0
+    for i in range(-1, places):
+        if i >= 0:
+            above = parents[i] + 1
+            nth = filled[above] if sharpness > 0.0 else ranks[i]
+            if n == nodes_max:
+                break
+            if place[above] < -1 or ranks[i] >= ranks_max or nth >= known[above]:
+                continue
+            row = row_of[above]
+            token[n] = drawn[row, nth]
+            parent[n] = place[above]
+            worth = p_probability[row, nth]
+            probability[n] = worth if above == 0 else worth * probability[place[above]]
+            index[n] = i
+            place[i + 1] = n
+            depth[i + 1] = depth[above] + 1
+            filled[above] += 1
+            contexts[i + 1, : ORDER_MAX - 1] = contexts[above, 1:]
+            contexts[i + 1, ORDER_MAX - 1] = token[n]
+            n += 1
+        # What may follow the node just placed (the root at first).
+        here = i + 1
+        ended = children[here] == 0 or depth[here] >= depth_max or rows == len(p_node)
+        for end in end_tokens:
+            ended = ended or (i >= 0 and token[n - 1] == end)
+        if ended:
+            continue
+        slot = longest_gram(keys, contexts, here)
+        if slot < 0:
+            continue
+        count = candidates(
+            shares, tokens, slot, vocab_size, sharpness, p_token[rows], p_probability[rows]
+        )
+        for j in range(count):
+            at = j
+            if sharpness > 0.0:
+                mark = noise[rows, j] / p_probability[rows, j]
+                while at > 0 and score[at - 1] > mark:
+                    score[at] = score[at - 1]
+                    drawn[rows, at] = drawn[rows, at - 1]
+                    at -= 1
+                score[at] = mark
+            drawn[rows, at] = p_token[rows, j]
+        for j in range(count, WIDTH):
+            p_token[rows, j] = -1
+            p_probability[rows, j] = 0.0
+        known[here] = count
+        row_of[here] = rows
+        p_node[rows] = i
+        rows += 1
+    kept = 0
+    for row in range(rows):
+        here = p_node[row] + 1
+        if sharpness > 0.0 and filled[here] > 0:
+            p_node[kept] = place[here]
+            p_token[kept, :] = p_token[row, :]
+            p_probability[kept, :] = p_probability[row, :]
+            kept += 1
+    size[0] = n
+    size[1] = kept
