@@ -19,6 +19,8 @@ VERBS = {
     "generate": "Decode a prompt on a running worker.",
     "record": "Record a model's outputs, for replay.",
     "replay": "Replay recorded outputs: what would drafting bring?",
+    "calibrate": "Learn a prior for mix from recordings.",
+    "tree": "Make a static draft tree from recordings.",
     "bench": "Measure drafting beside its peers.",
     "stats": "Show hit rates per tier and method.",
     "demo": "The whole path on the bundled model: plain, cold and warm.",

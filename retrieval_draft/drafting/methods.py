@@ -36,10 +36,14 @@ class Methods:
             StandMethod(),
             self._mix,
         )
-        self._by_name = {method.name: method for method in drafters}
+        self._by_name: dict[str, Method] = {method.name: method for method in drafters}
 
     def __getitem__(self, name: str) -> Method:
         return self._by_name[name]
+
+    def use(self, method: Method) -> None:
+        """Draft with `method` where its name is asked for: replay looks into one, or tries another."""
+        self._by_name[method.name] = method
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """Let learning methods see what followed where `draft` was made."""

@@ -9,6 +9,7 @@ what a whole path has been worth: that is the probability that leaves, and that 
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels import union as kernels
@@ -60,6 +61,10 @@ class Mix:
     def __init__(self) -> None:
         self.accept = fresh_acceptance()
         self.worth = fresh_worth()
+
+    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Copies of what was learned, by name: a prior for others."""
+        return {"accept": self.accept.copy(), "worth": self.worth.copy()}
 
     def draft(self, sight: Sight, limits: Limits) -> Draft:
         """O(nodes x (places + frontier))."""

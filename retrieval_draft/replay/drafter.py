@@ -79,7 +79,8 @@ class EngineDrafter:
         self.backend = backend or ReplayBackend()
         self.engine = Engine(self.backend, Config(idle_seconds_max=float("inf")))
         self.seconds = 0.0
-        self._options = setting.options
+        self.options = setting.options
+        """Of the next step; may be changed between two."""
         self._spec = NamespaceSpec(
             namespace=NAMESPACE,
             vocab_size=file.vocab_size,
@@ -149,7 +150,7 @@ class EngineDrafter:
             accepted=self._accepted,
             rows=joined(self._rows) if self._rows else None,
         )
-        request = StepRequest(self._step_id, NAMESPACE, "replay", [part], self._options)
+        request = StepRequest(self._step_id, NAMESPACE, "replay", [part], self.options)
         began = time.perf_counter()
         self._client.send(request)
         answer = self._client.receive(self._step_id, 0.0)

@@ -11,7 +11,13 @@ from retrieval_draft.tree import DraftTree, Int32Array, int32s
 VOCAB = 50
 
 
-def recorded(prompt: Sequence[int], output: Sequence[int], *, has_rows: bool = False) -> Recorded:
+def recorded(
+    prompt: Sequence[int],
+    output: Sequence[int],
+    *,
+    has_rows: bool = False,
+    temperature: float | None = 0.8,
+) -> Recorded:
     """One sequence; its rows expect what follows, then two other tokens."""
     whole = int32s([*prompt, *output])
     rows = None
@@ -20,7 +26,7 @@ def recorded(prompt: Sequence[int], output: Sequence[int], *, has_rows: bool = F
         tokens = np.stack([following, (following + 1) % VOCAB, (following + 2) % VOCAB], axis=1)
         logprobs = np.log(np.tile(np.array([0.6, 0.3, 0.1], np.float32), (len(following), 1)))
         rows = Rows(int32s(np.arange(len(following))), int32s(tokens), logprobs)
-    return Recorded(int32s(prompt), int32s(output), rows, temperature=0.8)
+    return Recorded(int32s(prompt), int32s(output), rows, temperature)
 
 
 def file_of(*sequences: Recorded) -> RecordedFile:
