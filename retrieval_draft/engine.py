@@ -12,7 +12,7 @@ import numpy as np
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import Config
 from retrieval_draft.drafting.budget import kept, pruned
-from retrieval_draft.drafting.names import METHODS
+from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound, NotServed
 from retrieval_draft.namespace import NamespaceState
@@ -30,7 +30,7 @@ from retrieval_draft.step import (
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.stores import Stores
-from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
+from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
 
 POSITION_MAX = (1 << 31) - 1
 
@@ -179,6 +179,7 @@ class Engine:
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
         sequence.held = None
+        sequence.model_tree = part.model_tree or EMPTY
         sequence.touched = time.monotonic()
         client.unsettled.append(sequence)
         return sequence
@@ -289,6 +290,7 @@ class Engine:
             recycling=state.learned.recycling,
             corpora=state.present_corpora(sequence.corpora),
             stand=state.learned.stand,
+            model_tree=sequence.model_tree,
         )
         limits = Limits(
             nodes_max=nodes_max,
@@ -310,8 +312,13 @@ class Engine:
             raise InvalidInput("sequence_ids", len(request.sequences), f"1 to {most} entries")
         if request.step_id < 1:
             raise InvalidInput("step_id", request.step_id, "1 or more")
-        if any(part.model_tree is not None and len(part.model_tree) for part in request.sequences):
-            raise NotServed("model_trees: fusing the worker's drafts here is not served yet")
+        method = request.options.method or self.config.method
+        fusing = any(part.model_tree for part in request.sequences)
+        if fusing and method not in FUSING_METHODS:
+            served = ", ".join(FUSING_METHODS)
+            raise NotServed(
+                f"model_trees: {method} does not fuse the worker's drafts; {served} does"
+            )
 
     def _check_part(self, part: SequenceStep) -> None:
         if not 1 <= len(part.sequence_id) <= self.config.id_characters_max:
@@ -329,11 +336,16 @@ class Engine:
         _check_tokens("tokens", part.tokens, vocab_size)
         if part.rows is not None:
             _check_tokens("observations.tokens", part.rows.tokens, vocab_size)
-        if part.verified_tree is not None:
-            problem = part.verified_tree.problem(vocab_size, self.config.nodes_hard_max)
-            if problem:
-                nodes = len(part.verified_tree)
-                raise InvalidInput("verified_trees", f"{nodes} nodes", "a draft tree", problem)
+        for field, tree in (
+            ("verified_trees", part.verified_tree),
+            ("model_trees", part.model_tree),
+        ):
+            if tree is not None and (
+                problem := tree.problem(vocab_size, self.config.nodes_hard_max)
+            ):
+                raise InvalidInput(field, f"{len(tree)} nodes", "a draft tree", problem)
+        if part.model_tree is not None and not _probable(part.model_tree.probability):
+            raise InvalidInput("model_trees.probabilities", "outside", "above 0 to 1")
 
     def _checked(self, options: DraftOptions) -> DraftOptions:
         """The options with the server's defaults in place of 0 and ""."""
@@ -371,6 +383,10 @@ def _nodes_max(part: SequenceStep, asked: DraftOptions, options: DraftOptions) -
     if part.nodes_max is None:
         return options.nodes_max
     return min(part.nodes_max, asked.nodes_max) if asked.nodes_max else part.nodes_max
+
+
+def _probable(probability: Float32Array) -> bool:
+    return bool(((probability > 0) & (probability <= 1)).all())
 
 
 def _check_tokens(field: str, tokens: Int32Array, vocab_size: int) -> None:

@@ -9,7 +9,7 @@ from retrieval_draft.predictions import OwnRows, Predictions
 from retrieval_draft.step import Learning, Rows, SequenceStart
 from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, Record
 from retrieval_draft.store.ring import TokenRing
-from retrieval_draft.tree import DraftTree, Int32Array, int32s
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 
 if TYPE_CHECKING:
     from retrieval_draft.namespace import NamespaceState
@@ -54,6 +54,7 @@ class Sequence:
         self.prompt_length = start.prompt_length
         self.learned_to = max(start.learn_from, prompt)
         self.held: Held | None = None
+        self.model_tree = EMPTY
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
         self._ring = TokenRing(min(CAPACITY_MIN, context_tokens_max))

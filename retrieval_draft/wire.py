@@ -4,7 +4,7 @@ Decoding checks that lengths agree and raises InvalidInput naming the field; wha
 engine's to check.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import pairwise
 from typing import TypeVar
@@ -26,7 +26,7 @@ from retrieval_draft.step import (
     TreeShape,
     VerifyCost,
 )
-from retrieval_draft.tree import DraftTree, int32s
+from retrieval_draft.tree import DraftTree, Proposals, int32s
 from retrieval_draft.v1 import draft_pb2
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -182,6 +182,7 @@ def encode_trees(trees: Iterable[DraftTree | None]) -> draft_pb2.Trees:
         parents=b"".join(tree.parent.astype("<i4").tobytes() for tree in kept),
         probabilities=b"".join(tree.probability.astype("<f4").tobytes() for tree in kept),
         sources=b"".join(tree.source.astype("<u4").tobytes() for tree in kept),
+        proposals=_encode_proposals(present),
     )
 
 
@@ -197,10 +198,62 @@ def decode_trees(message: draft_pb2.Trees, field: str, count: int) -> list[Draft
     sources = np.zeros(n, np.uint32)
     if message.sources:
         sources = column(message.sources, np.uint32, f"{field}.sources", n)
+    proposals: list[Proposals | None] = [None] * count
+    if message.HasField("proposals"):
+        proposals = _proposals(message.proposals, f"{field}.proposals", cuts)
     return [
-        DraftTree(tokens[a:b], parents[a:b], probabilities[a:b], sources[a:b])
-        for a, b in pairwise(cuts)
+        DraftTree(tokens[a:b], parents[a:b], probabilities[a:b], sources[a:b], drawn)
+        for (a, b), drawn in zip(pairwise(cuts), proposals, strict=True)
     ]
+
+
+def _encode_proposals(trees: Sequence[DraftTree | None]) -> draft_pb2.Proposals | None:
+    """One table for the whole batch, as wide as its widest part; None where nothing was drawn."""
+    nodes: list[npt.NDArray[np.int32]] = []
+    drawn: list[Proposals] = []
+    first = 0
+    for i, tree in enumerate(trees):
+        if tree is not None and (proposals := tree.proposals) is not None and len(proposals):
+            nodes.append(np.where(proposals.nodes < 0, -1 - i, proposals.nodes + first))
+            drawn.append(proposals)
+        first += 0 if tree is None else len(tree)
+    if not drawn:
+        return None
+    width = max(proposals.tokens.shape[1] for proposals in drawn)
+    rows = sum(map(len, drawn))
+    tokens, probabilities = np.full((rows, width), -1, "<i4"), np.zeros((rows, width), "<f4")
+    at = 0
+    for proposals in drawn:
+        wide, stop = proposals.tokens.shape[1], at + len(proposals)
+        tokens[at:stop, :wide] = proposals.tokens
+        probabilities[at:stop, :wide] = proposals.probabilities
+        at = stop
+    return draft_pb2.Proposals(
+        width=width,
+        nodes=int32s(np.concatenate(nodes)).tobytes(),
+        tokens=tokens.tobytes(),
+        probabilities=probabilities.tobytes(),
+    )
+
+
+def _proposals(message: draft_pb2.Proposals, field: str, cuts: list[int]) -> list[Proposals | None]:
+    """Each tree's rows; None for those without."""
+    nodes = column(message.nodes, np.int32, f"{field}.nodes")
+    n, width = len(nodes), message.width
+    tokens = column(message.tokens, np.int32, f"{field}.tokens", n * width).reshape(n, width)
+    flat = column(message.probabilities, np.float32, f"{field}.probabilities", n * width)
+    probabilities = flat.reshape(n, width)
+    count = len(cuts) - 1
+    if n and not -count <= int(nodes.min()) <= int(nodes.max()) < cuts[-1]:
+        limit = f"{-count} to {cuts[-1] - 1}"
+        raise InvalidInput(f"{field}.nodes", f"{nodes.min()}..{nodes.max()}", limit)
+    owner = np.where(nodes < 0, -1 - nodes, np.searchsorted(cuts, nodes, side="right") - 1)
+    found: list[Proposals | None] = [None] * count
+    for i in np.unique(owner).tolist():
+        mine = owner == i
+        there = np.where(nodes[mine] < 0, -1, nodes[mine] - cuts[i]).astype(np.int32)
+        found[i] = Proposals(there, tokens[mine], probabilities[mine])
+    return found
 
 
 def _member(kind: type[_Enum], value: int, field: str) -> _Enum:

@@ -1,6 +1,7 @@
 """The corpus tier: one suffix array over the tokens of one warmed corpus, never changed once built."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,20 @@ def suffix_array(tokens: Int32Array) -> Int32Array:
     # Shifted so that the boundary, -1, sorts first, as the search expects.
     ranks: npt.NDArray[np.int32] = divsufsort((tokens + 1).astype(np.uint32))
     return np.ascontiguousarray(ranks, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The ranks low..high-1 of `corpus.order` whose suffixes begin with the query's last `length` tokens."""
+
+    corpus: "CorpusTier"
+    length: int
+    low: int
+    high: int
+
+    @property
+    def occurrences(self) -> int:
+        return self.high - self.low
 
 
 class CorpusTier:
@@ -38,6 +53,18 @@ class CorpusTier:
     @property
     def token_count(self) -> int:
         return len(self.tokens) - self.documents
+
+    def match(self, query: Int32Array, length_min: int, length_max: int) -> "Match":
+        """Where the longest known end of the query stands, if it has `length_min`..`length_max` tokens.
+
+        O(log length_max x log tokens).
+        """
+        length = kernels.longest(self.tokens, self.order, query, length_max)
+        if length < max(1, length_min):
+            return Match(self, 0, 0, 0)
+        first = len(query) - length
+        low = kernels.bound(self.tokens, self.order, query, first, 0)
+        return Match(self, length, low, kernels.bound(self.tokens, self.order, query, first, 1))
 
     def continuations(
         self,

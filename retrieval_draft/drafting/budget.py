@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.step import VerifyCost
-from retrieval_draft.tree import DraftTree
+from retrieval_draft.tree import DraftTree, Proposals
 
 
 def kept(
@@ -15,6 +15,11 @@ def kept(
     At most `nodes_max` over the batch (0 = no bound); with a cost table the best prefix, in descending
     path probability, of (B + sum of p) / cost(nodes): tokens expected per millisecond. A child is never
     more probable than its parent, so what is kept is a tree again.
+
+    Drawn children (`Proposals`) descend in probability in the order drawn, whichever was drawn, so that
+    what goes is the tail of their group. But whether a node stays must not depend on what was drawn for
+    it, through the worth of what stands below it: with drawn trees the prefix ends where the gain first
+    falls, which only what comes before can bring about.
     """
     total = sum(map(len, trees))
     if total == 0 or (cost is None and (nodes_max == 0 or total <= nodes_max)):
@@ -25,10 +30,17 @@ def kept(
         order = order[:nodes_max]
     if cost is not None:
         gain = len(trees) + np.concatenate([[0.0], np.cumsum(probability[order])])
-        order = order[: int(np.argmax(gain / milliseconds(cost, len(gain))))]
+        rate = gain / milliseconds(cost, len(gain))
+        drawn = any(tree.proposals is not None for tree in trees)
+        order = order[: _first_fall(rate) if drawn else int(np.argmax(rate))]
     owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
     first = np.cumsum([0, *map(len, trees)])
     return [np.sort(order[owner[order] == i]) - first[i] for i in range(len(trees))]
+
+
+def _first_fall(rate: npt.NDArray[np.float64]) -> int:
+    falls = np.flatnonzero(rate[1:] < rate[:-1])
+    return int(falls[0]) if len(falls) else len(rate) - 1
 
 
 def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
@@ -46,9 +58,13 @@ def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
     """The tree of these nodes, which must contain every node's parent."""
     place = np.full(len(tree) + 1, -1, np.int32)
     place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
+    parent = place[tree.parent[nodes] + 1]
+    proposals = tree.proposals
+    if proposals is not None:
+        rows = np.flatnonzero(np.isin(proposals.nodes, tree.parent[nodes]))
+        proposals = Proposals(
+            place[proposals.nodes[rows] + 1], proposals.tokens[rows], proposals.probabilities[rows]
+        )
     return DraftTree(
-        tree.token[nodes],
-        place[tree.parent[nodes] + 1],
-        tree.probability[nodes],
-        tree.source[nodes],
+        tree.token[nodes], parent, tree.probability[nodes], tree.source[nodes], proposals
     )

@@ -4,9 +4,12 @@ from typing import Protocol
 
 import numpy as np
 
+from retrieval_draft.drafting.hierarchy import Hierarchy
 from retrieval_draft.drafting.lookup import Lookup
 from retrieval_draft.drafting.mix import Mix
+from retrieval_draft.drafting.rasd import Rasd
 from retrieval_draft.drafting.recycling import RecyclingMethod
+from retrieval_draft.drafting.rest import Rest
 from retrieval_draft.drafting.sight import Draft, Limits, Sight
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
@@ -34,6 +37,9 @@ class Methods:
             Suffix(),
             RecyclingMethod(),
             StandMethod(),
+            Hierarchy(),
+            Rest(),
+            Rasd(),
             self._mix,
         )
         self._by_name: dict[str, Method] = {method.name: method for method in drafters}

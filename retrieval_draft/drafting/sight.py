@@ -10,7 +10,7 @@ from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Stand
-from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
 
 PLACES_MAX = 32
 """Places looked at per tier: longest agreement first, then newest."""
@@ -59,6 +59,8 @@ class Sight:
     recycling: Recycling
     corpora: Sequence[CorpusTier] = ()
     stand: Stand = NOTHING_OBSERVED
+    model_tree: DraftTree = EMPTY
+    """The worker's own draft for this step, where it sent one."""
 
     @cached_property
     def query(self) -> Int32Array:

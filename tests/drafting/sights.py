@@ -6,8 +6,10 @@ import numpy as np
 
 from retrieval_draft.drafting.sight import Limits, Sight
 from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.kernels import stand as kernels
 from retrieval_draft.store.recycling import WIDTH, Recycling
 from retrieval_draft.store.ring import TokenRing, boundary
+from retrieval_draft.store.stand import Stand
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
 VOCAB = 12
@@ -28,14 +30,30 @@ def sight(
     learned: Sequence[Sequence[int]] = (),
     corpora: Sequence[Sequence[Sequence[int]]] = (),
     follows: Mapping[int, Sequence[int]] | None = None,
+    expected: Mapping[tuple[int, ...], Mapping[int, float]] | None = None,
 ) -> Sight:
-    """A sequence's view; `follows` are rows of the recycling matrix without log-probabilities."""
+    """A sequence's view; `follows` are rows of the recycling matrix without log-probabilities.
+
+    `expected` are the probabilities that STAND's table holds after n-grams.
+    """
     matrix = Recycling(VOCAB)
     for key, row in (follows or {}).items():
         tokens = int32s([[*row, *[-1] * (WIDTH - len(row))]])
         matrix.observe(int32s([key]), tokens, np.full((1, WIDTH), 255, np.uint8))
     tiers = [CorpusTier([int32s(text) for text in corpus]) for corpus in corpora]
-    return Sight(ring_of(context), ring_of(*learned), matrix, tiers)
+    table = stand_of(expected or {})
+    return Sight(ring_of(context), ring_of(*learned), matrix, tiers, table)
+
+
+def stand_of(expected: Mapping[tuple[int, ...], Mapping[int, float]]) -> Stand:
+    """A table that holds these probabilities after these n-grams, and nothing else."""
+    table = Stand(0)
+    grams = table.grams
+    for gram, row in expected.items():
+        slot = kernels.claim(*grams, kernels.gram_key(int32s(gram), len(gram), len(gram)))
+        for i, (token, p) in enumerate(sorted(row.items(), key=lambda item: -item[1])):
+            grams.tokens[slot, i], grams.shares[slot, i] = token, round(p * kernels.ONE)
+    return table
 
 
 def ends(*tokens: int) -> Int32Array:
@@ -61,4 +79,21 @@ def broken_limit(tree: DraftTree, limits: Limits, vocab_size: int) -> str:
         return "a probability outside 0 to 1"
     if len(tree) and int(tree.source.min()) == 0:
         return "a node from nowhere"
+    return broken_proposal(tree)
+
+
+def broken_proposal(tree: DraftTree) -> str:
+    """What the tree says of how it was drawn, and cannot be."""
+    if tree.proposals is None:
+        return ""
+    drawn = tree.proposals
+    for node, row, p in zip(drawn.nodes.tolist(), drawn.tokens, drawn.probabilities, strict=True):
+        known = row[row >= 0].tolist()
+        if len(set(known)) < len(known) or not np.isclose(p.sum(), 1, atol=1e-5):
+            return f"node {node} was drawn from no distribution"
+        children = tree.token[tree.parent == node].tolist()
+        if not children or not set(children) <= set(known):
+            return f"the children of node {node} were not drawn from its proposal"
+    if sorted(drawn.nodes.tolist()) != sorted(set(tree.parent.tolist())):
+        return "children without a proposal"
     return ""

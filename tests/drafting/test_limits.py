@@ -1,13 +1,17 @@
 """Every method, whatever the tiers hold: a valid tree within its limits."""
 
+from dataclasses import replace
+
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.methods import Methods
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.drafting.sight import Limits, Sight
-from retrieval_draft.tree import int32s
+from retrieval_draft.tree import DraftTree, int32s
 from tests.drafting.sights import VOCAB, broken_limit, ends, sight
+from tests.kernels import strategies
 
 token = st.integers(0, VOCAB - 1)
 text = st.lists(st.integers(0, 3), min_size=1, max_size=60) | st.lists(
@@ -15,7 +19,24 @@ text = st.lists(st.integers(0, 3), min_size=1, max_size=60) | st.lists(
 )
 texts = st.lists(text, max_size=4)
 follows = st.dictionaries(token, st.lists(token, max_size=8), max_size=VOCAB)
-sights = st.builds(sight, text, texts, st.lists(texts, max_size=2), follows)
+expected = st.dictionaries(
+    st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple),
+    st.dictionaries(token, st.floats(0.001, 1), max_size=10),
+    max_size=8,
+)
+
+
+def with_model(seen: Sight, shape: tuple[list[int], list[int]]) -> Sight:
+    tokens, parents = int32s(shape[0]), int32s(shape[1])
+    p = 0.5 ** (1 + np.arange(len(tokens), dtype=np.float32))
+    return replace(seen, model_tree=DraftTree(tokens, parents, p))
+
+
+sights = st.builds(
+    with_model,
+    st.builds(sight, text, texts, st.lists(texts, max_size=2), follows, expected),
+    strategies.trees(),
+)
 limits = st.builds(
     Limits,
     nodes_max=st.integers(1, 80),
@@ -23,6 +44,8 @@ limits = st.builds(
     children_max=st.integers(1, 5) | st.just(1 << 16),
     chain=st.booleans(),
     end_tokens=st.lists(token, max_size=3).map(lambda some: ends(*some)),
+    temperature=st.sampled_from([0.0, 0.1, 1.0]),
+    seed=st.integers(0, 2**64 - 1),
 )
 
 
@@ -41,7 +64,7 @@ def test_every_methods_tree_keeps_every_limit(
 @settings(deadline=None, max_examples=60)
 @given(sights, limits)
 def test_a_draft_depends_on_what_is_seen_alone(seen: Sight, asked: Limits) -> None:
-    again = Sight(seen.context, seen.learned, seen.recycling, seen.corpora)
+    again = replace(seen)
     for name in METHODS:
         first, second = (Methods()[name].draft(one, asked).tree for one in (seen, again))
         assert first.token.tolist() == second.token.tolist()
@@ -51,7 +74,7 @@ def test_a_draft_depends_on_what_is_seen_alone(seen: Sight, asked: Limits) -> No
 @settings(deadline=None, max_examples=60)
 @given(sights, st.integers(1, 40))
 def test_with_more_budget_a_tree_only_grows(seen: Sight, nodes_max: int) -> None:
-    for name in ("mix", "recycling", "lookup"):
+    for name in ("mix", "recycling", "stand", "hierarchy", "rest", "lookup"):
         method = Methods()[name]
         small = method.draft(seen, Limits(nodes_max)).tree
         large = method.draft(seen, Limits(nodes_max + 7)).tree

@@ -5,8 +5,9 @@ import pytest
 
 from retrieval_draft.engine import Engine
 from retrieval_draft.step import Learning, Rows, SequenceStart, Status
+from retrieval_draft.store.kernels import stand as kernels
 from retrieval_draft.tree import int32s
-from tests.engine.driving import Caller, learned, part, rows, state_of
+from tests.engine.driving import Caller, learned, listed, part, rows, state_of
 
 TOP = [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
 
@@ -14,6 +15,15 @@ TOP = [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
 def row(engine: Engine, key: int) -> list[int]:
     learned(engine)
     found: list[int] = state_of(engine).learned.recycling.successors[key].tolist()
+    return [token for token in found if token >= 0]
+
+
+def expected(engine: Engine, *gram: int) -> list[int]:
+    """What STAND's table expects after these tokens."""
+    learned(engine)
+    grams, tokens = state_of(engine).learned.stand.grams, int32s(gram)
+    slot = kernels.find(grams.keys, kernels.gram_key(tokens, len(gram), len(gram)))
+    found: list[int] = grams.tokens[slot].tolist() if slot >= 0 else []
     return [token for token in found if token >= 0]
 
 
@@ -114,3 +124,47 @@ def test_recycling_drafts_what_was_predicted(engine: Engine, calls: Caller) -> N
     learned(engine)
     tree = calls.tree(part("t", 0, [50, 1], prompt=2), method="recycling")
     assert tree.token.tolist() == [7, 8]
+
+
+def test_predictions_are_learned_after_the_n_grams_that_they_followed(
+    engine: Engine, calls: Caller
+) -> None:
+    tree = calls.tree(part("s", 0, [1, 2, 3, 4, 1, 2], prompt=6), method="lookup")
+    assert tree.token.tolist() == [3, 4, 1, 2]
+    # After the prompt, after the accepted 3, and after the rejected 4 and 1 (nodes 0, 1 and 2).
+    seen = rows([5, -1, -2, -3], [*TOP, [40, 41, 42]])
+    calls.step(part("s", 6, [3, 9], rows=seen, verified_step=1, accepted=1))
+    calls.step(part("s", 8, [8], finished=True))
+    assert expected(engine, 3, 4, 1, 2) == expected(engine, 2) == TOP[0]
+    assert expected(engine, 4, 1, 2, 3) == expected(engine, 3) == TOP[1]
+    assert expected(engine, 1, 2, 3, 4) == expected(engine, 4) == TOP[2]
+    assert expected(engine, 2, 3, 4, 1) == [40, 41, 42]
+    assert expected(engine, 1, 2, 3, 9) == [8], "no prediction came: what was committed"
+
+
+def test_a_prompt_gives_no_more_than_one_token_of_context_away(
+    engine: Engine, calls: Caller
+) -> None:
+    calls.step(part("s", 0, [1, 2, 3], prompt=3, rows=rows([0, 1, 2], TOP)))
+    calls.step(part("s", 3, [30], finished=True))
+    assert expected(engine, 2) == TOP[1]
+    assert expected(engine, 1, 2) == []
+    assert expected(engine, 1, 2, 3) == TOP[2], "it predicted what was learned"
+
+
+def test_stand_drafts_from_what_was_predicted_and_a_retry_draws_the_same(
+    engine: Engine, calls: Caller
+) -> None:
+    calls.step(part("s", 0, [1, 2], prompt=2, rows=rows([0, 1], [[7, 8], [9, 3]])))
+    calls.step(part("s", 2, [9], finished=True))
+    learned(engine)
+    greedy = calls.tree(part("t", 0, [50, 1], prompt=2), method="stand")
+    assert listed(greedy) == [(7, -1), (8, -1)]
+    assert greedy.proposals is None
+    hot = SequenceStart(0, temperature=0.8)
+    opening = part("u", 0, [50, 1], prompt=2, start=hot)
+    drawn = calls.tree(opening, method="stand", seed=9)
+    assert drawn.proposals is not None
+    assert sorted(drawn.token.tolist()) == [7, 8]
+    again = calls.again(opening, method="stand", seed=9).trees[0]
+    assert listed(again) == listed(drawn)

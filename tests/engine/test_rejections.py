@@ -197,10 +197,34 @@ def test_a_message_needs_a_step_a_client_and_a_namespace(engine: Engine) -> None
         caller(engine, namespace="unknown").step(one)
 
 
-def test_the_workers_own_drafts_are_not_served_yet(calls: Caller) -> None:
-    with pytest.raises(NotServed, match="model_trees"):
+def test_the_workers_own_drafts_are_for_methods_that_fuse_them(calls: Caller) -> None:
+    with pytest.raises(NotServed, match="model_trees: mix does not fuse"):
         calls.step(part("s", 0, TEXT, prompt=5, model_tree=tree([1], [-1])))
     assert calls.step(part("s", 0, TEXT, prompt=5, model_tree=tree([], []))).statuses == [Status.OK]
+
+
+def test_the_workers_own_draft_is_fused_for_one_step(calls: Caller) -> None:
+    model = DraftTree(int32s([77, 78]), int32s([-1, 0]), np.array([0.9, 0.5], np.float32))
+    opening = part("s", 0, TEXT, prompt=5, model_tree=model)
+    fused = calls.tree(opening, method="rasd")
+    assert fused.token.tolist()[:2] == [77, 78]
+    assert 77 not in calls.tree(part("s", 5, [9]), method="rasd").token
+
+
+@pytest.mark.parametrize(
+    ("model", "field"),
+    [
+        (tree([100], [-1]), "model_trees"),
+        (tree([1, 1], [-1, -1]), "model_trees"),
+        (tree([1], [-1]), "model_trees.probabilities"),
+    ],
+)
+def test_a_workers_draft_that_is_no_tree_is_rejected(
+    calls: Caller, model: DraftTree, field: str
+) -> None:
+    answer = calls.step(part("s", 0, TEXT, prompt=5, model_tree=model), method="rasd")
+    assert answer.statuses == [Status.REJECTED]
+    assert answer.problems[0].field == field
 
 
 def test_a_value_that_is_shown_is_cut(calls: Caller) -> None:

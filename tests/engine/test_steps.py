@@ -271,6 +271,7 @@ def test_a_tree_is_never_larger_than_asked(
 ) -> None:
     calls.step(part("old", 0, [*range(50), *range(50)], prompt=0, finished=True))
     learned(engine)
+    warm(engine, "books", range(50))
     text = [*range(20), *range(10), *range(5)]
     asked = {"method": method, "shape": shape}
     for i, nodes_max in enumerate((1, 2, 31)):
@@ -353,6 +354,7 @@ def test_a_batch_gives_the_same_trees_as_its_sequences_one_by_one(
 ) -> None:
     calls.step(part("old", 0, [token % 9 for token in range(64)], prompt=0, finished=True))
     learned(engine)
+    warm(engine, "books", [(token * token) % 9 for token in range(64)])
     dice = np.random.default_rng(1)
     texts = [dice.integers(0, 9, dice.integers(1, 60)).tolist() for _ in range(12)]
     for method in METHODS:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import paths, tally, union
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
-from tests.kernels import twins_fill, twins_stand
+from tests.kernels import twins_fill, twins_stand, twins_trie
 
 Ints = Sequence[int]
 Rows = Sequence[Ints]
@@ -508,6 +508,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "tally.tally": tallied,
     **twins_fill.TWINS,
     **twins_stand.TWINS,
+    **twins_trie.TWINS,
 }
 EXACT_TOKENS = CHAIN_STEPS_MAX
 """In a ring of so many tokens no chain is cut short."""
