@@ -125,8 +125,9 @@ def show(done: "Bench") -> None:
             peer = f"; SuffixDecoding {long.suffix_us_p50:.0f} and {long.suffix_us_p99:.0f} us"
         console.print(
             f"\n{long.nodes_max} nodes, context of {long.context_tokens} tokens"
-            f"{' (repeated)' if long.is_repeated else ''}: p50 {long.us_p50:.0f} us, "
-            f"p99 {long.us_p99:.0f} us{peer}. Its sequence holds {size(long.sequence_bytes)}."
+            f"{' (repeated)' if long.is_repeated else ''}: draft and learn p50 "
+            f"{long.us_p50:.0f} us, p99 {long.us_p99:.0f} us, until the answer {long.answer_us_p50:.0f} "
+            f"and {long.answer_us_p99:.0f} us{peer}. Its sequence holds {size(long.sequence_bytes)}."
         )
     if done.memory is not None:
         memory = done.memory

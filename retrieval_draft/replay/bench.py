@@ -16,7 +16,7 @@ from retrieval_draft.replay.peers import (
     SuffixPeer,
     new_suffix_cache,
 )
-from retrieval_draft.replay.play import Trace, play
+from retrieval_draft.replay.play import play
 from retrieval_draft.replay.sequences import Recorded, RecordedFile
 from retrieval_draft.step import DraftOptions, TreeShape
 from retrieval_draft.store.records import encode_batch
@@ -75,6 +75,9 @@ class Long:
     """The files hold fewer tokens: the context repeats them."""
     us_p50: float
     us_p99: float
+    """Drafting and learning; `answer_us_*` end when the tree is there."""
+    answer_us_p50: float
+    answer_us_p99: float
     suffix_us_p50: float | None
     suffix_us_p99: float | None
     sequence_bytes: int
@@ -203,28 +206,27 @@ def long_context(files: Sequence[RecordedFile], options: DraftOptions) -> Long:
     file = RecordedFile("long", vocab_size, [sequence])
     with EngineDrafter(file, Setting(options)) as drafter:
         weighed = _Weighed(drafter)
-        ours = _us(play(weighed, [sequence]))
+        trace = play(weighed, [sequence])
     suffix = None
     if (cache := new_suffix_cache()) is not None:
         is_tree = options.shape != TreeShape.CHAIN
         peer = SuffixPeer(cache, SUFFIX_SETTINGS[-1], options.nodes_max, is_tree=is_tree)
-        suffix = _us(play(peer, [sequence]))
-    p50, p99 = ours
+        suffix = _us(play(peer, [sequence]).seconds)
     return Long(
         LONG_CONTEXT_TOKENS,
         options.nodes_max,
         is_repeated,
-        p50,
-        p99,
+        *_us(trace.seconds),
+        *_us(trace.answer_seconds),
         suffix[0] if suffix else None,
         suffix[1] if suffix else None,
         weighed.sequence_bytes,
     )
 
 
-def _us(trace: Trace) -> tuple[float, float]:
+def _us(seconds: Sequence[float]) -> tuple[float, float]:
     """p50 and p99 without the first step, which takes the whole context in."""
-    us = np.array(trace.seconds[1:]) * 1e6
+    us = np.array(seconds[1:]) * 1e6
     return float(np.quantile(us, 0.5)), float(np.quantile(us, 0.99))
 
 
@@ -239,6 +241,10 @@ class _Weighed:
     @property
     def seconds(self) -> float:
         return self._drafter.seconds
+
+    @property
+    def answer_seconds(self) -> float:
+        return self._drafter.answer_seconds
 
     def close(self) -> None:
         sequences = self._drafter.engine.clients.open_sequences()

@@ -356,8 +356,8 @@ def _time(done: Replay) -> Chart:
             )
             rows.append((f"{method} at {nodes}", i, p50, mean, p99))
     caption = (
-        "Microseconds per step in one process and thread, drafting and learning together, as a Python "
-        "caller waits for them: from the median to the 99th percentile, the dot is the mean. Steps of all "
+        "Microseconds per step in one process and thread, drafting and all learning together (a sidecar "
+        "learns beside the step): from the median to the 99th percentile, the dot is the mean. Steps of all "
         "files; of several files, their averages weighted by steps."
     )
     return Chart("Time to draft and learn", caption, range_svg(rows, "us per step"))

@@ -6,7 +6,6 @@ from typing import Protocol
 
 import numpy as np
 
-from retrieval_draft.client import EngineClient
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import FailedPrecondition
@@ -22,11 +21,14 @@ from retrieval_draft.step import (
     StepRequest,
 )
 from retrieval_draft.store.records import NamespaceSpec
+from retrieval_draft.stores import Document
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 from retrieval_draft.unsent import joined
 
 TENANT = "local"
 NAMESPACE = "replay"
+CLIENT = "replay"
+CORPUS = "default"
 
 
 class Drafter(Protocol):
@@ -35,6 +37,11 @@ class Drafter(Protocol):
     @property
     def seconds(self) -> float:
         """What the newest `draft` cost, with the learning of what was committed before it."""
+        ...
+
+    @property
+    def answer_seconds(self) -> float:
+        """Of these, what passed until the tree was there: learning may come behind the answer."""
         ...
 
     def open(self, prompt: Int32Array, rows: Rows | None, temperature: float | None) -> None:
@@ -60,6 +67,8 @@ class Setting:
 
     options: DraftOptions
     learned_bytes_max: int = 0
+    documents: tuple[Int32Array, ...] = ()
+    """A corpus that is warmed before the first sequence."""
 
 
 class EngineDrafter:
@@ -78,7 +87,7 @@ class EngineDrafter:
         self._replica = replica
         self.backend = backend or ReplayBackend()
         self.engine = Engine(self.backend, Config(idle_seconds_max=float("inf")))
-        self.seconds = 0.0
+        self.seconds = self.answer_seconds = 0.0
         self.options = setting.options
         """Of the next step; may be changed between two."""
         self._spec = NamespaceSpec(
@@ -87,7 +96,7 @@ class EngineDrafter:
             end_tokens=file.end_tokens,
             learned_bytes_max=setting.learned_bytes_max,
         )
-        self._client = EngineClient(self.engine, TENANT)
+        self._documents = [Document(str(i), one) for i, one in enumerate(setting.documents)]
         self._step_id = 0
         self._sequence = 0
         self._start: SequenceStart | None = None
@@ -98,7 +107,11 @@ class EngineDrafter:
 
     def __enter__(self) -> "EngineDrafter":
         self.engine.start(self._replica)
-        self.engine.stores.create(TENANT, self._spec)
+        stores = self.engine.stores
+        stores.create(TENANT, self._spec)
+        if self._documents:
+            stores.store_documents(TENANT, NAMESPACE, CORPUS, self._documents)
+            stores.publish(TENANT, NAMESPACE, CORPUS)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,10 +141,8 @@ class EngineDrafter:
         return self._step(is_finished=False)
 
     def close(self) -> None:
-        seconds = self.seconds
         self._step(is_finished=True)
         self.engine.flush(1.0)
-        self.seconds = seconds
 
     def _observe(self, rows: Rows | None) -> None:
         if rows is not None and len(rows):
@@ -150,13 +161,15 @@ class EngineDrafter:
             accepted=self._accepted,
             rows=joined(self._rows) if self._rows else None,
         )
-        request = StepRequest(self._step_id, NAMESPACE, "replay", [part], self.options)
+        request = StepRequest(self._step_id, NAMESPACE, CLIENT, [part], self.options)
         began = time.perf_counter()
-        self._client.send(request)
-        answer = self._client.receive(self._step_id, 0.0)
+        answer = self.engine.step(TENANT, request)
+        answered = time.perf_counter()
+        self.engine.settle(TENANT, CLIENT)
         self.seconds = time.perf_counter() - began
-        if answer is None or answer.statuses[0] != Status.OK:
-            raise FailedPrecondition(f"the engine refused a step: {answer and answer.problems}")
+        self.answer_seconds = answered - began
+        if answer.statuses[0] != Status.OK:
+            raise FailedPrecondition(f"the engine refused a step: {answer.problems}")
         self._base += len(tokens)
         self._start, self._tokens, self._rows = None, [], []
         self._verified, self._accepted = 0, -1

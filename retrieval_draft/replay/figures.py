@@ -46,7 +46,8 @@ class Figures:
 
     `expected` is the sum of the returned path probabilities a step and `kept` the accepted nodes: equal
     where the probabilities are right. `ece` is the mean distance of the reliability bins, weighted by
-    nodes. Microseconds cover drafting and learning, as the caller waits for both.
+    nodes. Microseconds `us_*` cover drafting and all learning, in one thread; `answer_us_*` of these end
+    when the tree is there, as a step waits for it.
     """
 
     steps: int
@@ -59,6 +60,8 @@ class Figures:
     us_mean: float
     us_p50: float
     us_p99: float
+    answer_us_p50: float
+    answer_us_p99: float
     reliability: list[Bin]
     by_tier: list[Share]
     by_source: list[Share]
@@ -69,7 +72,7 @@ class Figures:
 def figures_of(trace: Trace, agreements: Int32Array | None = None) -> Figures:
     """The figures of a trace of at least one step; `agreements` as of the file that was replayed."""
     steps, tokens = len(trace.gained), sum(trace.gained)
-    us = np.array(trace.seconds) * 1e6
+    us, answer_us = np.array(trace.seconds) * 1e6, np.array(trace.answer_seconds) * 1e6
     nodes = nodes_of(trace)
     bins = _reliability(nodes)
     total = max(1, sum(one.nodes for one in bins))
@@ -84,6 +87,8 @@ def figures_of(trace: Trace, agreements: Int32Array | None = None) -> Figures:
         us_mean=float(us.mean()),
         us_p50=float(np.quantile(us, 0.5)),
         us_p99=float(np.quantile(us, 0.99)),
+        answer_us_p50=float(np.quantile(answer_us, 0.5)),
+        answer_us_p99=float(np.quantile(answer_us, 0.99)),
         reliability=bins,
         by_tier=_by_bit(nodes, TIERS),
         by_source=_by_bit(nodes, SOURCES),

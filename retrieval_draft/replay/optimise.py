@@ -112,6 +112,10 @@ class _Counting:
     def seconds(self) -> float:
         return self._drafter.seconds
 
+    @property
+    def answer_seconds(self) -> float:
+        return self._drafter.answer_seconds
+
     def draft(self) -> DraftTree:
         self._stand.index = int32s([])
         self._tree = self._drafter.draft()

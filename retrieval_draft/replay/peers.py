@@ -87,7 +87,7 @@ class SuffixPeer:
     def __init__(
         self, cache: SuffixCache, setting: SuffixSetting, nodes_max: int, *, is_tree: bool
     ) -> None:
-        self.seconds = 0.0
+        self.seconds = self.answer_seconds = 0.0
         self._cache, self._setting = cache, setting
         self._nodes_max, self._is_tree = nodes_max, is_tree
         self._number = 0
@@ -119,7 +119,8 @@ class SuffixPeer:
             min_token_prob=setting.probability_min,
             use_tree_spec=self._is_tree,
         )
-        self.seconds = time.perf_counter() - began + self._learning
+        # Its update comes before the next draft, in the caller's time.
+        self.seconds = self.answer_seconds = time.perf_counter() - began + self._learning
         return DraftTree(
             int32s(drafted.token_ids),
             int32s(drafted.parents),
@@ -134,7 +135,7 @@ class LookupPeer:
     """Prompt lookup with an index of first occurrences, so that its time is not the rescan's."""
 
     def __init__(self, nodes_max: int) -> None:
-        self.seconds = 0.0
+        self.seconds = self.answer_seconds = 0.0
         self._nodes_max = nodes_max
         self._tokens: list[int] = []
         self._follows: dict[tuple[int, ...], int] = {}
@@ -152,7 +153,7 @@ class LookupPeer:
     def draft(self) -> DraftTree:
         began = time.perf_counter()
         tree = self._drafted()
-        self.seconds = time.perf_counter() - began + self._learning
+        self.seconds = self.answer_seconds = time.perf_counter() - began + self._learning
         return tree
 
     def close(self) -> None:

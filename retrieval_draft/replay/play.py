@@ -27,6 +27,7 @@ class Trace:
     nodes: list[int] = field(default_factory=list)
     expected: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    answer_seconds: list[float] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
     """Of every step: output tokens of the whole file before it."""
     trees: list[DraftTree] = field(default_factory=list)
@@ -34,13 +35,14 @@ class Trace:
     bounds: list[int] = field(default_factory=lambda: [0])
     """Steps before every sequence, and all of them last."""
 
-    def add(self, tree: DraftTree, path: list[int], gained: int, seconds: float, at: int) -> None:
-        """One step."""
+    def add(self, tree: DraftTree, path: list[int], gained: int, drafter: Drafter, at: int) -> None:
+        """One step of this drafter."""
         self.gained.append(gained)
         self.kept.append(len(path))
         self.nodes.append(len(tree))
         self.expected.append(float(tree.probability.sum()))
-        self.seconds.append(seconds)
+        self.seconds.append(drafter.seconds)
+        self.answer_seconds.append(drafter.answer_seconds)
         self.at.append(at)
         self.trees.append(tree)
         self.paths.append(path)
@@ -87,7 +89,7 @@ def play_one(drafter: Drafter, sequence: Recorded, trace: Trace, before: int) ->
         tree = drafter.draft()
         path = tree.follow(output[at : at + len(tree)].tolist())
         new = output[at : at + len(path) + 1]
-        trace.add(tree, path, len(new), drafter.seconds, before + at)
+        trace.add(tree, path, len(new), drafter, before + at)
         rows = rows_between(sequence, length + at - 1, length + at + len(path))
         drafter.commit(new, len(path), rows)
         at += len(new)

@@ -32,13 +32,14 @@ class Plan:
     replicas: int = 1
     delay: int = 0
     learned_bytes_max: int = 0
+    documents: tuple[Int32Array, ...] = ()
 
     def setting(self, method: str, nodes_max: int, price: float | None = None) -> Setting:
         """How one run drafts."""
         options = DraftOptions(nodes_max=nodes_max, method=method, shape=self.shape)
         if price is not None:
             options = replace(options, verify_cost=verify_cost(price))
-        return Setting(options, self.learned_bytes_max)
+        return Setting(options, self.learned_bytes_max, self.documents)
 
     def passes(self) -> int:
         """How often every file is replayed, for a progress bar."""

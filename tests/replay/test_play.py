@@ -56,6 +56,7 @@ def test_figures_of_a_trace_by_hand() -> None:
     assert figures.kept == 1.5
     assert figures.expected == pytest.approx((1.4 + 1.7) / 2)
     assert figures.us_mean == pytest.approx(2)
+    assert figures.answer_us_p99 == pytest.approx(1)
     assert figures.by_tier == [Share("context", 6, 3)]
     assert figures.by_source == [Share("match", 6, 3)]
     assert figures.by_depth == [Share("1", 3, 2), Share("2", 3, 1)]
@@ -82,7 +83,9 @@ def test_agreement_is_the_longest_run_seen_before() -> None:
 
 
 def drafts_of(file: RecordedFile, options: DraftOptions) -> Trace:
-    with EngineDrafter(file, Setting(options)) as drafter:
+    # The corpus is there from the beginning, whatever the future brings.
+    corpus = tuple(sequence.prompt for sequence in repetitive(1, 4).sequences)
+    with EngineDrafter(file, Setting(options, documents=corpus)) as drafter:
         return play(drafter, file.sequences)
 
 

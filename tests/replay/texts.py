@@ -59,7 +59,7 @@ class Scripted:
     def __init__(self, *trees: DraftTree) -> None:
         self.trees = list(trees)
         self.calls: list[tuple[str, list[int], int, list[int]]] = []
-        self.seconds = 2e-6
+        self.seconds, self.answer_seconds = 2e-6, 1e-6
 
     def open(self, prompt: Int32Array, rows: Rows | None, temperature: float | None) -> None:
         self.calls.append(("open", prompt.tolist(), -1, [] if rows is None else rows.at.tolist()))
