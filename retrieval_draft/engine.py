@@ -13,12 +13,13 @@ from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import Config
 from retrieval_draft.drafting.budget import kept, pruned
 from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
-from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight
+from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound, NotServed
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.sequence import Held, Sequence
 from retrieval_draft.step import (
     DraftOptions,
+    Learning,
     Problem,
     SequenceStart,
     SequenceStep,
@@ -178,6 +179,9 @@ class Engine:
         self.clients.account(sequence.nbytes - nbytes)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
+        if sequence.held is not None and sequence.learning != Learning.NONE and len(part.tokens):
+            news = Verified(sequence.ring, len(part.tokens), verified, part.rows)
+            sequence.state.methods.learn(sequence.held.method, news)
         sequence.held = None
         sequence.model_tree = part.model_tree or EMPTY
         sequence.touched = time.monotonic()

@@ -4,13 +4,15 @@ from typing import Protocol
 
 import numpy as np
 
+from retrieval_draft.drafting.aded import Aded
 from retrieval_draft.drafting.hierarchy import Hierarchy
 from retrieval_draft.drafting.lookup import Lookup
 from retrieval_draft.drafting.mix import Mix
+from retrieval_draft.drafting.phrases import Phrases
 from retrieval_draft.drafting.rasd import Rasd
 from retrieval_draft.drafting.recycling import RecyclingMethod
 from retrieval_draft.drafting.rest import Rest
-from retrieval_draft.drafting.sight import Draft, Limits, Sight
+from retrieval_draft.drafting.sight import Draft, Limits, Sight, Verified
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
 from retrieval_draft.tree import Int32Array
@@ -32,6 +34,7 @@ class Methods:
 
     def __init__(self) -> None:
         self._mix = Mix()
+        self._phrases = Phrases()
         drafters: tuple[Method, ...] = (
             Lookup(),
             Suffix(),
@@ -40,6 +43,8 @@ class Methods:
             Hierarchy(),
             Rest(),
             Rasd(),
+            Aded(),
+            self._phrases,
             self._mix,
         )
         self._by_name: dict[str, Method] = {method.name: method for method in drafters}
@@ -54,3 +59,8 @@ class Methods:
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """Let learning methods see what followed where `draft` was made."""
         self._mix.teach(draft, np.array(committed, np.int32))
+
+    def learn(self, method: str, verified: Verified) -> None:
+        """Let the method that drafted keep what verification revealed, if it keeps anything of its own."""
+        if method == self._phrases.name:
+            self._phrases.learn(verified)

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
+from retrieval_draft.step import Rows
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
@@ -102,6 +103,19 @@ class Draft:
     tree: DraftTree
     evidence: Int32Array | None = None
     path_bins: Int32Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What verification revealed: the context's last `committed` tokens are new.
+
+    `tree` is what was verified, where that is known, and `rows` what the target expected.
+    """
+
+    context: TokenRing
+    committed: int
+    tree: DraftTree | None = None
+    rows: Rows | None = None
 
 
 def _empty_places() -> tuple[Int32Array, Int32Array]:

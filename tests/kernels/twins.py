@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import paths, tally, union
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
-from tests.kernels import twins_fill, twins_stand, twins_trie
+from tests.kernels import twins_fill, twins_search, twins_stand, twins_trie
 
 Ints = Sequence[int]
 Rows = Sequence[Ints]
@@ -507,6 +507,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "paths.teach_paths": teach_paths,
     "tally.tally": tallied,
     **twins_fill.TWINS,
+    **twins_search.TWINS,
     **twins_stand.TWINS,
     **twins_trie.TWINS,
 }
