@@ -45,7 +45,7 @@ class Methods:
             self._phrases,
             self._mix,
         )
-        self._by_name = {method.name: method for method in drafters}
+        self._by_name: dict[str, Method] = {method.name: method for method in drafters}
 
     def __getitem__(self, name: str) -> Method:
         return self._by_name[name]
@@ -61,6 +61,10 @@ class Methods:
     ) -> None:
         """Append what was committed to the sequence's context; from `teaching_from` on it teaches."""
         self._mix.follow(sight, tokens, teaching_from, temperature)
+
+    def use(self, method: Method) -> None:
+        """Draft with `method` where its name is asked for: replay looks into one, or tries another."""
+        self._by_name[method.name] = method
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """Let learning methods see what followed where `draft` was made."""

@@ -107,9 +107,9 @@ class Mix:
         self._state = state
         self._stretch = stretch_of(np.asarray(state["worth"], np.float32)[..., 0])
 
-    def state(self) -> State:
-        """All that was learned, as arrays by name; they go on changing."""
-        return self._state
+    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Copies of what was learned, by name: a prior for others."""
+        return {name: array.copy() for name, array in self._state.items()}
 
     def follow(
         self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
