@@ -1,7 +1,7 @@
 """STAND: stochastic adaptive n-gram drafting (Song et al., EMNLP 2025, arXiv 2506.04708).
 
 A static tree is filled from the top: the longest known n-gram of 4 to 1 tokens before a node gives the
-target's ten likeliest next tokens, with their mean probabilities over its visits. At a temperature the
+target's ten likeliest next tokens, with their mean probabilities over its visits. Asked with a seed at a temperature, the
 children are drawn from these without replacement by Gumbel-Top-K, with noise computed ahead, and the
 draft carries what they were drawn from; greedily they are the likeliest in their order. The static tree
 is data-driven: a wide one drafted over recorded outputs, of which the nodes accepted most often stay.
@@ -46,7 +46,8 @@ class StandMethod:
         probability, index = np.empty(most, np.float32), np.empty(most, np.int32)
         node, known = np.empty(rows, np.int32), np.empty((rows, WIDTH), np.int32)
         chance, size = np.empty((rows, WIDTH), np.float32), np.empty(2, np.int32)
-        drawn = limits.temperature > 0
+        # Who cannot verify drawn drafts gives no seed, and is better off with the likeliest.
+        drawn = limits.temperature > 0 and limits.seed != 0
         stand = sight.stand.grams
         fill_grams(
             template.parent_array,

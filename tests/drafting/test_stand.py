@@ -68,7 +68,7 @@ def test_children_are_drawn_without_replacement_with_the_probabilities_they_carr
     drawn: Counter[tuple[int, ...]] = Counter()
     trials = 6000
     row: list[float] = []
-    for seed in range(trials):
+    for seed in range(1, 1 + trials):
         tree = pair.fill(seen, Limits(nodes_max=2, temperature=1.0, seed=seed))[0]
         drawn[tuple(tree.token.tolist())] += 1
         assert tree.proposals is not None
