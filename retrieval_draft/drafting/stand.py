@@ -1,10 +1,11 @@
 """STAND: stochastic adaptive n-gram drafting (Song et al., EMNLP 2025, arXiv 2506.04708).
 
 A static tree is filled from the top: the longest known n-gram of 4 to 1 tokens before a node gives the
-target's ten likeliest next tokens, with their mean probabilities over its visits. Asked with a seed at a temperature, the
-children are drawn from these without replacement by Gumbel-Top-K, with noise computed ahead, and the
-draft carries what they were drawn from; greedily they are the likeliest in their order. The static tree
-is data-driven: a wide one drafted over recorded outputs, of which the nodes accepted most often stay.
+target's ten likeliest next tokens, with their mean probabilities over its visits; children are the
+likeliest in their order. Asked with a seed at a temperature, they are drawn from these without
+replacement by Gumbel-Top-K, with noise computed ahead, and the draft carries what they were drawn from.
+The static tree is data-driven: a wide one drafted over recorded outputs, of which the nodes accepted
+most often stay.
 """
 
 from functools import lru_cache
