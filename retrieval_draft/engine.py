@@ -11,14 +11,15 @@ import numpy as np
 
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import Config
-from retrieval_draft.drafting.budget import kept, pruned
+from retrieval_draft.drafting.budget import kept, probability_floor, pruned
 from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
-from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight
+from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound, NotServed
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.sequence import Held, Sequence
 from retrieval_draft.step import (
     DraftOptions,
+    Learning,
     Problem,
     SequenceStart,
     SequenceStep,
@@ -178,6 +179,9 @@ class Engine:
         self.clients.account(sequence.nbytes - nbytes)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
+        if sequence.held is not None and sequence.learning != Learning.NONE and len(part.tokens):
+            news = Verified(sequence.ring, len(part.tokens), verified, part.rows)
+            sequence.state.methods.learn(sequence.held.method, news)
         sequence.held = None
         sequence.model_tree = part.model_tree or EMPTY
         sequence.touched = time.monotonic()
@@ -271,11 +275,12 @@ class Engine:
     ) -> list[DraftTree]:
         """Every sequence's tree alone, then one cut over the batch."""
         drafts: dict[int, Draft] = {}
+        floor = probability_floor(options.verify_cost, len(drafting))
         for i, (sequence, nodes_max) in drafting.items():
             spent_us = (time.perf_counter() - began) * 1e6
             if options.draft_us_max and spent_us > options.draft_us_max:
                 break
-            drafts[i] = self._draft_one(sequence, nodes_max, options)
+            drafts[i] = self._draft_one(sequence, nodes_max, floor, options)
         trees = [drafts[i].tree if i in drafts else EMPTY for i in range(count)]
         nodes = kept(trees, options.batch_nodes_max, options.verify_cost)
         if nodes is not None:
@@ -285,24 +290,27 @@ class Engine:
             sequence.held = Held(step_id, sequence.stop, options.method, draft, trees[i])
         return trees
 
-    def _draft_one(self, sequence: Sequence, nodes_max: int, options: DraftOptions) -> Draft:
+    def _draft_one(
+        self, sequence: Sequence, nodes_max: int, floor: float, options: DraftOptions
+    ) -> Draft:
         depth_max = min(options.depth_max, WINDOW_TOKENS)
         if sequence.length_max:
             # Verification adds a token of its own to what it keeps.
             depth_max = min(depth_max, sequence.length_max - sequence.stop - 1)
-        if nodes_max <= 0 or depth_max <= 0 or sequence.stop == sequence.first:
+        if depth_max <= 0 or sequence.stop == sequence.first:
             return Draft(EMPTY)
         limits = Limits(
-            nodes_max=nodes_max,
+            nodes_max=max(0, nodes_max),
             depth_max=depth_max,
             children_max=options.children_max,
             chain=options.shape == TreeShape.CHAIN,
             end_tokens=sequence.end_tokens,
+            floor=floor,
             temperature=sequence.temperature or 0.0,
             seed=options.seed,
             sequence=sequence.number,
         )
-        return sequence.state.methods[options.method].draft(self._sight(sequence), limits)
+        return sequence.state.methods.draft(options.method, self._sight(sequence), limits)
 
     def _sight(self, sequence: Sequence) -> Sight:
         state = sequence.state

@@ -11,13 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.step import Rows
-from retrieval_draft.store.records import (
-    LOGPROB_NONE,
-    ROW_CONTEXT_TOKENS,
-    ROW_WIDTH,
-    packed_logprobs,
-)
-from retrieval_draft.tree import DraftTree, Int32Array
+from retrieval_draft.store.records import ROW_CONTEXT_TOKENS, ROW_WIDTH, packed_logprobs
+from retrieval_draft.tree import BoolArray, DraftTree, Int32Array
 
 OWN_ROWS_MAX = 1024
 
@@ -52,8 +47,8 @@ class Predictions:
 
     def __init__(self, learn_from: int) -> None:
         self._learn_from = learn_from
-        self._own: list[OwnRows] = []
-        self._path: list[PathRows] = []
+        self._own: list[tuple[Int32Array, Rows]] = []  # contexts
+        self._path: list[tuple[Int64Array, Rows]] = []  # positions
         self.own_count = 0
         self.path_count = 0
 
@@ -72,6 +67,10 @@ class Predictions:
         Rows after a node of an unknown tree, and after positions that are not kept, are dropped.
         """
         positions = rows.at.astype(np.int64)
+        if positions.min() >= max(low, learned_to - 1) and positions.max() < stop:
+            self._path.append((positions, rows))
+            self.path_count += len(rows)
+            return
         nodes = -1 - positions
         contexts = np.full((len(rows), ROW_CONTEXT_TOKENS), -1, np.int32)
         if verified is not None and (nodes >= 0).any():
@@ -88,59 +87,63 @@ class Predictions:
             most = ROW_CONTEXT_TOKENS if at >= self._learn_from else 1
             _end_with(contexts[i], read(max(low, at + 1 - most), at + 1).tolist())
         own = contexts[:, -1] >= 0
-        tokens, packed = _widened(rows)
-        self._own.append(OwnRows(contexts[own], tokens[own], packed[own]))
-        self._path.append(PathRows(positions[on_path], tokens[on_path], packed[on_path]))
+        self._own.append((contexts[own], _some(rows, own)))
+        self._path.append((positions[on_path], _some(rows, on_path)))
         self.own_count += int(own.sum())
         self.path_count += int(on_path.sum())
 
     def cut(self, base: int) -> None:
         """The sequence changed from position `base` on: what followed those tokens is void."""
-        if self.path_count:
-            rows = self._joined_path()
-            self._keep(rows, rows.positions < base)
+        self._keep_path([(at, rows, at < base) for at, rows in self._path])
 
     def take_path(self, start: int, stop: int) -> PathRows:
         """Remove and return the rows whose next token stands at start..stop-1, the last of each."""
-        if not self.path_count:
-            return _no_path()
-        rows = self._joined_path()
-        self._keep(rows, rows.positions >= stop - 1)
-        within = np.flatnonzero((rows.positions >= start - 1) & (rows.positions < stop - 1))
-        last = within[_last_of_each(rows.positions[within])]
-        last = last[np.argsort(rows.positions[last], kind="stable")]
-        return PathRows(rows.positions[last], rows.tokens[last], rows.packed[last])
+        if not self._path:
+            return PathRows(np.empty(0, np.int64), *_widened([]))
+        tokens, packed = _widened([rows for _, rows in self._path])
+        positions = np.concatenate([at for at, _ in self._path])
+        self._keep_path([(at, rows, at >= stop - 1) for at, rows in self._path])
+        within = np.flatnonzero((positions >= start - 1) & (positions < stop - 1))
+        last = within[_last_of_each(positions[within])]
+        return PathRows(positions[last], tokens[last], packed[last])
 
     def take_own(self) -> list[OwnRows]:
         """Remove and return the rows with contexts of their own: the last after every token.
 
         In pieces of at most OWN_ROWS_MAX, oldest first.
         """
-        rows = OwnRows(*map(np.concatenate, zip(*self._own, strict=True)))
+        contexts = np.concatenate([context for context, _ in self._own])
+        tokens, packed = _widened([rows for _, rows in self._own])
         self._own, self.own_count = [], 0
-        last = np.sort(_last_of_each(rows.contexts[:, -1]))
+        last = np.sort(_last_of_each(contexts[:, -1]))
         return [
-            OwnRows(rows.contexts[some], rows.tokens[some], rows.packed[some])
+            OwnRows(contexts[some], tokens[some], packed[some])
             for first in range(0, len(last), OWN_ROWS_MAX)
             for some in (last[first : first + OWN_ROWS_MAX],)
         ]
 
-    def _joined_path(self) -> PathRows:
-        return PathRows(*map(np.concatenate, zip(*self._path, strict=True)))
-
-    def _keep(self, rows: PathRows, kept: npt.NDArray[np.bool_]) -> None:
-        self._path = [PathRows(rows.positions[kept], rows.tokens[kept], rows.packed[kept])]
-        self.path_count = int(kept.sum())
+    def _keep_path(self, parts: list[tuple[Int64Array, Rows, BoolArray]]) -> None:
+        self._path = [(at[kept], _some(rows, kept)) for at, rows, kept in parts if kept.any()]
+        self.path_count = sum(len(at) for at, _ in self._path)
 
 
-def _widened(rows: Rows) -> tuple[Int32Array, UInt8Array]:
-    width = min(ROW_WIDTH, rows.tokens.shape[1])
-    tokens = np.full((len(rows), ROW_WIDTH), -1, np.int32)
-    tokens[:, :width] = rows.tokens[:, :width]
-    packed = np.full((len(rows), ROW_WIDTH), LOGPROB_NONE, np.uint8)
-    if rows.logprobs.size:
-        packed[:, :width] = packed_logprobs(rows.logprobs[:, :width])
-    return tokens, packed
+def _some(rows: Rows, chosen: BoolArray) -> Rows:
+    return Rows(rows.at[chosen], rows.tokens[chosen], rows.logprobs[chosen])
+
+
+def _widened(parts: list[Rows]) -> tuple[Int32Array, UInt8Array]:
+    """All rows behind one another, ROW_WIDTH wide, with packed log-probabilities."""
+    count = sum(map(len, parts))
+    tokens = np.full((count, ROW_WIDTH), -1, np.int32)
+    logprobs = np.full((count, ROW_WIDTH), np.nan, np.float32)
+    at = 0
+    for rows in parts:
+        stop, width = at + len(rows), min(ROW_WIDTH, rows.tokens.shape[1])
+        tokens[at:stop, :width] = rows.tokens[:, :width]
+        if rows.logprobs.size:
+            logprobs[at:stop, :width] = rows.logprobs[:, :width]
+        at = stop
+    return tokens, packed_logprobs(logprobs)
 
 
 def _node_context(tree: DraftTree, node: int, base: int, low: int, read: ReadTokens) -> list[int]:
@@ -162,11 +165,3 @@ def _last_of_each(keys: npt.NDArray[np.integer]) -> npt.NDArray[np.intp]:
     """Where every value stands last."""
     at: npt.NDArray[np.intp] = len(keys) - 1 - np.unique(keys[::-1], return_index=True)[1]
     return at
-
-
-def _no_path() -> PathRows:
-    return PathRows(
-        np.empty(0, np.int64),
-        np.empty((0, ROW_WIDTH), np.int32),
-        np.empty((0, ROW_WIDTH), np.uint8),
-    )

@@ -6,6 +6,11 @@ from typing import Any, TypeVar
 
 import click
 
+from retrieval_draft.errors import InvalidInput
+
+NODES_HARD_MAX = 1024
+"""Config.nodes_hard_max, which the engine checks too."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -54,6 +59,15 @@ def tokenizer(command: _Command) -> _Command:
     )(command)
 
 
+def tokens_max(command: _Command) -> _Command:
+    return click.option(
+        "--tokens-max",
+        default=0,
+        metavar="N",
+        help="Output tokens taken of each file.  [default: all]",
+    )(command)
+
+
 def method(command: _Command) -> _Command:
     from retrieval_draft.drafting.names import DEFAULT_METHOD, METHODS
 
@@ -64,6 +78,31 @@ def method(command: _Command) -> _Command:
         show_default=True,
         help="How to draft.",
     )(command)
+
+
+def methods_of(names: str) -> tuple[str, ...]:
+    """Comma-separated names of methods, or `all`. Raises InvalidInput."""
+    from retrieval_draft.drafting.names import METHODS
+
+    if names == "all":
+        return METHODS
+    found = tuple(dict.fromkeys(name.strip() for name in names.split(",")))
+    for name in found:
+        if name not in METHODS:
+            raise InvalidInput("--methods", name, f"all, or some of {', '.join(METHODS)}")
+    return found
+
+
+def numbers_of(option: str, text: str) -> tuple[int, ...]:
+    """Comma-separated node budgets, ascending. Raises InvalidInput."""
+    try:
+        found = sorted({int(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not 1 <= found[0] <= found[-1] <= NODES_HARD_MAX:
+        limit = f"numbers from 1 to {NODES_HARD_MAX}, separated by commas"
+        raise InvalidInput(option, text, limit)
+    return tuple(found)
 
 
 def target_of(sidecar: str | None, data: Path | None) -> str:

@@ -43,6 +43,22 @@ def _first_fall(rate: npt.NDArray[np.float64]) -> int:
     return int(falls[0]) if len(falls) else len(rate) - 1
 
 
+FLOOR_SHARE = 0.5
+"""Growth orders nodes before they are mapped: what it thinks half as probable may still be worth it."""
+
+
+def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
+    """No node less probable than this pays for itself, whatever else is drafted.
+
+    The best rate is at least that of drafting nothing, so a node has to bring the cheapest step of the
+    table at that rate.
+    """
+    if cost is None or len(cost.nodes) < 2 or cost.milliseconds[0] <= 0:
+        return 0.0
+    slope = float(np.min(np.diff(cost.milliseconds) / np.diff(cost.nodes)))
+    return max(0.0, FLOOR_SHARE * slope * sequences / float(cost.milliseconds[0]))
+
+
 def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
     """The price of 0..count-1 nodes; beyond the table its last slope goes on."""
     nodes, price = cost.nodes.astype(np.float64), cost.milliseconds.astype(np.float64)

@@ -2,16 +2,18 @@
 
 from typing import Protocol
 
+from retrieval_draft.drafting.aded import Aded
 from retrieval_draft.drafting.hierarchy import Hierarchy
 from retrieval_draft.drafting.lookup import Lookup
 from retrieval_draft.drafting.mix import Mix
+from retrieval_draft.drafting.phrases import Phrases
 from retrieval_draft.drafting.rasd import Rasd
 from retrieval_draft.drafting.recycling import RecyclingMethod
 from retrieval_draft.drafting.rest import Rest
-from retrieval_draft.drafting.sight import Draft, Limits, Sight
+from retrieval_draft.drafting.sight import Draft, Limits, Sight, Verified
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
-from retrieval_draft.tree import Int32Array
+from retrieval_draft.tree import EMPTY, Int32Array
 
 
 class Method(Protocol):
@@ -30,6 +32,7 @@ class Methods:
 
     def __init__(self) -> None:
         self._mix = Mix()
+        self._phrases = Phrases()
         drafters: tuple[Method, ...] = (
             Lookup(),
             Suffix(),
@@ -38,12 +41,20 @@ class Methods:
             Hierarchy(),
             Rest(),
             Rasd(),
+            Aded(),
+            self._phrases,
             self._mix,
         )
-        self._by_name = {method.name: method for method in drafters}
+        self._by_name: dict[str, Method] = {method.name: method for method in drafters}
 
     def __getitem__(self, name: str) -> Method:
         return self._by_name[name]
+
+    def draft(self, name: str, sight: Sight, limits: Limits) -> Draft:
+        """What the method of this name drafts; `mix` grows a shadow even where nothing may be drafted."""
+        if limits.nodes_max <= 0 and name != self._mix.name:
+            return Draft(EMPTY)
+        return self._by_name[name].draft(sight, limits)
 
     def follow(
         self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
@@ -51,6 +62,15 @@ class Methods:
         """Append what was committed to the sequence's context; from `teaching_from` on it teaches."""
         self._mix.follow(sight, tokens, teaching_from, temperature)
 
+    def use(self, method: Method) -> None:
+        """Draft with `method` where its name is asked for: replay looks into one, or tries another."""
+        self._by_name[method.name] = method
+
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """Let learning methods see what followed where `draft` was made."""
         self._mix.teach(draft, committed)
+
+    def learn(self, method: str, verified: Verified) -> None:
+        """Let the method that drafted keep what verification revealed, if it keeps anything of its own."""
+        if method == self._phrases.name:
+            self._phrases.learn(verified)

@@ -20,7 +20,7 @@ from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
 from retrieval_draft.drafting.kernels.following import follow
 from retrieval_draft.drafting.kernels.growth import grow
 from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
-from retrieval_draft.drafting.sight import Draft, Limits, Sight
+from retrieval_draft.drafting.sight import Draft, Grown, Limits, Sight
 from retrieval_draft.tree import DraftTree, Int32Array
 
 CLASSES = 3
@@ -107,9 +107,9 @@ class Mix:
         self._state = state
         self._stretch = stretch_of(np.asarray(state["worth"], np.float32)[..., 0])
 
-    def state(self) -> State:
-        """All that was learned, as arrays by name; they go on changing."""
-        return self._state
+    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+        """Copies of what was learned, by name: a prior for others."""
+        return {name: array.copy() for name, array in self._state.items()}
 
     def follow(
         self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
@@ -197,20 +197,25 @@ class Mix:
             source,
             bins,
         )
-        tree = DraftTree(token[:size], parent[:size], probability[:size], source[:size])
-        return Draft(tree, bins[:size], (kind, shape))
+        grown = DraftTree(token[:size], parent[:size], probability[:size], source[:size])
+        tree = grown
+        if size > limits.nodes_max:
+            # In the order of growth every prefix is a tree.
+            most = limits.nodes_max
+            tree = DraftTree(token[:most], parent[:most], probability[:most], source[:most])
+        return Draft(tree, Grown(grown, bins[:size], (kind, shape)))
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """`committed` followed where the draft was made, whatever was verified: the path map learns."""
-        tree = draft.tree
-        if draft.path_bins is None or not len(tree):
+        grown = draft.grown
+        if grown is None or not len(grown.tree):
             return
         paths.teach_paths(
-            tree.token,
-            tree.parent,
-            tree.probability,
-            draft.path_bins,
+            grown.tree.token,
+            grown.tree.parent,
+            grown.tree.probability,
+            grown.bins,
             committed,
-            self._state["path_worth"][draft.path_kind],
-            self._state["path_scale"][draft.path_kind],
+            self._state["path_worth"][grown.kind],
+            self._state["path_scale"][grown.kind],
         )

@@ -1,6 +1,17 @@
 """The names of the methods that are served, known without loading a kernel."""
 
-METHODS = ("mix", "suffix", "recycling", "stand", "hierarchy", "rest", "rasd", "lookup")
+METHODS = (
+    "mix",
+    "suffix",
+    "recycling",
+    "stand",
+    "hierarchy",
+    "rest",
+    "rasd",
+    "aded",
+    "phrases",
+    "lookup",
+)
 FUSING_METHODS = ("rasd",)
 """Take the worker's own drafts into theirs."""
 DEFAULT_METHOD = "mix"

@@ -8,6 +8,7 @@ import numpy as np
 
 from retrieval_draft.drafting.places import Places
 from retrieval_draft.drafting.root import Root
+from retrieval_draft.step import Rows
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
@@ -93,13 +94,34 @@ class Sight:
         return Places(windows[:count], lengths[:count])
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A tree; `mix` adds where its paths stand in the path map (int32[n]) and in which of its maps."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Grown:
+    """All that `mix` grew, for its path map: bins int32[n] say where the paths stand, `kind` in which map."""
 
     tree: DraftTree
-    path_bins: Int32Array | None = None
-    path_kind: tuple[int, int] = (0, 0)
+    bins: Int32Array
+    kind: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A tree within the limits, and what it teaches once tokens decide over it."""
+
+    tree: DraftTree
+    grown: Grown | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What verification revealed: the context's last `committed` tokens are new.
+
+    `tree` is what was verified, where that is known, and `rows` what the target expected.
+    """
+
+    context: TokenRing
+    committed: int
+    tree: DraftTree | None = None
+    rows: Rows | None = None
 
 
 def _empty_places() -> tuple[Int32Array, Int32Array]:

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, njit, types, uint64
 
-from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.tree import Int32Array
 
 ORDER_MAX = 4
@@ -34,6 +33,13 @@ share_row_t = types.Array(types.uint16, 1, "C")
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
 read_table_t = types.Array(types.int32, 2, "C", readonly=True)
 read_shares_t = types.Array(types.uint16, 2, "C", readonly=True)
+
+
+@njit(uint64(uint64, int64), nogil=True, cache=True)
+def mix(state: np.uint64, token: int) -> np.uint64:
+    """One round of a multiply-xorshift hash, as in the ring."""
+    h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
+    return h ^ (h >> np.uint64(29))
 
 
 @njit(uint64(read_row_t, int64, int64), nogil=True, cache=True)

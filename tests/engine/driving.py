@@ -34,7 +34,18 @@ NAMESPACE = "code"
 VOCAB = 100
 SPEC = NamespaceSpec(NAMESPACE, VOCAB, learned_bytes_max=1 << 20)
 SECONDS_MAX = 20.0
-METHODS = ("mix", "suffix", "recycling", "stand", "hierarchy", "rest", "rasd", "lookup")
+METHODS = (
+    "mix",
+    "suffix",
+    "recycling",
+    "stand",
+    "hierarchy",
+    "rest",
+    "rasd",
+    "aded",
+    "phrases",
+    "lookup",
+)
 
 _client_numbers = itertools.count()
 

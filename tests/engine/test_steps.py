@@ -271,7 +271,8 @@ def test_nodes_max_0_takes_the_tokens_and_drafts_nothing(engine: Engine, calls: 
 def test_a_tree_is_never_larger_than_asked(
     engine: Engine, calls: Caller, method: str, shape: TreeShape
 ) -> None:
-    calls.step(part("old", 0, [*range(50), *range(50)], prompt=0, finished=True))
+    calls.step(part("old", 0, [0], prompt=0), method=method)
+    calls.step(part("old", 1, [*range(1, 50), *range(50)], finished=True))
     learned(engine)
     warm(engine, "books", range(50))
     text = [*range(20), *range(10), *range(5)]
@@ -354,7 +355,8 @@ def test_one_budget_is_cut_over_the_whole_batch(calls: Caller) -> None:
 def test_a_batch_gives_the_same_trees_as_its_sequences_one_by_one(
     engine: Engine, calls: Caller
 ) -> None:
-    calls.step(part("old", 0, [token % 9 for token in range(64)], prompt=0, finished=True))
+    calls.step(part("old", 0, [0], prompt=0), method="phrases")
+    calls.step(part("old", 1, [token % 9 for token in range(1, 64)], finished=True))
     learned(engine)
     warm(engine, "books", [(token * token) % 9 for token in range(64)])
     dice = np.random.default_rng(1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
-from tests.kernels import twins_fill, twins_stand, twins_trie
+from tests.kernels import twins_fill, twins_search, twins_stand, twins_trie
 
 Ints = Sequence[int]
 Rows = Sequence[Ints]
@@ -320,6 +320,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_path": grow_path,
     "tally.tally": tallied,
     **twins_fill.TWINS,
+    **twins_search.TWINS,
     **twins_stand.TWINS,
     **twins_trie.TWINS,
 }

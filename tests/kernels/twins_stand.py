@@ -22,11 +22,15 @@ class Gram:
 Table = list[Gram | None]
 
 
+def mix(state: int, token: int) -> int:
+    h = ((state ^ (token + 1)) * 0x9E3779B97F4A7C15) % 2**64
+    return h ^ (h >> 29)
+
+
 def gram_key(tokens: Ints, stop: int, order: int) -> int:
     state = 0
     for token in reversed(tokens[stop - order : stop]):
-        state = ((state ^ (token + 1)) * 0x9E3779B97F4A7C15) % 2**64
-        state ^= state >> 29
+        state = mix(state, token)
     return state or 1
 
 
@@ -99,6 +103,7 @@ def move(table: Table, larger: Table) -> None:
 
 
 TWINS: dict[str, Callable[..., object]] = {
+    "stand.mix": mix,
     "stand.gram_key": gram_key,
     "stand.find": find,
     "stand.claim": claim,

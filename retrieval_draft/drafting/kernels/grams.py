@@ -1,11 +1,15 @@
-"""Filling a static template from STAND's table."""
+"""Drafting from STAND's table: a static template filled (STAND), and a search over token pairs (ADED).
+
+The table's arrays and its hash are those of store/kernels/stand.py: kernels import no kernels, for numba
+caches each file by itself.
+"""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import float64, int64, njit, types
+from numba import float64, int64, njit, types, uint64
 
-from retrieval_draft.store.kernels.ring import mix
-from retrieval_draft.store.kernels.stand import ONE, ORDER_MAX, WIDTH, find
 from retrieval_draft.tree import Float32Array, Int32Array
 
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
@@ -17,8 +21,32 @@ float_rows_t = types.Array(types.float32, 2, "C")
 keys_t = types.Array(types.uint64, 1, "C")
 shares_t = types.Array(types.uint16, 2, "C")
 
+ORDER_MAX = 4
+WIDTH = 10
+WINDOW = 8
+ONE = 65535
 NEGLIGIBLE = 1e-9
 """Next to the likeliest candidate: below it a token is never drawn."""
+
+
+@njit(uint64(uint64, int64), nogil=True, cache=True)
+def mix(state: np.uint64, token: int) -> np.uint64:
+    """One round of a multiply-xorshift hash, as in the ring."""
+    h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
+    return h ^ (h >> np.uint64(29))
+
+
+@njit(int64(keys_t, uint64), nogil=True, cache=True)
+def find(keys: npt.NDArray[np.uint64], key: np.uint64) -> int:
+    """The slot of this key, or -1; as in the store."""
+    mask = np.uint64(len(keys) - 1)
+    for step in range(WINDOW):
+        slot = int(np.int64((key + np.uint64(step)) & mask))
+        if keys[slot] == key:
+            return slot
+        if keys[slot] == np.uint64(0):
+            return -1
+    return -1
 
 
 @njit(int64(keys_t, table_t, int64), nogil=True, cache=True)
@@ -200,3 +228,122 @@ def fill_grams(
             kept += 1
     size[0] = n
     size[1] = kept
+
+
+@njit(
+    int64(
+        keys_t, table_t, shares_t, int64, int64, int64, float64, float64, int64, int64, int64,
+        read_row_t, row_t, row_t, floats_t,
+    ),
+    nogil=True,
+    cache=True,
+)  # fmt: skip
+def grow_search(
+    keys: npt.NDArray[np.uint64],
+    tokens: Int32Array,
+    shares: npt.NDArray[np.uint16],
+    before_last: int,
+    last: int,
+    vocab_size: int,
+    weight: float,
+    visits_scale: float,
+    nodes_max: int,
+    depth_max: int,
+    children_max: int,
+    end_tokens: Int32Array,
+    token: Int32Array,
+    parent: Int32Array,
+    probability: Float32Array,
+) -> int:
+    """Grow one tree over the followers of token pairs; returns its size.
+
+    A simulation goes down from the root by the best Q + E * P * sqrt(N) / (1 + n), E = weight +
+    ln((N + visits_scale + 1) / visits_scale), to a follower that is not in the tree, and adds it. P is its
+    probability after the two tokens before it, n and N the visits of the follower and of its node, and Q
+    the mean, over its visits, of the probability of what was added at or below it, given its node.
+    """
+    room = nodes_max + 1
+    found = np.full((room, WIDTH), -1, np.int32)
+    chance = np.zeros((room, WIDTH), np.float32)
+    known = np.zeros(room, np.int64)
+    child = np.full((room, WIDTH), -1, np.int64)
+    visits = np.zeros((room, WIDTH), np.int64)
+    worth = np.zeros((room, WIDTH), np.float64)
+    passed = np.zeros(room, np.int64)
+    children = np.zeros(room, np.int64)
+    closed = np.zeros(room, np.bool_)
+    depth = np.zeros(room, np.int64)
+    path = np.empty(room, np.int64)
+    choice = np.empty(room, np.int64)
+    n = 0
+    # Row 0 is the root, row i + 1 node i.
+    row = 0
+    while True:
+        above = last if row == 0 else int(token[row - 1])
+        first = before_last
+        if row > 0:
+            first = last if parent[row - 1] < 0 else int(token[parent[row - 1]])
+        ended = depth[row] >= depth_max
+        if row > 0:
+            for end in end_tokens:
+                ended = ended or above == end
+        slot = -1
+        if not ended and first >= 0:
+            key = mix(mix(np.uint64(0), above), first)
+            slot = find(keys, key if key != np.uint64(0) else np.uint64(1))
+        if slot >= 0:
+            known[row] = candidates(shares, tokens, slot, vocab_size, 0.0, found[row], chance[row])
+        closed[row] = known[row] == 0
+        if n == nodes_max:
+            return n
+        # One simulation; a node below which nothing is left is closed, and the next one begins.
+        added = False
+        while not added and not closed[0]:
+            at = 0
+            length = 0
+            while True:
+                total = passed[at]
+                explore = weight + math.log((total + visits_scale + 1.0) / visits_scale)
+                best = -1
+                best_score = 0.0
+                for j in range(known[at]):
+                    below = child[at, j]
+                    if below >= 0 and closed[below]:
+                        continue
+                    if below < 0 and children[at] >= children_max:
+                        continue
+                    seen = visits[at, j]
+                    score = explore * chance[at, j] * math.sqrt(float(total)) / (1.0 + seen)
+                    if seen > 0:
+                        score += worth[at, j] / seen
+                    if best < 0 or score > best_score:
+                        best, best_score = j, score
+                if best < 0:
+                    closed[at] = True
+                    break
+                path[length] = at
+                choice[length] = best
+                length += 1
+                if child[at, best] < 0:
+                    added = True
+                    break
+                at = child[at, best]
+            if not added:
+                continue
+            token[n] = found[at, choice[length - 1]]
+            parent[n] = at - 1
+            p = chance[at, choice[length - 1]]
+            probability[n] = p if at == 0 else p * probability[at - 1]
+            row = n + 1
+            child[at, choice[length - 1]] = row
+            children[at] += 1
+            depth[row] = depth[at] + 1
+            n += 1
+            value = 1.0
+            for back in range(length - 1, -1, -1):
+                value *= chance[path[back], choice[back]]
+                visits[path[back], choice[back]] += 1
+                worth[path[back], choice[back]] += value
+                passed[path[back]] += 1
+        if closed[0]:
+            return n

@@ -105,7 +105,7 @@ def merge_rows(
                 source[n] = 0
                 n += 1
             source[at] |= masks[row]
-            worth = probability[at]
+            worth = float(probability[at])
             above = at
     return n
 
@@ -145,7 +145,7 @@ def graft(
     place[0] = -1
     rooted = n
     for i in range(size):
-        above = place[new_parent[i] + 1]
+        above = int(place[new_parent[i] + 1])
         if above < -1:
             continue
         at = child_of(

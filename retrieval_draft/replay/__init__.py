@@ -1,0 +1,1 @@
+"""Drafting replayed over recorded outputs: figures, reports and what-if, in one process and thread."""
