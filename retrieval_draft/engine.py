@@ -193,6 +193,9 @@ class Engine:
         sequence.cut(base, len(tokens))
         if len(tokens):
             teaching_from = max(0, sequence.prompt_length - base)
+            if sequence.learning == Learning.NONE:
+                # The mixer remembers common tokens, and drafts them for others.
+                teaching_from = len(tokens)
             sequence.state.methods.follow(
                 self._sight(sequence), tokens, teaching_from, sequence.temperature or 0.0
             )

@@ -24,7 +24,8 @@ from retrieval_draft.v1 import store_pb2
 from tests.client.scripted import GONE, Clock, Decoder, Faulty, conversation
 from tests.engine.driving import NAMESPACE, VOCAB, learned, rows, running_engine, state_of
 
-TEXT = [1, 2, 3, 4, 5, 6, 7, 8] * 8
+TEXT = [token for line in range(8) for token in (1, 2, 3, 4, 5, 6, 7, 8 + line // 2)]
+"""Lines that can be drafted, and that differ: what only repeats itself is not learned."""
 PROMPT = 8
 
 

@@ -1,9 +1,11 @@
 """Tiers filled by hand, as a method sees them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from retrieval_draft.drafting.mix import Mix, fresh
 from retrieval_draft.drafting.sight import Limits, Sight
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.kernels import stand as kernels
@@ -13,11 +15,12 @@ from retrieval_draft.store.stand import Stand
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
 VOCAB = 12
+CAPACITY, BUCKETS = 256, 64
 
 
 def ring_of(*texts: Sequence[int]) -> TokenRing:
     """Texts behind one another, with boundaries between them."""
-    ring = TokenRing(256)
+    ring = TokenRing(CAPACITY, BUCKETS)
     for i, text in enumerate(texts):
         if i:
             ring.extend(boundary())
@@ -32,7 +35,8 @@ def sight(
     follows: Mapping[int, Sequence[int]] | None = None,
     expected: Mapping[tuple[int, ...], Mapping[int, float]] | None = None,
 ) -> Sight:
-    """A sequence's view; `follows` are rows of the recycling matrix without log-probabilities.
+    """A sequence's view after a prompt; `follows` are rows of the recycling matrix, without
+    log-probabilities.
 
     `expected` are the probabilities that STAND's table holds after n-grams.
     """
@@ -42,7 +46,23 @@ def sight(
         matrix.observe(int32s([key]), tokens, np.full((1, WIDTH), 255, np.uint8))
     tiers = [CorpusTier([int32s(text) for text in corpus]) for corpus in corpora]
     table = stand_of(expected or {})
-    return Sight(ring_of(context), ring_of(*learned), matrix, tiers, table)
+    seen = Sight(ring_of(), ring_of(*learned), matrix, tiers, table)
+    # A prompt teaches nothing: whose mixer follows makes no difference.
+    return follow(Mix(fresh()), seen, context, teaching_from=len(context))
+
+
+def follow(
+    mix: Mix,
+    seen: Sight,
+    tokens: Sequence[int],
+    teaching_from: int = 0,
+    temperature: float = 0.0,
+) -> Sight:
+    """The sequence goes on with `tokens`, which teach `mix` from index `teaching_from` on."""
+    seen.context.reserve(len(tokens))
+    mix.follow(seen, int32s(tokens), teaching_from, temperature)
+    # Searches are kept by the view that asked for them.
+    return replace(seen)
 
 
 def stand_of(expected: Mapping[tuple[int, ...], Mapping[int, float]]) -> Stand:

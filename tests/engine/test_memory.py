@@ -7,14 +7,21 @@ import pytest
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import ResourceExhausted
-from retrieval_draft.sequence import CAPACITY_MIN
+from retrieval_draft.sequence import CAPACITY_MIN, context_buckets
 from retrieval_draft.step import Status
-from retrieval_draft.store.ring import BYTES_PER_TOKEN
+from retrieval_draft.store.ring import TokenRing
 from tests.engine.driving import Caller, caller, learned, part, running_engine, state_of, wait_for
 
 TEXT = [1, 2, 3, 4]
 OK, RESYNC = [Status.OK], [Status.RESYNC]
-SEQUENCE_BYTES = CAPACITY_MIN * BYTES_PER_TOKEN
+
+
+def ring_bytes(capacity: int) -> int:
+    """Of a context's ring and its counts."""
+    return TokenRing(capacity, context_buckets(capacity)).nbytes
+
+
+SEQUENCE_BYTES = ring_bytes(CAPACITY_MIN)
 
 
 def much_later(engine: Engine) -> None:
@@ -45,7 +52,7 @@ def test_a_sequence_that_grows_counts_for_what_it_is(engine: Engine, calls: Call
     calls.step(part("a", 0, TEXT * 1000, prompt=4))
     calls.step(part("b", 0, TEXT, prompt=4))
     open_bytes = sum(sequence.nbytes for sequence in engine.clients.open_sequences())
-    assert engine.clients._bytes_open == open_bytes == (4096 + CAPACITY_MIN) * BYTES_PER_TOKEN
+    assert engine.clients._bytes_open == open_bytes == ring_bytes(4096) + SEQUENCE_BYTES
     calls.step(part("a", 0, TEXT, prompt=4))
     calls.step(part("b", 4, [], finished=True))
     assert engine.clients._bytes_open == SEQUENCE_BYTES

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarn
 QUICK = settings(deadline=None, max_examples=300)
 CAPACITY = twins.EXACT_TOKENS
 DEPTH = 5
+BUCKETS = 4
 histories = st.lists(st.one_of(strategies.texts, st.integers(0, CAPACITY)), min_size=1, max_size=8)
 """Texts that are appended, and numbers of tokens that are rolled back."""
 
@@ -26,7 +27,7 @@ class Written:
     """A ring and, as a plain mapping, what it must hold."""
 
     def __init__(self, history: list[list[int] | int], capacity: int = CAPACITY) -> None:
-        self.ring = TokenRing(capacity)
+        self.ring = TokenRing(capacity, BUCKETS)
         self.tokens: dict[int, int] = {}
         for change in history:
             if isinstance(change, int):
@@ -102,16 +103,16 @@ def test_agreement_counts_equal_tokens_backwards(
 def test_insert_chains_the_end_positions_of_grams_with_equal_hash_newest_first(
     text: list[int],
 ) -> None:
-    ring = TokenRing(CAPACITY)
+    ring = TokenRing(CAPACITY, BUCKETS)
     ring.extend(int32s(text))
     expected = twins.chains(dict(enumerate(text)), CAPACITY)
     found: dict[tuple[int, int], list[int]] = {}
     for order in range(kernels.ORDER_COUNT):
         for bucket in range(CAPACITY):
-            link = int(ring._head[order, bucket])
+            link = int(ring.head[order, bucket])
             while link:
                 found.setdefault((order, bucket), []).append(link - 1)
-                link = int(ring._prev[order, link - 1])
+                link = int(ring.prev[order, link - 1])
     assert found == expected
     assert all(b < a for chain in found.values() for a, b in pairwise(chain))
 
@@ -119,13 +120,13 @@ def test_insert_chains_the_end_positions_of_grams_with_equal_hash_newest_first(
 @QUICK
 @given(strategies.texts, strategies.texts)
 def test_remove_is_the_exact_undo_of_insert(before: list[int], added: list[int]) -> None:
-    ring = TokenRing(128)
+    ring = TokenRing(128, BUCKETS)
     ring.extend(int32s(before))
-    head, prev = ring._head.copy(), ring._prev.copy()
+    head, prev = ring.head.copy(), ring.prev.copy()
     ring.extend(int32s(added))
     ring.truncate(len(before))
-    assert (ring._head == head).all()
-    assert (ring._prev[:, : len(before)] == prev[:, : len(before)]).all()
+    assert (ring.head == head).all()
+    assert (ring.prev[:, : len(before)] == prev[:, : len(before)]).all()
 
 
 def test_rolling_back_does_not_bring_back_what_was_overwritten() -> None:
@@ -137,7 +138,7 @@ def test_rolling_back_does_not_bring_back_what_was_overwritten() -> None:
 def test_many_places_with_one_hash_cost_a_bounded_number_of_steps_and_the_newest_are_found() -> (
     None
 ):
-    ring = TokenRing(1024)
+    ring = TokenRing(1024, BUCKETS)
     ring.extend(int32s([1] * 500))
     windows, lengths = np.empty((64, 1), np.int32), np.empty(64, np.int32)
     count = ring.continuations(int32s([0, 1]), 8, windows, lengths)
@@ -149,7 +150,7 @@ def test_a_ring_can_be_searched_after_its_positions_were_counted_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("retrieval_draft.store.ring.REBASE_AT", 100)
-    ring = TokenRing(CAPACITY)
+    ring = TokenRing(CAPACITY, BUCKETS)
     text = [token % 5 for token in range(0, 400, 3)]
     for first in range(0, len(text), 7):
         ring.extend(int32s(text[first : first + 7]))
@@ -163,9 +164,9 @@ def test_a_ring_can_be_searched_after_its_positions_were_counted_anew(
 
 
 def test_a_larger_ring_finds_what_the_smaller_one_found() -> None:
-    small = TokenRing(16)
+    small = TokenRing(16, BUCKETS)
     small.extend(int32s([1, 2, 3, 4, 1, 2, 3]))
-    larger = small.grown(64)
+    larger = small.grown(64, BUCKETS)
     assert larger.occurrence(int32s([1, 2, 3]), 1, 3, newest=False).tolist() == [4, 1, 2, 3]
     assert (larger.low, larger.stop) == (0, 7)
 

@@ -3,14 +3,10 @@
 `TWINS` names them all, so that a kernel without a twin is noticed.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
-from retrieval_draft.drafting.kernels import paths, tally, union
+from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
 from tests.kernels import twins_fill, twins_search, twins_stand, twins_trie
 
@@ -177,8 +173,6 @@ class Grown:
     token: list[int] = field(default_factory=list[int])
     parent: list[int] = field(default_factory=list[int])
     probability: list[float] = field(default_factory=list[float])
-    source: list[int] = field(default_factory=list[int])
-    evidence: list[list[int]] = field(default_factory=list[list[int]])
 
     def depth(self, node: int) -> int:
         return 0 if node < 0 else 1 + self.depth(self.parent[node])
@@ -192,7 +186,6 @@ class Waiting:
     token: int
     parent: int
     slices: list[list[int]]
-    bins: list[int] = field(default_factory=list[int])
 
 
 def sort_rows(windows: Rows, first: int, count: int) -> list[int]:
@@ -279,178 +272,6 @@ def grow_path(
     return tree
 
 
-# The union of all sources.
-
-
-def length_class(length: int) -> int:
-    return sum(length > most for most in (1, 2, 3, 4, 6, 10, 18))
-
-
-def place_bin(tier: int, length: int, share: float, support: int) -> int:
-    cell = (tier, length_class(length), min(7, int(share * 8)), min(3, support) - 1)
-    shape = (union.TIERS, union.LENGTH_CLASSES, union.SHARES, union.SUPPORTS)
-    return int(np.ravel_multi_index(cell, shape))
-
-
-def recycling_bin(rank: int, logprob: int) -> int:
-    level = 8 if logprob == 255 else min(7, logprob // 8)
-    return union.PLACE_BINS + rank * union.LOGPROBS + level
-
-
-@dataclass
-class Knowledge:
-    """What `grow_union` reads."""
-
-    windows: Rows
-    lengths: Ints
-    tiers: Sequence[Ints]  # the sorted rows of each
-    successors: Rows
-    logprobs: Rows
-    accept: npt.NDArray[np.float32]
-
-
-def candidates(
-    known: Knowledge, slices: list[list[int]], depth: int, key: int, parent: int
-) -> list[Waiting]:
-    """What any source proposes at a node; each at what its best evidence has been worth."""
-    found: dict[int, Waiting] = {}
-
-    def propose(token: int, source: int, b: int) -> Waiting | None:
-        if token not in found and len(found) == union.CANDIDATES_MAX:
-            return None
-        empty = Waiting(0.0, token, parent, [[], [], []], [-1] * union.SOURCES)
-        one = found.setdefault(token, empty)
-        if one.bins[source] < 0:
-            one.bins[source] = b
-            one.probability = max(one.probability, float(known.accept[0, b] / known.accept[1, b]))
-        return one
-
-    depth_known = len(known.windows[0]) if len(known.windows) else 0
-    for tier, rows in enumerate(slices):
-        if depth >= depth_known:
-            continue
-        total = float(sum(known.lengths[row] + depth for row in rows))
-        for token, some in groups(known.windows, rows, depth):
-            if token < 0:
-                continue
-            lengths = [known.lengths[row] + depth for row in some]
-            b = place_bin(tier, max(lengths), float(sum(lengths)) / total, len(some))
-            one = propose(token, tier, b)
-            if one is not None:
-                one.slices[tier] = some
-    for rank, token in enumerate(known.successors[key]):
-        if 0 <= token < len(known.successors):
-            propose(token, union.TIERS, recycling_bin(rank, known.logprobs[key][rank]))
-    return list(found.values())
-
-
-def grow_union(
-    known: Knowledge,
-    last_token: int,
-    nodes_max: int,
-    depth_max: int,
-    children_max: int,
-    chain: bool,
-    end_tokens: Ints,
-) -> Grown:
-    tree = Grown()
-    waiting: list[Waiting] = []
-    slices, node, share, key = [list(rows) for rows in known.tiers], -1, 1.0, last_token
-    while True:
-        found: list[Waiting] = []
-        if tree.depth(node) < depth_max and not (node >= 0 and key in end_tokens):
-            found = candidates(known, slices, tree.depth(node), key, node)
-        scale = share / max(1.0, sum(one.probability for one in found))
-        if chain and found:
-            waiting, found = [], [max(found, key=lambda one: one.probability)]
-        for one in found:
-            one.probability *= scale
-            if len(waiting) < nodes_max * 2 + union.CANDIDATES_MAX:
-                waiting.append(one)
-                continue
-            least = min(range(len(waiting)), key=lambda i: waiting[i].probability)
-            if waiting[least].probability < one.probability:
-                waiting[least] = one
-        best = take_best(waiting, tree, children_max)
-        if best is None or len(tree.token) == nodes_max:
-            return tree
-        node, share, key, slices = len(tree.token), best.probability, best.token, best.slices
-        tree.token.append(best.token)
-        tree.parent.append(best.parent)
-        tree.probability.append(share)
-        tree.evidence.append(best.bins)
-        bits = ((0, 8), (1, 8), (2, 15), (1, 13))
-        given = {b for s, pair in enumerate(bits) if best.bins[s] >= 0 for b in pair}
-        tree.source.append(sum(1 << bit for bit in given))
-
-
-def teach(
-    token: Ints, parent: Ints, evidence: Rows, committed: Ints, accept: npt.NDArray[np.float32]
-) -> None:
-    one, half = np.float32(1), np.float32(0.5)
-    path = Grown(list(token), list(parent))
-    for node, above in enumerate(parent):
-        line: list[int] = []
-        at = above
-        while at >= 0:
-            line.insert(0, token[at])
-            at = parent[at]
-        depth = path.depth(above)
-        if depth >= len(committed) or line != list(committed[:depth]):
-            continue
-        for b in evidence[node]:
-            if b < 0:
-                continue
-            accept[1, b] += one
-            accept[0, b] += one if token[node] == committed[depth] else np.float32(0)
-            if accept[1, b] > union.TRIALS_MAX:
-                accept[:, b] *= half
-
-
-# The path map.
-
-
-def path_bin(depth: int, probability: float) -> int:
-    row = sum(depth > most for most in (1, 2, 3, 5, 9))
-    level = paths.LEVELS - 1
-    if probability > 0:
-        level = min(level, max(0, int(-math.log2(probability) * paths.LEVELS_PER_HALVING)))
-    return row * paths.LEVELS + level
-
-
-def mapped_paths(
-    parent: Ints, probability: npt.NDArray[np.float32], worth: npt.NDArray[np.float32]
-) -> tuple[list[int], list[float]]:
-    """Every node's bin, and what its path has been worth, never above its parent's."""
-    tree = Grown([0] * len(parent), list(parent))
-    bins: list[int] = []
-    mapped: list[float] = []
-    for node, above in enumerate(parent):
-        b = path_bin(tree.depth(node), float(probability[node]))
-        p = float(worth[0, b] / worth[1, b])
-        bins.append(b)
-        mapped.append(p if above < 0 else min(p, mapped[above]))
-    return bins, mapped
-
-
-def teach_paths(
-    token: Ints, parent: Ints, bins: Ints, committed: Ints, worth: npt.NDArray[np.float32]
-) -> None:
-    for node, b in enumerate(bins):
-        line: list[int] = []
-        at = node
-        while at >= 0:
-            line.insert(0, token[at])
-            at = parent[at]
-        told = list(committed[: len(line)])
-        if len(told) < len(line) and line[: len(told)] == told:
-            continue  # the tokens end on its path: nobody knows
-        worth[1, b] += np.float32(1)
-        worth[0, b] += np.float32(line == told)
-        if worth[1, b] > paths.TRIALS_MAX:
-            worth[:, b] *= np.float32(0.5)
-
-
 # Counting.
 
 
@@ -497,14 +318,6 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.sort_rows": sort_rows,
     "places.grow_tree": grow_tree,
     "places.grow_path": grow_path,
-    "union.length_class": length_class,
-    "union.place_bin": place_bin,
-    "union.recycling_bin": recycling_bin,
-    "union.grow_union": grow_union,
-    "union.teach": teach,
-    "paths.path_bin": path_bin,
-    "paths.map_paths": mapped_paths,
-    "paths.teach_paths": teach_paths,
     "tally.tally": tallied,
     **twins_fill.TWINS,
     **twins_search.TWINS,

@@ -69,13 +69,12 @@ doubles_t = types.Array(types.float64, 1, "C")
 
 class Frontier(NamedTuple):
     """Candidates that may still be taken, most probable first: path probability float64, and int32 token,
-    parent node and mask of inputs; `children` counts by node what was taken."""
+    parent node and mask of inputs."""
 
     probability: Float64Array
     token: Int32Array
     parent: Int32Array
     listed: Int32Array
-    children: Int32Array
 
 
 class Grown(NamedTuple):
@@ -87,7 +86,7 @@ class Grown(NamedTuple):
     source: UInt32Array
 
 
-frontier_t = tuple_type([doubles_t, row_t, row_t, row_t, row_t], Frontier)
+frontier_t = tuple_type([doubles_t, row_t, row_t, row_t], Frontier)
 grown_t = tuple_type([row_t, row_t, floats_t, masks_t], Grown)
 
 
@@ -114,6 +113,16 @@ def sources_of(listed: int) -> int:
     return mask
 
 
+@leaf(types.void(frontier_t, int64, int64))
+def drop(frontier: Frontier, at: int, waiting: int) -> None:
+    """Take entry `at` of `waiting` off."""
+    for i in range(at, waiting - 1):
+        frontier.probability[i] = frontier.probability[i + 1]
+        frontier.token[i] = frontier.token[i + 1]
+        frontier.parent[i] = frontier.parent[i + 1]
+        frontier.listed[i] = frontier.listed[i + 1]
+
+
 @leaf(int64(frontier_t, found_t, int64, float64, int64, int64, int64))
 def offer(
     frontier: Frontier,
@@ -122,30 +131,36 @@ def offer(
     probability: float,
     waiting: int,
     room: int,
-    chain: int,
+    children_max: int,
 ) -> int:
-    """Put a node's candidates on the frontier; returns how many wait there, at most `room`.
+    """Put a node's best candidates on the frontier; returns how many wait there, at most `room`.
 
-    Siblings sum to at most their parent's `probability`. A chain keeps the best candidate alone.
+    Siblings sum to at most their parent's `probability`. Of a node at most `children_max` wait: others
+    could never be taken, and would only keep the rest out.
     """
     rows = found.rows
     total = 0.0
-    best = -1
     for c in range(rows[COUNTS, CANDIDATES]):
         found.logit[c] = mixing.squash(found.logit[c])
         total += found.logit[c]
-        if best < 0 or found.logit[c] > found.logit[best]:
-            best = c
     scale = probability / max(1.0, total)
-    if chain:
-        waiting = 0
+    siblings = 0
     for c in range(rows[COUNTS, CANDIDATES]):
-        if chain and c != best:
-            continue
         p = scale * found.logit[c]
         if waiting == room and p <= frontier.probability[waiting - 1]:
             continue
-        at = waiting if waiting < room else waiting - 1
+        out = waiting - 1 if waiting == room else waiting
+        if siblings == children_max:
+            out = waiting - 1
+            while frontier.parent[out] != node - 1:
+                out -= 1
+            if p <= frontier.probability[out]:
+                continue
+        if out < waiting:
+            siblings -= frontier.parent[out] == node - 1
+            drop(frontier, out, waiting)
+            waiting -= 1
+        at = waiting
         while at > 0 and frontier.probability[at - 1] < p:
             frontier.probability[at] = frontier.probability[at - 1]
             frontier.token[at] = frontier.token[at - 1]
@@ -156,18 +171,9 @@ def offer(
         frontier.token[at] = rows[TOKEN, c]
         frontier.parent[at] = node - 1
         frontier.listed[at] = rows[LISTED, c]
-        waiting = min(room, waiting + 1)
+        waiting += 1
+        siblings += 1
     return waiting
-
-
-@leaf(types.void(frontier_t, int64))
-def drop_first(frontier: Frontier, waiting: int) -> None:
-    """Take the first of `waiting` entries off."""
-    for i in range(waiting - 1):
-        frontier.probability[i] = frontier.probability[i + 1]
-        frontier.token[i] = frontier.token[i + 1]
-        frontier.parent[i] = frontier.parent[i + 1]
-        frontier.listed[i] = frontier.listed[i + 1]
 
 
 @leaf(
@@ -214,10 +220,9 @@ def grow_within(
             least = frontier.probability[waiting - 1] / p if waiting == room else 0.0
             gather(found, tiers, nodes, node, least)
             mixing.mix(found, skill, chosen)
-            waiting = offer(frontier, found, node, p, waiting, room, chain)
-        while waiting > 0 and frontier.children[frontier.parent[0] + 1] >= children_max:
-            drop_first(frontier, waiting)
-            waiting -= 1
+            if chain:
+                waiting = 0
+            waiting = offer(frontier, found, node, p, waiting, room, 1 if chain else children_max)
         if waiting == 0 or frontier.probability[0] < floor:
             return n
         above = frontier.parent[0] + 1
@@ -227,8 +232,7 @@ def grow_within(
         grown.parent[n] = above - 1
         grown.probability[n] = p
         grown.source[n] = sources_of(frontier.listed[0])
-        frontier.children[above] += 1
-        drop_first(frontier, waiting)
+        drop(frontier, 0, waiting)
         waiting -= 1
         node = n + 1
         nodes.tails[node, 0] = token
@@ -316,7 +320,6 @@ def grow(
         np.empty(nodes_max + 1, np.int32),
         np.empty(nodes_max + 1, np.int32),
         np.empty(nodes_max + 1, np.int32),
-        np.zeros(nodes_max + 1, np.int32),
     )
     size = grow_within(
         tiers, context_stop, learned_stop, Nodes(root_tails, root_places, root_segments),
