@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import numpy.typing as npt
 
 from retrieval_draft.drafting.mix import as_prior
 from retrieval_draft.errors import FailedPrecondition
@@ -19,6 +18,7 @@ from retrieval_draft.replay.figures import Figures, figures_of
 from retrieval_draft.replay.play import Trace, play_one
 from retrieval_draft.replay.sequences import RecordedFile
 from retrieval_draft.step import DraftOptions, TreeShape
+from retrieval_draft.tree import Float32Array
 
 METHOD = "mix"
 
@@ -27,7 +27,7 @@ METHOD = "mix"
 class Learned(Protocol):
     """A method that can hand out what it has learned."""
 
-    def state(self) -> dict[str, npt.NDArray[np.generic]]:
+    def state(self) -> dict[str, Float32Array]:
         """Arrays by name."""
         ...
 
@@ -36,7 +36,7 @@ class Learned(Protocol):
 class Prior:
     """What was learned, by name, and the figures of the replay that it was learned in."""
 
-    arrays: dict[str, npt.NDArray[np.generic]]
+    arrays: dict[str, Float32Array]
     figures: Figures
 
     def write(self, path: Path) -> None:
