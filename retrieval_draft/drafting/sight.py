@@ -36,8 +36,8 @@ class Limits:
     temperature: float = 0.0
     """0 is greedy: nothing is drawn."""
     seed: int = 0
-    sequence: int = 0
-    """Tells sequences of one seed apart."""
+    draws: int = 0
+    """Tells what sequences of one seed draw apart; 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
