@@ -6,6 +6,7 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 import itertools
 import time
 from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 
@@ -219,7 +220,12 @@ class Engine:
             if not 0 <= token < state.spec.vocab_size:
                 raise InvalidInput("end_tokens", token, f"0 to {state.spec.vocab_size - 1}")
         state.corpora(start.corpora)
-        return Sequence(state, next(self._numbers), start, self.config.context_tokens_max)
+        number = next(self._numbers)
+        sequence = Sequence(state, number, start, self.config.context_tokens_max)
+        # Outputs of sequences that drew alike would be alike: not here, and not on another replica.
+        identity = f"{self.replica}/{number}/{part.sequence_id}".encode()
+        sequence.draws = int.from_bytes(blake2b(identity, digest_size=8).digest(), "little")
+        return sequence
 
     def _feedback(self, sequence: Sequence, part: SequenceStep, base: int) -> DraftTree | None:
         """Count and teach what the held draft brought; the tree that was verified, if it is known.
@@ -311,7 +317,7 @@ class Engine:
             floor=floor,
             temperature=sequence.temperature or 0.0,
             seed=options.seed,
-            sequence=sequence.number,
+            draws=sequence.draws,
         )
         return sequence.state.methods.draft(options.method, self._sight(sequence), limits)
 

@@ -60,7 +60,7 @@ class StandMethod:
             sight.query,
             len(sight.recycling.successors),
             1 / limits.temperature if drawn else 0.0,
-            noise_at(limits.seed, limits.sequence, sight.context.stop, rows) if drawn else NO_NOISE,
+            noise_at(limits.seed, limits.draws, sight.context.stop, rows) if drawn else NO_NOISE,
             most,
             limits.depth_max,
             1 if limits.chain else limits.children_max,
@@ -81,20 +81,20 @@ class StandMethod:
         return tree, index[:n]
 
 
-def noise_at(seed: int, sequence: int, position: int, rows: int) -> Float32Array:
+def noise_at(seed: int, draws: int, position: int, rows: int) -> Float32Array:
     """float32[rows, 10] standard exponential noise of this position: the same when asked again.
 
     No two positions and no two sequences share noise: outputs that were verified with one noise depend
     on it, so that noise used twice would tie them together.
     """
     block, at = divmod(position, NOISE_POSITIONS)
-    noise: Float32Array = _noise_block(seed, sequence, block, rows)[at]
+    noise: Float32Array = _noise_block(seed, draws, block, rows)[at]
     return noise
 
 
-@lru_cache(maxsize=256)
-def _noise_block(seed: int, sequence: int, block: int, rows: int) -> Float32Array:
-    key = np.array([seed, sequence], np.uint64)
+@lru_cache(maxsize=128)
+def _noise_block(seed: int, draws: int, block: int, rows: int) -> Float32Array:
+    key = np.array([seed, draws], np.uint64)
     counted = np.random.Philox(key=key, counter=np.array([0, 0, rows, block], np.uint64))
     shape = (NOISE_POSITIONS, rows, WIDTH)
     return np.random.Generator(counted).standard_exponential(shape, np.float32)

@@ -160,7 +160,7 @@ def test_temperatures_learn_for_themselves() -> None:
         name: [kind for kind in range(3) if (array[kind] != before[name][kind]).any()]
         for name, array in mix.state().items()
     }
-    assert changed == dict.fromkeys(before, [1])
+    assert changed == {name: [1] for name in before}
 
 
 def test_a_chain_takes_the_best_candidate_at_every_step(experienced: Mix) -> None:
@@ -202,15 +202,9 @@ def test_nothing_below_the_floor_is_drafted() -> None:
     low = Mix(fresh()).draft(seen, Limits(32)).tree
     high = Mix(fresh()).draft(seen, Limits(32, floor=0.2)).tree
     assert 0 < len(high) < len(low)
-    assert same(
-        high,
-        DraftTree(
-            *(
-                column[: len(high)]
-                for column in (low.token, low.parent, low.probability, low.source)
-            )
-        ),
-    )
+    n = len(high)
+    first = DraftTree(low.token[:n], low.parent[:n], low.probability[:n], low.source[:n])
+    assert same(high, first)
 
 
 def test_the_same_calls_learn_the_same_bytes() -> None:
@@ -243,6 +237,5 @@ def test_a_prior_is_believed_less_than_what_it_was_learned_from() -> None:
         prior["path_worth"][..., 0, :] / prior["path_worth"][..., 1, :],
         mix.state()["path_worth"][..., 0, :] / mix.state()["path_worth"][..., 1, :],
     )
-    assert (prior["common"][:, 0] == -1).all(), "no tokens leave a namespace"
     with pytest.raises(ValueError, match="weights"):
         as_prior({**mix.state(), "weights": np.zeros(3, np.float32)})

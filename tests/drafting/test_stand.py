@@ -52,7 +52,7 @@ def test_nothing_follows_an_end_token_and_a_chain_has_one_child_each() -> None:
 
 def test_the_first_of_80_nodes_are_drawn_the_same_when_asked_again() -> None:
     seen = sight([1, 2], expected=TABLE)
-    warm = Limits(nodes_max=80, temperature=1.0, seed=2**64 - 1, sequence=3)
+    warm = Limits(nodes_max=80, temperature=1.0, seed=2**64 - 1, draws=2**64 - 1)
     one, other = (StandMethod().draft(seen, warm).tree for _ in range(2))
     assert listed(one) == listed(other)
     assert noise_at(1, 2, 31, 4).tolist() == noise_at(1, 2, 31, 4).tolist()
