@@ -101,9 +101,16 @@ class Mix:
     def __init__(self, prior: State | None = None) -> None:
         state = {k: v.copy() for k, v in (shipped_prior() if prior is None else prior).items()}
         self._state = state
-        self._stretch = stretch_of(state["worth"][..., 0])
-        self._common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
-        self._common[:, 0] = -1
+        stretch = stretch_of(state["worth"][..., 0])
+        common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
+        common[:, 0] = -1
+        # Views by temperature class and shape, made once: a step takes them hundreds of times a second.
+        self._common = list(common)
+        self._skill = list(zip(state["worth"], stretch, state["weights"], strict=True))
+        self._paths = [
+            list(zip(worth, scale, strict=True))
+            for worth, scale in zip(state["path_worth"], state["path_scale"], strict=True)
+        ]
 
     def state(self) -> dict[str, Float32Array]:
         """Copies of what was learned of the sources, by name: a prior for others. No token is in it."""
@@ -142,9 +149,7 @@ class Mix:
             root.tails,
             root.places,
             root.segments,
-            self._state["worth"][kind],
-            self._stretch[kind],
-            self._state["weights"][kind],
+            *self._skill[kind],
             tokens,
             teaching_from,
         )
@@ -178,11 +183,8 @@ class Mix:
             root.tails,
             root.places,
             root.segments,
-            self._state["worth"][kind],
-            self._stretch[kind],
-            self._state["weights"][kind],
-            self._state["path_worth"][kind, shape],
-            self._state["path_scale"][kind, shape],
+            *self._skill[kind],
+            *self._paths[kind][shape],
             n,
             limits.depth_max,
             limits.children_max,
@@ -214,6 +216,5 @@ class Mix:
             grown.tree.probability,
             grown.bins,
             committed,
-            self._state["path_worth"][grown.kind],
-            self._state["path_scale"][grown.kind],
+            *self._paths[grown.kind[0]][grown.kind[1]],
         )
