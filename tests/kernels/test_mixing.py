@@ -73,7 +73,7 @@ def test_weights_follow_the_gradient_and_bins_what_came(
 
 
 def test_teaching_makes_what_came_more_probable_and_everything_else_less() -> None:
-    both = Both(*empty_world())
+    both = Both(*worlds.empty_world(32, 64))
     both.write([1, 2, 3, 1, 2, 4, 1, 2])
     nodes, found, chosen = worlds.empty_nodes(1), worlds.empty_found(), worlds.empty_chosen()
     worlds.write_node(nodes, 0, both.tail(), 0, ([], [], []))
@@ -94,21 +94,6 @@ def test_teaching_makes_what_came_more_probable_and_everything_else_less() -> No
     assert after[3] > before[3]
     assert after[4] < before[4]
     assert after[3] > after[4]
-
-
-def empty_world() -> tuple[
-    worlds.TokenRing, worlds.TokenRing, evidence.Tiers, twins_evidence.World
-]:
-    context, learned = worlds.TokenRing(32, 64), worlds.TokenRing(32, 64)
-    table = twins_evidence.ngrams.Table
-    common = np.full((2, 97), 0, np.int32)
-    common[0] = -1
-    tiers = evidence.Tiers(
-        context.tokens, context.table, learned.tokens, learned.table, np.full(1, -1, np.int32),
-        np.full((9, 8), -1, np.int32), np.full((9, 8), 255, np.uint8), np.zeros(4, np.uint64),
-        np.zeros(4, np.uint8), np.full((4, 10), -1, np.int32), np.zeros((4, 10), np.uint16), common,
-    )  # fmt: skip
-    return context, learned, tiers, twins_evidence.World({}, {}, {}, table(4), table(4), [], {}, [])
 
 
 @quick(100)

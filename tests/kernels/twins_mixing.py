@@ -61,7 +61,11 @@ def mix(e: Evidence, skill: Skill) -> dict[int, float]:
 
 def count_bin(skill: Skill, b: int, hit: bool) -> None:
     seen = min(MEMORY, skill.worth[b, 1] + 1)
-    skill.worth[b] = skill.worth[b, 0] + (hit - skill.worth[b, 0]) / (seen + 0.5), seen
+    worth = skill.worth[b, 0] + (hit - skill.worth[b, 0]) / (seen + 0.5)
+    # Kept in single precision, and its logit in steps of 1 / 4096 of it.
+    skill.worth[b] = np.float32(worth), seen
+    middle = min(0.999, max(0.001, (int(worth * 4096) + 0.5) / 4096))
+    skill.stretch[b] = math.log(middle / (1 - middle))
 
 
 def teach(came: int, e: Evidence, skill: Skill) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import evidence as kernels
 from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
+from retrieval_draft.drafting.kernels.evidence import Nodes
 from retrieval_draft.drafting.kernels.mixing import (
     SETS,
     SETS_USED,
@@ -20,7 +20,6 @@ from retrieval_draft.drafting.kernels.mixing import (
 from retrieval_draft.store.kernels import stand
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Grams
-from retrieval_draft.tree import Int32Array
 from tests.kernels import twins_ngrams
 from tests.kernels.strategies import VOCAB, int32s
 from tests.kernels.twins_evidence import Evidence, Place, Places, World
@@ -116,6 +115,20 @@ def worlds(draw: st.DrawFn) -> Both:
     return both
 
 
+def empty_world(capacity: int, buckets: int) -> tuple[TokenRing, TokenRing, kernels.Tiers, World]:
+    """Nothing is known, and nothing was said."""
+    context, learned = TokenRing(capacity, buckets), TokenRing(capacity, buckets)
+    common = np.zeros((2, COMMON_KEPT + 1), np.int32)
+    common[0] = -1
+    tiers = kernels.Tiers(
+        context.tokens, context.table, learned.tokens, learned.table, int32s([-1]),
+        np.full((VOCAB, 8), -1, np.int32), np.full((VOCAB, 8), 255, np.uint8), *Grams.empty(4)[:2],
+        *Grams.empty(4)[3:], common,
+    )  # fmt: skip
+    tables = twins_ngrams.Table(buckets), twins_ngrams.Table(buckets)
+    return context, learned, tiers, World({}, {}, {}, *tables, [], {}, [])
+
+
 @st.composite
 def places_in(draw: st.DrawFn, both: Both) -> Places:
     """Places of all scopes as a root may have them: exact ones first, the longest first."""
@@ -134,17 +147,15 @@ def places_in(draw: st.DrawFn, both: Both) -> Places:
     return found[0], found[1], found[2]
 
 
-def empty_nodes(count: int) -> kernels.Nodes:
-    return kernels.Nodes(
+def empty_nodes(count: int) -> Nodes:
+    return Nodes(
         np.full((count, kernels.TAIL + 1), -1, np.int32),
         np.full((count, kernels.PLACES_MAX, kernels.PLACE_COLUMNS), -9, np.int32),
         np.zeros((count, kernels.SCOPES + 1), np.int32),
     )
 
 
-def write_node(
-    nodes: kernels.Nodes, node: int, tail: Sequence[int], depth: int, places: Places
-) -> None:
+def write_node(nodes: Nodes, node: int, tail: Sequence[int], depth: int, places: Places) -> None:
     nodes.tails[node] = -1
     nodes.tails[node, : len(tail)] = tail
     nodes.tails[node, kernels.TAIL] = depth
@@ -157,7 +168,7 @@ def write_node(
     nodes.segments[node, kernels.SCOPES] = n
 
 
-def read_places(nodes: kernels.Nodes, node: int) -> Places:
+def read_places(nodes: Nodes, node: int) -> Places:
     bounds = nodes.segments[node].tolist()
     found = [
         [Place(*row) for row in nodes.places[node, bounds[s] : bounds[s + 1]].tolist()]
@@ -213,7 +224,3 @@ def empty_chosen() -> Chosen:
 
 def copied(skill: Skill) -> Skill:
     return Skill(*(array.copy() for array in skill))
-
-
-Table = npt.NDArray[np.float32]
-Row = Int32Array
