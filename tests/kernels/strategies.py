@@ -14,7 +14,7 @@ JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 
 def quick(examples: int) -> settings:
     """So many examples, fewer where kernels are plain Python."""
-    return settings(deadline=None, max_examples=examples if JIT else max(10, examples // 10))
+    return settings(deadline=None, max_examples=examples if JIT else max(10, examples // 5))
 
 
 tokens = st.integers(0, VOCAB - 1)
