@@ -1,11 +1,21 @@
 """Small random inputs with many repetitions: what hash chains, searches and trees can get wrong."""
 
+import os
+
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from retrieval_draft.tree import Int32Array
 
 VOCAB = 6
+JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+
+
+def quick(examples: int) -> settings:
+    """So many examples, fewer where kernels are plain Python."""
+    return settings(deadline=None, max_examples=examples if JIT else max(10, examples // 5))
+
 
 tokens = st.integers(0, VOCAB - 1)
 texts = st.lists(st.integers(-1, 2), max_size=40)

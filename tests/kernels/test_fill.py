@@ -13,6 +13,9 @@ from retrieval_draft.store.stand import Grams
 from tests.kernels import twins_fill as twins
 from tests.kernels.strategies import VOCAB, int32s, tokens
 
+# Without the JIT the hash overflows as numpy scalars do: with a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+
 
 @st.composite
 def templates(draw: st.DrawFn) -> tuple[list[int], list[int]]:

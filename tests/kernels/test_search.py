@@ -10,6 +10,9 @@ from tests.kernels import twins_search as twins
 from tests.kernels.strategies import VOCAB, int32s
 from tests.kernels.test_fill import table_of
 
+# Without the JIT the hash overflows as numpy scalars do: with a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+
 token = st.integers(0, VOCAB - 1)
 # Shares that differ, so that no two scores are equal but for rounding.
 rows = st.lists(

@@ -1,6 +1,7 @@
 """STAND's table against plain Python, slot by slot."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,6 +9,9 @@ from retrieval_draft.store.kernels import stand as kernels
 from retrieval_draft.store.stand import Grams
 from tests.kernels import twins_stand as twins
 from tests.kernels.strategies import int32s
+
+# Without the JIT the hash overflows as numpy scalars do: with a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 
 tokens = st.integers(0, 5)
 # Far more tokens than a row keeps, and shares that round, vanish and tie.

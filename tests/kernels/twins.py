@@ -8,7 +8,19 @@ from dataclasses import dataclass, field
 
 from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
-from tests.kernels import twins_fill, twins_search, twins_stand, twins_trie
+from tests.kernels import (
+    twins_evidence,
+    twins_fill,
+    twins_following,
+    twins_growth,
+    twins_matching,
+    twins_mixing,
+    twins_ngrams,
+    twins_paths,
+    twins_search,
+    twins_stand,
+    twins_trie,
+)
 
 Ints = Sequence[int]
 Rows = Sequence[Ints]
@@ -319,7 +331,14 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_tree": grow_tree,
     "places.grow_path": grow_path,
     "tally.tally": tallied,
+    **twins_evidence.TWINS,
     **twins_fill.TWINS,
+    **twins_following.TWINS,
+    **twins_growth.TWINS,
+    **twins_matching.TWINS,
+    **twins_mixing.TWINS,
+    **twins_ngrams.TWINS,
+    **twins_paths.TWINS,
     **twins_search.TWINS,
     **twins_stand.TWINS,
     **twins_trie.TWINS,

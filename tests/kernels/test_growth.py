@@ -1,0 +1,176 @@
+"""Growth and following, against plain Python."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval_draft.drafting.kernels import following, growth, matching
+from retrieval_draft.drafting.kernels import paths as path_kernels
+from retrieval_draft.drafting.kernels.bins import COMMON_KEPT
+from retrieval_draft.store.ring import TokenRing
+from tests.kernels import twins_following, twins_mixing, twins_paths, worlds
+from tests.kernels import twins_growth as twins
+from tests.kernels.strategies import VOCAB, int32s, quick
+from tests.kernels.twins_evidence import Place
+from tests.kernels.worlds import Both
+
+# Without the JIT the hash overflows as numpy scalars do: with a warning.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+
+limits = st.tuples(
+    st.integers(0, 14),
+    st.integers(1, 6),
+    st.integers(1, 3) | st.just(1 << 16),
+    st.booleans(),
+    st.sampled_from([0.0, 0.0, 0.01, 0.2]),
+    st.lists(st.integers(0, VOCAB - 1), max_size=2),
+)
+
+
+@quick(400)
+@given(worlds.worlds(), st.data(), st.integers(0, 99), limits)
+def test_a_tree_takes_the_most_probable_candidate_next(
+    both: Both,
+    data: st.DataObject,
+    seed: int,
+    limit: tuple[int, int, int, bool, float, list[int]],
+) -> None:
+    places = data.draw(worlds.places_in(both))
+    skill = worlds.skill_of(seed)
+    nodes_max, depth_max, children_max, chain, floor, ends = limit
+    root = worlds.empty_nodes(1)
+    worlds.write_node(root, 0, both.tail(), 0, places)
+    dice = np.random.default_rng(seed)
+    trials = dice.uniform(20, 200, path_kernels.BINS)
+    worth = np.stack([trials * dice.uniform(0, 1, path_kernels.BINS), trials]).astype(np.float32)
+    scale = dice.uniform(0.5, 2, path_kernels.DEPTHS).astype(np.float32)
+    token, parent = np.empty(nodes_max, np.int32), np.empty(nodes_max, np.int32)
+    probability, source = np.empty(nodes_max, np.float32), np.empty(nodes_max, np.uint32)
+    bins = np.empty(nodes_max, np.int32)
+    t = both.tiers
+    size = growth.grow(
+        t.context, t.context_table, both.context.stop, t.learned, t.learned_table,
+        both.learned.stop, t.corpus, t.successors, t.logprobs, t.stand_keys, t.stand_visits,
+        t.stand_tokens, t.stand_shares, t.common, *root, *skill, worth, scale,
+        nodes_max, depth_max, children_max, int(chain), floor, int32s(ends),
+        token, parent, probability, source, bins,
+    )  # fmt: skip
+    grown = twins.grow(
+        both.world, twins_mixing.Skill(*skill), places, both.tail(), both.context.stop,
+        nodes_max, depth_max, children_max, chain, floor, ends,
+    )  # fmt: skip
+    assert token[:size].tolist() == [node.token for node in grown]
+    assert parent[:size].tolist() == [node.parent for node in grown]
+    assert source[:size].tolist() == [twins.sources_of(node.listed) for node in grown]
+    above = [node.parent for node in grown]
+    estimates = [float(np.float32(node.probability)) for node in grown]
+    mapped = twins_paths.map_paths(
+        above, estimates, worth.astype(np.float64).tolist(), scale.astype(np.float64).tolist()
+    )
+    assert bins[:size].tolist() == [d * path_kernels.BINS + b for d, b, _ in mapped]
+    assert probability[:size] == pytest.approx([p for _, _, p in mapped], rel=1e-5)
+
+
+def test_every_input_that_lists_candidates_is_named() -> None:
+    for index in twins.ALL_INPUTS:
+        assert int(growth.sources_of(1 << index)) == twins.sources_of(frozenset([index]))
+    everything = sum(1 << index for index in twins.ALL_INPUTS)
+    assert int(growth.sources_of(everything)) == twins.sources_of(frozenset(twins.ALL_INPUTS))
+    assert int(growth.sources_of(0)) == 0
+
+
+def followed(
+    both: Both, skill: worlds.Skill, root: worlds.Nodes, tokens: list[int], teaching_from: int
+) -> None:
+    t, context, learned = both.tiers, both.context, both.learned
+    following.follow(
+        t.context, t.context_table, context.head, context.prev, context.low, context.stop,
+        t.learned, t.learned_table, learned.head, learned.prev, learned.low, learned.stop,
+        t.corpus, t.successors, t.logprobs, t.stand_keys, t.stand_visits, t.stand_tokens,
+        t.stand_shares, t.common, *root, *skill, int32s(tokens), teaching_from,
+    )  # fmt: skip
+    context.advance(len(tokens))
+
+
+@quick(300)
+@given(
+    worlds.worlds(),
+    st.data(),
+    st.integers(0, 9),
+    st.lists(
+        st.tuples(
+            st.lists(worlds.small | st.integers(0, VOCAB - 1), max_size=6), st.integers(0, 7)
+        ),
+        max_size=2,
+    ),
+)
+def test_every_token_teaches_before_it_is_learned(
+    both: Both, data: st.DataObject, seed: int, parts: list[tuple[list[int], int]]
+) -> None:
+    skill, root, plain = worlds.skill_of(seed), worlds.empty_nodes(1), twins_following.Root()
+    plain.places = data.draw(worlds.places_in(both))
+    plain.tail = both.tail()
+    worlds.write_node(root, 0, plain.tail, 0, plain.places)
+    expected = twins_mixing.Skill(*skill)
+    for tokens, teaching_from in parts:
+        followed(both, skill, root, tokens, teaching_from)
+        twins_following.follow(both.world, plain, expected, tokens, teaching_from)
+        if tokens:
+            assert worlds.read_places(root, 0) == plain.places
+            tail = [token for token in root.tails[0, :-1].tolist() if token >= 0]
+            assert tail == plain.tail
+    # A bin on the edge of two steps of its logit may fall to either side.
+    assert np.allclose(skill.weights, expected.weights, atol=1e-4)
+    assert np.allclose(skill.worth, expected.worth, atol=1e-4)
+    common = both.tiers.common
+    assert common[:, : len(both.world.common)].T.tolist() == both.world.common
+    assert common[1, COMMON_KEPT] == both.world.common_total
+    assert both.context.read(0, both.context.stop).tolist() == list(both.world.context.values())
+
+
+@quick(100)
+@given(
+    st.lists(worlds.small, max_size=80),
+    st.lists(st.integers(0, 40), max_size=4),
+    st.integers(0, 90),
+)
+def test_a_context_that_was_followed_is_one_that_was_extended_however_it_came(
+    text: list[int], cuts: list[int], teaching_from: int
+) -> None:
+    """The same bytes; also where the ring goes round."""
+    whole, pieces = (Both(*worlds.empty_world(worlds.CAPACITY, 16)) for _ in range(2))
+    plain = TokenRing(worlds.CAPACITY, 16)
+    for token in text:
+        plain.extend(int32s([token]))
+    skills = worlds.skill_of(1), worlds.skill_of(1)
+    roots = worlds.empty_nodes(1), worlds.empty_nodes(1)
+    followed(whole, skills[0], roots[0], text, teaching_from)
+    bounds = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    for first, stop in pairwise(bounds):
+        followed(pieces, skills[1], roots[1], text[first:stop], max(0, teaching_from - first))
+    for both in (whole, pieces):
+        ring = both.context
+        assert (ring.low, ring.stop) == (plain.low, plain.stop)
+        for name in ("tokens", "head", "prev", "table"):
+            assert (getattr(ring, name) == getattr(plain, name)).all(), name
+    if len(text) <= teaching_from:
+        return
+    # Nothing was interrupted while the prompt came: the places are the same ones.
+    assert whole.tiers.common.tolist() == pieces.tiers.common.tolist()
+    if not cuts or teaching_from == 0:
+        assert all((a == b).all() for a, b in zip(*skills, strict=True))
+
+
+def test_a_loop_is_told_from_a_long_repetition() -> None:
+    root = worlds.empty_nodes(1)
+    for back, length, gap, loops in (
+        (16, 64, 0, True), (1, 64, 0, True), (17, 64, 0, False), (16, 63, 0, False), (3, 64, 1, False),
+    ):  # fmt: skip
+        places = ([Place(100 - back, length, 1, gap)], [], [])
+        worlds.write_node(root, 0, [], 0, places)
+        assert bool(following.in_loop(root, 100)) == loops
+        assert twins_following.in_loop(twins_following.Root([], places), 100) == loops
+    assert matching.AGREEMENT_MAX == 64

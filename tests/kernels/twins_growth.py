@@ -1,0 +1,116 @@
+"""Best-first growth in plain Python: one sorted list of candidates over the twins of evidence and mixing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from retrieval_draft.drafting.kernels.bins import (
+    COMMON,
+    CORPUS,
+    GAPPED,
+    INPUTS,
+    MATCH,
+    ORDER,
+    RECYCLING,
+    STAND,
+)  # fmt: skip
+from retrieval_draft.tree import SOURCES, TIERS
+from tests.kernels import twins_matching as matching
+from tests.kernels.twins_evidence import Places, World, gather
+from tests.kernels.twins_mixing import Skill, mix, squash
+
+ORDER_COUNT, TAIL = 5, 24
+
+
+@dataclass(frozen=True)
+class Node:
+    probability: float
+    token: int
+    parent: int
+    listed: frozenset[int]
+
+
+def names_of(index: int) -> tuple[str, str]:
+    """The tier and the kind of source of an input."""
+    tiers = ("context", "learned", "corpus")
+    for first in (MATCH, GAPPED):
+        if first <= index < first + 3:
+            scope = index - first
+            return tiers[scope], "corpus" if scope == CORPUS else "match"
+    if ORDER <= index < ORDER + 2 * ORDER_COUNT:
+        tier, order = divmod(index - ORDER, ORDER_COUNT)
+        return tiers[tier], f"order{min(order, 3) + 1}"
+    return "learned", {RECYCLING: "recycling", STAND: "stand", COMMON: "order0"}[index]
+
+
+def sources_of(listed: frozenset[int]) -> int:
+    bits = {bit for i in listed for bit in (TIERS[names_of(i)[0]], SOURCES[names_of(i)[1]])}
+    return sum(1 << bit for bit in bits)
+
+
+def offer(
+    waiting: list[Node], logits: dict[int, float], listed: dict[int, frozenset[int]], node: int,
+    probability: float, room: int, children_max: int,
+) -> list[Node]:  # fmt: skip
+    """The best of those that wait and of the node's best children; of equals those that waited longer."""
+    shares = {token: squash(x) for token, x in logits.items()}
+    scale = probability / max(1.0, sum(shares.values()))
+    children = [Node(scale * share, t, node, listed[t]) for t, share in shares.items()]
+    children = sorted(children, key=lambda child: -child.probability)[:children_max]
+    return sorted([*waiting, *children], key=lambda one: -one.probability)[:room]
+
+
+def drop(waiting: list[Node], at: int) -> list[Node]:
+    return waiting[:at] + waiting[at + 1 :]
+
+
+def grow(
+    world: World,
+    skill: Skill,
+    places: Places,
+    tail: Sequence[int],
+    context_stop: int,
+    nodes_max: int,
+    depth_max: int,
+    children_max: int,
+    chain: bool,
+    floor: float,
+    end_tokens: Sequence[int],
+) -> list[Node]:
+    grown: list[Node] = []
+    lines: list[tuple[list[int], Places]] = [([], places)]
+    waiting: list[Node] = []
+    at, p = 0, 1.0
+    while len(grown) < nodes_max:
+        path, here = lines[at]
+        room = nodes_max - len(grown)
+        waiting = waiting[:room]
+        if len(path) < depth_max and not (path and path[-1] in end_tokens):
+            # A common token that is less likely than all that wait could not be taken.
+            least = waiting[-1].probability / p if len(waiting) == room else 0.0
+            known = [*reversed(path), *tail][:TAIL]
+            e = gather(world, here, known, least)
+            listed = {token: frozenset(some) for token, some in e.listed.items()}
+            kept = [] if chain else waiting
+            most = 1 if chain else children_max
+            waiting = offer(kept, mix(e, skill), listed, at - 1, p, room, most)
+        if not waiting or waiting[0].probability < floor:
+            break
+        best, waiting = waiting[0], drop(waiting, 0)
+        path, here = lines[best.parent + 1]
+        path = [*path, best.token]
+        lines.append((path, matching.move(world, here, best.token, path, context_stop)))
+        grown.append(best)
+        at, p = len(grown), best.probability
+    return grown
+
+
+ALL_INPUTS = [i for i in range(INPUTS) if i not in (STAND - 2, STAND - 3)]
+"""Those that list candidates: the blend only weighs them."""
+
+TWINS: dict[str, Callable[..., object]] = {
+    "growth.sources_of": sources_of,
+    "growth.offer": offer,
+    "growth.drop": drop,
+    "growth.grow_within": grow,
+    "growth.grow": grow,
+}
