@@ -119,10 +119,8 @@ def test_a_long_context_stays_below_four_megabytes() -> None:
         root = sequence.root
         own = (root.tails, root.places, root.segments, root.corpus)
         assert sequence.nbytes + sum(array.nbytes for array in own) < 4 * MEGABYTE
-        for _ in range(20):
-            tree = calls.tree(part("s", sequence.stop, [1, 2]), nodes_max=64)
+        assert len(calls.tree(part("s", sequence.stop, [1, 2]), nodes_max=64)) == 64
         assert sequence.nbytes < 4 * MEGABYTE
-        assert len(tree) == 64
 
 
 def test_equal_sessions_have_equal_bytes() -> None:
