@@ -1,6 +1,7 @@
 """Every limit and default of the sidecar, written once."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from retrieval_draft.drafting.names import DEFAULT_METHOD
 
@@ -17,6 +18,8 @@ class Config:
     """What an Engine is built with; names end in their unit and `_max` is inclusive."""
 
     method: str = DEFAULT_METHOD
+    stand_tree: Path | None = None
+    """The static tree that `stand` fills, as `tree optimise` writes it; None = the one that ships."""
     nodes_max: int = 32
     """Drafted per sequence where the request does not say."""
     nodes_hard_max: int = 1024

@@ -5,7 +5,7 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
-from dataclasses import replace
+from hashlib import blake2b
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from retrieval_draft.stores import Stores
 from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
 
 POSITION_MAX = (1 << 31) - 1
+FEW = 32
+"""Up to here a list is faster than numpy's calls."""
 
 
 class Engine:
@@ -219,7 +221,12 @@ class Engine:
             if not 0 <= token < state.spec.vocab_size:
                 raise InvalidInput("end_tokens", token, f"0 to {state.spec.vocab_size - 1}")
         state.corpora(start.corpora)
-        return Sequence(state, next(self._numbers), start, self.config.context_tokens_max)
+        number = next(self._numbers)
+        sequence = Sequence(state, number, start, self.config.context_tokens_max)
+        # Outputs of sequences that drew alike would be alike: not here, and not on another replica.
+        identity = f"{self.replica}/{number}/{part.sequence_id}".encode()
+        sequence.draws = int.from_bytes(blake2b(identity, digest_size=8).digest(), "little")
+        return sequence
 
     def _feedback(self, sequence: Sequence, part: SequenceStep, base: int) -> DraftTree | None:
         """Count and teach what the held draft brought; the tree that was verified, if it is known.
@@ -311,7 +318,7 @@ class Engine:
             floor=floor,
             temperature=sequence.temperature or 0.0,
             seed=options.seed,
-            sequence=sequence.number,
+            draws=sequence.draws,
         )
         return sequence.state.methods.draft(options.method, self._sight(sequence), limits)
 
@@ -373,11 +380,9 @@ class Engine:
     def _checked(self, options: DraftOptions) -> DraftOptions:
         """The options with the server's defaults in place of 0 and ""."""
         config = self.config
-        for field, most in (
-            ("nodes_max", config.nodes_hard_max),
-            ("depth_max", config.nodes_hard_max),
-        ):
-            if (value := int(getattr(options, field))) > most:
+        most = config.nodes_hard_max
+        for field, value in (("nodes_max", options.nodes_max), ("depth_max", options.depth_max)):
+            if value > most:
                 raise InvalidInput(f"options.{field}", value, f"0 to {most}")
         method = options.method or config.method
         if method not in METHODS:
@@ -392,12 +397,17 @@ class Engine:
             if not (np.isfinite(cost.milliseconds).all() and (cost.milliseconds > 0).all()):
                 limit = "finite and above 0"
                 raise InvalidInput("options.verify_cost.milliseconds", cost.milliseconds, limit)
-        return replace(
-            options,
-            method=method,
-            nodes_max=options.nodes_max or config.nodes_max,
-            depth_max=options.depth_max or config.depth_max,
-            children_max=options.children_max or config.nodes_hard_max,
+        # Field by field: dataclasses.replace would cost more than the checks.
+        return DraftOptions(
+            options.nodes_max or config.nodes_max,
+            options.depth_max or config.depth_max,
+            options.children_max or config.nodes_hard_max,
+            options.shape,
+            method,
+            options.batch_nodes_max,
+            cost,
+            options.draft_us_max,
+            options.seed,
         )
 
 
@@ -414,6 +424,10 @@ def _probable(probability: Float32Array) -> bool:
 
 def _check_tokens(field: str, tokens: Int32Array, vocab_size: int) -> None:
     if tokens.size:
-        low, high = int(tokens.min()), int(tokens.max())
+        if tokens.size <= FEW and tokens.ndim == 1:
+            few = tokens.tolist()
+            low, high = min(few), max(few)
+        else:
+            low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= vocab_size:
             raise InvalidInput(field, low if low < 0 else high, f"0 to {vocab_size - 1}")

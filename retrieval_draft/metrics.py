@@ -46,7 +46,7 @@ class Counters:
     ignored_feedback: int = 0
     by_bit: Table = field(default_factory=lambda: _table(kernels.BITS))
     by_depth: Table = field(default_factory=lambda: _table(DEPTH_ROWS))
-    by_method: dict[str, Table] = field(default_factory=dict)
+    by_method: dict[str, list[int]] = field(default_factory=dict)
     draft_us: deque[int] = field(default_factory=lambda: deque(maxlen=DRAFT_US_KEPT))
 
     def committed(self, tokens: int, steps: int) -> None:
@@ -59,16 +59,19 @@ class Counters:
         n = len(tree)
         if not n:
             return
-        kernels.tally(tree.parent, tree.source, int32s(path), self.by_bit, self.by_depth)
+        expected = kernels.tally(
+            tree.parent, tree.source, tree.probability, int32s(path), self.by_bit, self.by_depth
+        )
         self.drafted_steps += 1
         self.drafted += n
         self.accepted += len(path)
-        self.expected += float(tree.probability.sum())
-        row = self.by_method.setdefault(method, _table(1))[0]
-        row += (1, 1 if path else 0, n, len(path))
+        self.expected += expected
+        row = self.by_method.setdefault(method, [0] * kernels.COLUMNS)
+        for column, more in enumerate((1, 1 if path else 0, n, len(path))):
+            row[column] += more
 
     def methods(self) -> list[Hits]:
-        return [Hits(name, *map(int, table[0])) for name, table in sorted(self.by_method.items())]
+        return [Hits(name, *row) for name, row in sorted(self.by_method.items())]
 
     def tiers(self) -> list[Hits]:
         return [Hits(name, *map(int, self.by_bit[bit])) for name, bit in TIERS.items()]

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 
 from retrieval_draft.drafting.methods import Methods
+from retrieval_draft.drafting.templates import Template
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.metrics import Counters
 from retrieval_draft.store.corpus import CorpusTier
@@ -18,11 +19,13 @@ log = logging.getLogger(__name__)
 class NamespaceState:
     """Arrays are never shared between namespaces: a torn read stays within one tenant."""
 
-    def __init__(self, key: NamespaceKey, spec: NamespaceSpec, learned_bytes_max: int) -> None:
+    def __init__(
+        self, key: NamespaceKey, spec: NamespaceSpec, learned_bytes_max: int, stand_tree: Template
+    ) -> None:
         self.key = key
         self.spec = spec
         self.learned = LearnedTier(spec.vocab_size, spec.learned_bytes_max or learned_bytes_max)
-        self.methods = Methods()
+        self.methods = Methods(stand_tree)
         self.counters = Counters()
         self._corpora: dict[str, CorpusTier] = {}
         self._loaded: dict[str, int] = {}

@@ -64,6 +64,7 @@ class Sequence:
         self.learned_to = max(start.learn_from, prompt)
         self.held: Held | None = None
         self.model_tree = EMPTY
+        self.draws = 0
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
         capacity = min(CAPACITY_MIN, context_tokens_max)

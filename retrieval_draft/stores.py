@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrieval_draft.config import Config
+from retrieval_draft.drafting.templates import Template
 from retrieval_draft.errors import (
     FailedPrecondition,
     InvalidInput,
@@ -54,6 +55,8 @@ class Stores:
     def __init__(self, backend: Backend, config: Config) -> None:
         self.backend = backend
         self.config = config
+        tree = config.stand_tree
+        self._stand_tree = Template.read(tree) if tree else Template.shipped()
         self._states: dict[NamespaceKey, NamespaceState] = {}
         self._warming = threading.Lock()
 
@@ -83,7 +86,9 @@ class Stores:
         if spec is None:
             self._states.pop(key, None)
         elif len(self._states) < self.config.namespaces_max:
-            self._states[key] = NamespaceState(key, spec, self.config.learned_bytes_max)
+            self._states[key] = NamespaceState(
+                key, spec, self.config.learned_bytes_max, self._stand_tree
+            )
         else:
             log.error("namespace not loaded: more than %d", self.config.namespaces_max)
 

@@ -1,5 +1,6 @@
 """The draft tree: parallel arrays on the wire, in the stores' kernels and in the verifier alike."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -121,18 +122,18 @@ class DraftTree:
 
     def follow(self, tokens: list[int]) -> list[int]:
         """The node indices along the drafted path that agrees with `tokens`, from the root."""
-        children = {
-            (p, t): i
-            for i, (p, t) in enumerate(zip(self.parent.tolist(), self.token.tolist(), strict=True))
-        }
         path: list[int] = []
-        node = -1
-        for token in tokens:
-            step = children.get((node, token))
-            if step is None:
-                break
-            path.append(step)
-            node = step
+        drafted, parent = self.token.tolist(), self.parent.tolist()
+        at, node = 0, -1
+        with suppress(ValueError):
+            for token in tokens:
+                # Nodes stand behind their parents: one pass over the tree finds the whole path.
+                at = drafted.index(token, at)
+                while parent[at] != node:
+                    at = drafted.index(token, at + 1)
+                path.append(at)
+                node = at
+                at += 1
         return path
 
 

@@ -20,4 +20,8 @@ def empty_table(buckets: int) -> Int32Array:
     """A table that knows nothing; `buckets` is a power of two, BUCKETS_MIN or more."""
     assert buckets >= BUCKETS_MIN, f"{buckets} buckets"
     assert buckets & (buckets - 1) == 0, "a power of two, for masking"
-    return np.zeros(buckets * kernels.UNIT, np.int32)
+    words = buckets * kernels.UNIT
+    # On a cache line's boundary: a wide slot fills one line and is one miss, not two.
+    room = np.zeros(words + kernels.WIDE_WORDS, np.int32)
+    first = -room.ctypes.data // 4 % kernels.WIDE_WORDS
+    return room[first : first + words]

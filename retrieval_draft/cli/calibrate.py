@@ -27,7 +27,13 @@ from retrieval_draft.cli.replay import read_files
     metavar="NUMBERS",
     help="Budgets, taken in turn.",
 )
-@click.option("--shape", type=click.Choice(("tree", "chain")), default="tree", show_default=True)
+@click.option(
+    "--shape",
+    type=click.Choice(("tree", "chain", "both")),
+    default="both",
+    show_default=True,
+    help="What is drafted, in turn.",
+)
 @options.tokenizer
 @options.tokens_max
 @options.as_json
@@ -51,11 +57,14 @@ def calibrate(
     from retrieval_draft.replay.calibrate import calibrate as calibrated
     from retrieval_draft.step import TreeShape
 
+    both = (TreeShape.TREE, TreeShape.CHAIN)
+
+    shapes = both if shape == "both" else (TreeShape[shape.upper()],)
     budgets = options.numbers_of("--nodes", nodes)
     recorded = read_files(files, tokenizer, tokens_max)
     with progress() as bar:
         task = bar.add_task("calibrating", total=sum(len(file.sequences) for file in recorded))
-        prior = calibrated(recorded, budgets, TreeShape[shape.upper()], lambda: bar.advance(task))
+        prior = calibrated(recorded, budgets, shapes, lambda: bar.advance(task))
     prior.write(out)
     figures, nbytes = prior.figures, out.stat().st_size
     if as_json:

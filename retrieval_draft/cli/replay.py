@@ -124,12 +124,12 @@ def corpus_of(sources: tuple[str, ...], tokenizer: str | None) -> "tuple[Int32Ar
     from retrieval_draft.errors import InvalidInput
     from retrieval_draft.tokenizer import load_tokenizer
     from retrieval_draft.tree import int32s
-    from retrieval_draft.warming import files_of, texts_of
+    from retrieval_draft.warming import Text, files_of, texts_of
 
     if tokenizer is None:
         raise InvalidInput("--tokenizer", "missing", "the model's, to warm a corpus")
     loaded = load_tokenizer(tokenizer)
-    texts = []
+    texts: list[Text] = []
     for path in files_of(sources):
         try:
             texts += texts_of(path, "text")

@@ -22,6 +22,12 @@ from retrieval_draft.cli import options
 )
 @options.method
 @click.option(
+    "--stand-tree",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The static tree of `stand`, as `tree optimise` writes it.  [default: the one that ships]",
+)
+@click.option(
     "--insecure", is_flag=True, help="Allow addresses that others can reach, without TLS."
 )
 @click.option(
@@ -36,6 +42,7 @@ def serve(
     redis: str,
     nodes_max: int,
     method: str,
+    stand_tree: Path | None,
     insecure: bool,
     log_level: str,
 ) -> None:
@@ -55,7 +62,7 @@ def serve(
     from retrieval_draft.server.lifecycle import serve as run
 
     to_stderr(log_level)
-    config = Config(method=method, nodes_max=nodes_max)
+    config = Config(method=method, nodes_max=nodes_max, stand_tree=stand_tree)
     if not 1 <= nodes_max <= config.nodes_hard_max:
         raise InvalidInput("--nodes-max", nodes_max, f"1 to {config.nodes_hard_max}")
 

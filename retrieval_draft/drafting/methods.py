@@ -13,6 +13,7 @@ from retrieval_draft.drafting.rest import Rest
 from retrieval_draft.drafting.sight import Draft, Limits, Sight, Verified
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
+from retrieval_draft.drafting.templates import Template
 from retrieval_draft.tree import EMPTY, Int32Array
 
 
@@ -30,14 +31,14 @@ class Method(Protocol):
 class Methods:
     """One namespace's methods; `mix` carries what it has learned about its sources."""
 
-    def __init__(self) -> None:
+    def __init__(self, stand_tree: Template | None = None) -> None:
         self._mix = Mix()
         self._phrases = Phrases()
         drafters: tuple[Method, ...] = (
             Lookup(),
             Suffix(),
             RecyclingMethod(),
-            StandMethod(),
+            StandMethod(stand_tree),
             Hierarchy(),
             Rest(),
             Rasd(),

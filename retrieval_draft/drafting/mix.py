@@ -13,7 +13,6 @@ from importlib import resources
 from typing import IO
 
 import numpy as np
-import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
@@ -21,7 +20,7 @@ from retrieval_draft.drafting.kernels.following import follow
 from retrieval_draft.drafting.kernels.growth import grow
 from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
 from retrieval_draft.drafting.sight import Draft, Grown, Limits, Sight
-from retrieval_draft.tree import DraftTree, Int32Array
+from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
 CLASSES = 3
 """Temperature 0 or unknown, up to WARM_MAX, above: each learns for itself."""
@@ -37,30 +36,27 @@ PRIOR_TRIALS_MAX = 60.0
 SHADOW_NODES = 4
 """Grown when nothing may be drafted, so that the path map goes on learning."""
 
-State = Mapping[str, npt.NDArray[np.generic]]
+State = Mapping[str, Float32Array]
 
 
-def fresh() -> dict[str, npt.NDArray[np.generic]]:
-    """What a mixer knows before it has seen anything, its arrays by name, one row a temperature class."""
+def fresh() -> dict[str, Float32Array]:
+    """What a mixer knows of its sources before it has seen anything, one row a temperature class."""
     levels = np.arange(paths.LEVELS, dtype=np.float32) + 0.5
     seems = np.tile(2.0 ** (-levels / paths.LEVELS_PER_HALVING), paths.DEPTHS)
     trials = np.full(seems.shape, PATH_PRIOR_TRIALS)
     path_worth = np.stack([PATH_PRIOR_WORTH * seems * trials, trials]).astype(np.float32)
     worth = np.empty((CLASSES, BINS, 2), np.float32)
     worth[..., 0], worth[..., 1] = FIRST_WORTH, 1.0
-    common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
-    common[:, 0] = -1
     return {
         "worth": worth,
         "weights": np.full((CLASSES, SETS, WEIGHTS), FIRST_WEIGHT / SETS_USED, np.float32),
-        "common": common,
         "path_worth": np.tile(path_worth, (CLASSES, SHAPES, 1, 1)),
         "path_scale": np.ones((CLASSES, SHAPES, paths.DEPTHS), np.float32),
     }
 
 
-def as_prior(state: State) -> dict[str, npt.NDArray[np.generic]]:
-    """What a new mixer may take from one that has learned: no tokens, and no more trust than is due.
+def as_prior(state: State) -> dict[str, Float32Array]:
+    """What a new mixer may take from one that has learned: no more trust than is due.
 
     Raises ValueError if the arrays are not those of this version.
     """
@@ -77,14 +73,14 @@ def as_prior(state: State) -> dict[str, npt.NDArray[np.generic]]:
     return prior
 
 
-def read_prior(file: str | IO[bytes]) -> dict[str, npt.NDArray[np.generic]]:
+def read_prior(file: str | IO[bytes]) -> dict[str, Float32Array]:
     """The prior in an .npz file. Raises ValueError for one of another version, OSError."""
     with np.load(file, allow_pickle=False) as stored:
         return as_prior(dict(stored))
 
 
 @cache
-def shipped_prior() -> dict[str, npt.NDArray[np.generic]]:
+def shipped_prior() -> dict[str, Float32Array]:
     """The prior that the package carries (`retrieval-draft calibrate` made it)."""
     with resources.files("retrieval_draft.drafting").joinpath("prior.npz").open("rb") as file:
         return read_prior(file)
@@ -105,10 +101,19 @@ class Mix:
     def __init__(self, prior: State | None = None) -> None:
         state = {k: v.copy() for k, v in (shipped_prior() if prior is None else prior).items()}
         self._state = state
-        self._stretch = stretch_of(np.asarray(state["worth"], np.float32)[..., 0])
+        stretch = stretch_of(state["worth"][..., 0])
+        common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
+        common[:, 0] = -1
+        # Views by temperature class and shape, made once: a step takes them hundreds of times a second.
+        self._common = list(common)
+        self._skill = list(zip(state["worth"], stretch, state["weights"], strict=True))
+        self._paths = [
+            list(zip(worth, scale, strict=True))
+            for worth, scale in zip(state["path_worth"], state["path_scale"], strict=True)
+        ]
 
-    def state(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Copies of what was learned, by name: a prior for others."""
+    def state(self) -> dict[str, Float32Array]:
+        """Copies of what was learned of the sources, by name: a prior for others. No token is in it."""
         return {name: array.copy() for name, array in self._state.items()}
 
     def follow(
@@ -140,13 +145,11 @@ class Mix:
             stand.visits,
             stand.tokens,
             stand.shares,
-            self._state["common"][kind],
+            self._common[kind],
             root.tails,
             root.places,
             root.segments,
-            self._state["worth"][kind],
-            self._stretch[kind],
-            self._state["weights"][kind],
+            *self._skill[kind],
             tokens,
             teaching_from,
         )
@@ -176,15 +179,12 @@ class Mix:
             stand.visits,
             stand.tokens,
             stand.shares,
-            self._state["common"][kind],
+            self._common[kind],
             root.tails,
             root.places,
             root.segments,
-            self._state["worth"][kind],
-            self._stretch[kind],
-            self._state["weights"][kind],
-            self._state["path_worth"][kind, shape],
-            self._state["path_scale"][kind, shape],
+            *self._skill[kind],
+            *self._paths[kind][shape],
             n,
             limits.depth_max,
             limits.children_max,
@@ -216,6 +216,5 @@ class Mix:
             grown.tree.probability,
             grown.bins,
             committed,
-            self._state["path_worth"][grown.kind],
-            self._state["path_scale"][grown.kind],
+            *self._paths[grown.kind[0]][grown.kind[1]],
         )

@@ -41,8 +41,8 @@ class Limits:
     floor: float = 0.0
     """No node less probable than this could be worth its verification."""
     seed: int = 0
-    sequence: int = 0
-    """Tells sequences of one seed apart."""
+    draws: int = 0
+    """Tells what sequences of one seed draw apart; 64 bits."""
 
 
 @dataclass(frozen=True)

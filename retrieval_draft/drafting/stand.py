@@ -1,10 +1,11 @@
 """STAND: stochastic adaptive n-gram drafting (Song et al., EMNLP 2025, arXiv 2506.04708).
 
 A static tree is filled from the top: the longest known n-gram of 4 to 1 tokens before a node gives the
-target's ten likeliest next tokens, with their mean probabilities over its visits. At a temperature the
-children are drawn from these without replacement by Gumbel-Top-K, with noise computed ahead, and the
-draft carries what they were drawn from; greedily they are the likeliest in their order. The static tree
-is data-driven: a wide one drafted over recorded outputs, of which the nodes accepted most often stay.
+target's ten likeliest next tokens, with their mean probabilities over its visits; children are the
+likeliest in their order. Asked with a seed at a temperature, they are drawn from these without
+replacement by Gumbel-Top-K, with noise computed ahead, and the draft carries what they were drawn from.
+The static tree is data-driven: a wide one drafted over recorded outputs, of which the nodes accepted
+most often stay.
 """
 
 from functools import lru_cache
@@ -46,7 +47,8 @@ class StandMethod:
         probability, index = np.empty(most, np.float32), np.empty(most, np.int32)
         node, known = np.empty(rows, np.int32), np.empty((rows, WIDTH), np.int32)
         chance, size = np.empty((rows, WIDTH), np.float32), np.empty(2, np.int32)
-        drawn = limits.temperature > 0
+        # Who cannot verify drawn drafts gives no seed, and is better off with the likeliest.
+        drawn = limits.temperature > 0 and limits.seed != 0
         stand = sight.stand.grams
         fill_grams(
             template.parent_array,
@@ -58,7 +60,7 @@ class StandMethod:
             sight.query,
             len(sight.recycling.successors),
             1 / limits.temperature if drawn else 0.0,
-            noise_at(limits.seed, limits.sequence, sight.context.stop, rows) if drawn else NO_NOISE,
+            noise_at(limits.seed, limits.draws, sight.context.stop, rows) if drawn else NO_NOISE,
             most,
             limits.depth_max,
             1 if limits.chain else limits.children_max,
@@ -79,20 +81,20 @@ class StandMethod:
         return tree, index[:n]
 
 
-def noise_at(seed: int, sequence: int, position: int, rows: int) -> Float32Array:
+def noise_at(seed: int, draws: int, position: int, rows: int) -> Float32Array:
     """float32[rows, 10] standard exponential noise of this position: the same when asked again.
 
     No two positions and no two sequences share noise: outputs that were verified with one noise depend
     on it, so that noise used twice would tie them together.
     """
     block, at = divmod(position, NOISE_POSITIONS)
-    noise: Float32Array = _noise_block(seed, sequence, block, rows)[at]
+    noise: Float32Array = _noise_block(seed, draws, block, rows)[at]
     return noise
 
 
-@lru_cache(maxsize=256)
-def _noise_block(seed: int, sequence: int, block: int, rows: int) -> Float32Array:
-    key = np.array([seed, sequence], np.uint64)
+@lru_cache(maxsize=128)
+def _noise_block(seed: int, draws: int, block: int, rows: int) -> Float32Array:
+    key = np.array([seed, draws], np.uint64)
     counted = np.random.Philox(key=key, counter=np.array([0, 0, rows, block], np.uint64))
     shape = (NOISE_POSITIONS, rows, WIDTH)
     return np.random.Generator(counted).standard_exponential(shape, np.float32)

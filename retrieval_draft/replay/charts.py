@@ -51,8 +51,10 @@ def geomean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else 0.0
 
 
-def _keys(done: Replay) -> str:
-    return legend([(name, i, False) for i, name in enumerate(methods_of(done))])
+def _keys(done: Replay, solid: str = "", dashed: str = "") -> str:
+    """The methods' colours; where lines come in two kinds, what each of these says."""
+    kinds = [(solid, -1, False), (dashed, -1, True)] if dashed else []
+    return legend([*((name, i, False) for i, name in enumerate(methods_of(done))), *kinds])
 
 
 def _budgets(done: Replay) -> list[int]:
@@ -296,12 +298,11 @@ def _goodput(done: Replay) -> Chart:
         "much to draft, step by step. Dashed: the best of the fixed budgets 0, 8, 16 and 64, chosen with "
         "hindsight. The rule needs probabilities that are right: count ratios promise too much and lose."
     )
-    keys = [
-        (f"{name}, {kind}", i, dashed)
-        for i, name in enumerate(methods_of(done))
-        for kind, dashed in (("priced", False), ("best fixed", True))
-    ]
-    return Chart("Goodput under load", caption, legend(keys) + _panels(_by_file(done, panel)))
+    return Chart(
+        "Goodput under load",
+        caption,
+        _keys(done, "priced", "best fixed") + _panels(_by_file(done, panel)),
+    )
 
 
 def _sharing(done: Replay) -> Chart:
@@ -335,12 +336,7 @@ def _sharing(done: Replay) -> Chart:
         "learns from its own alone. Solid: each also learns the others' outputs, "
         f"{delay} sequences after they ended."
     )
-    keys = [
-        (f"{name}, {kind}", i, dashed)
-        for i, name in enumerate(methods_of(done))
-        for kind, dashed in (("shared", False), ("private", True))
-    ]
-    html = legend(keys) + _panels(_by_file(done, panel))
+    html = _keys(done, "shared", "private") + _panels(_by_file(done, panel))
     return Chart("What sharing the learned tier is worth", caption, html)
 
 

@@ -200,13 +200,14 @@ def _column(series: Series, place: tuple[float, float, Point], y0: float) -> str
 
 
 def legend(entries: Sequence[tuple[str, int, bool]]) -> str:
-    """Of (name, colour, dashed), as HTML above a figure."""
+    """Of (name, colour, dashed), as HTML above a figure; a colour below 0 is grey."""
     items = []
     for name, colour, is_dashed in entries:
         dashes = " dashed" if is_dashed else ""
+        kind = f"c{colour % COLOURS}" if colour >= 0 else "grey"
         items.append(
             f'<span class="key"><svg viewBox="0 0 26 10" class="swatch">'
-            f'<line class="line c{colour % COLOURS}{dashes}" x1="1" x2="25" y1="5" y2="5"/>'
+            f'<line class="line {kind}{dashes}" x1="1" x2="25" y1="5" y2="5"/>'
             f"</svg>{escape(name)}</span>"
         )
     return f'<div class="legend">{"".join(items)}</div>'

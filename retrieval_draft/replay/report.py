@@ -239,7 +239,7 @@ text{fill:var(--ink);font:11px system-ui,sans-serif}
 .title{font-size:12.5px;font-weight:600}.tick,.note{fill:var(--soft)}.label{fill:var(--soft);font-size:11.5px}
 .note{font-variant-numeric:tabular-nums}
 .grid{stroke:var(--line)}.axis{stroke:var(--soft)}.ideal{stroke:var(--soft);stroke-dasharray:2 4}
-.bar{fill:var(--bar)}.column{stroke:none}
+.bar{fill:var(--bar)}.grey{stroke:var(--soft)}.column{stroke:none}
 .line{fill:none;stroke-width:2;stroke-linejoin:round}.dashed{stroke-dasharray:5 4}
 .range{stroke-width:5;stroke-linecap:round;stroke-opacity:.45}
 .dot{stroke-width:1.5;fill-opacity:.8}

@@ -14,7 +14,7 @@ from retrieval_draft.v1 import draft_pb2 as pb
 from retrieval_draft.wire import decode_request, encode_response
 
 SERVICE = "retrieval_draft.v1.DraftService"
-FEATURES = ("stream", "resync", "observations", "verify_cost", "chains")
+FEATURES = ("stream", "resync", "observations", "verify_cost", "chains", "model_trees", "proposals")
 
 
 class DraftService:

@@ -1,1 +1,5 @@
 """Numba kernels over the stores' flat arrays: no policy, no locks, no tenants."""
+
+from retrieval_draft.store.kernel_cache import drop_stale
+
+drop_stale()

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from numba import njit, types
+from numba.core.typing.templates import Signature
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 _OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
 
 
-def leaf(signature: object) -> Callable[[Kernel], Kernel]:
+def leaf(signature: Signature) -> Callable[[Kernel], Kernel]:
     """`njit` for a kernel that works within given arrays: it does not count references to them.
 
     The counts are atomic; in kernels that call each other thousands of times a step they cost more than

@@ -134,17 +134,13 @@ def test_probabilities_become_the_share_that_is_accepted() -> None:
 
 def test_a_path_beyond_what_was_committed_counts_for_nothing() -> None:
     mix, seen = Mix(fresh()), sight([1, 2, 3, 4, 1, 2])
-
-    def trials() -> int:
-        return round(float(np.asarray(mix.state()["path_worth"], np.float32)[0, 1, 1].sum()))
-
     draft = mix.draft(seen, Limits(nodes_max=9, depth_max=2, chain=True))
     assert listed(draft.tree) == [(3, -1), (4, 0)]
-    before = trials()
+    before = mix.state()["path_worth"]
     mix.teach(draft, int32s([3]))
-    assert trials() - before == 1
+    assert (mix.state()["path_worth"] - before)[0, 1].sum(axis=1).tolist() == [1, 1]
     mix.teach(draft, int32s([9]))
-    assert trials() - before == 3
+    assert (mix.state()["path_worth"] - before)[0, 1].sum(axis=1).tolist() == [1, 3]
 
 
 def test_one_namespaces_teaching_does_not_reach_another() -> None:
@@ -206,7 +202,9 @@ def test_nothing_below_the_floor_is_drafted() -> None:
     low = Mix(fresh()).draft(seen, Limits(32)).tree
     high = Mix(fresh()).draft(seen, Limits(32, floor=0.2)).tree
     assert 0 < len(high) < len(low)
-    assert listed(high) == listed(low)[: len(high)]
+    n = len(high)
+    first = DraftTree(low.token[:n], low.parent[:n], low.probability[:n], low.source[:n])
+    assert same(high, first)
 
 
 def test_the_same_calls_learn_the_same_bytes() -> None:
@@ -231,13 +229,13 @@ def test_a_prior_is_believed_less_than_what_it_was_learned_from() -> None:
     for step in range(200):
         seen = follow(mix, seen, [step % 3])
         mix.teach(mix.draft(seen, FLAT), int32s([1]))
-    state = mix.state()
-    prior = as_prior(state)
-    assert float(np.max(prior["worth"][..., 1])) <= 30
-    assert float(np.max(prior["path_worth"][..., 1, :])) <= 60 + 1e-3
-    assert (prior["worth"][..., 0] == state["worth"][..., 0]).all()
-    share, learned = (np.asarray(one["path_worth"], np.float32) for one in (prior, state))
-    assert np.allclose(share[..., 0, :] / share[..., 1, :], learned[..., 0, :] / learned[..., 1, :])
-    assert (prior["common"][:, 0] == -1).all(), "no tokens leave a namespace"
+    prior = as_prior(mix.state())
+    assert float(prior["worth"][..., 1].max()) <= 30
+    assert float(prior["path_worth"][..., 1, :].max()) <= 60 + 1e-3
+    assert (prior["worth"][..., 0] == mix.state()["worth"][..., 0]).all()
+    assert np.allclose(
+        prior["path_worth"][..., 0, :] / prior["path_worth"][..., 1, :],
+        mix.state()["path_worth"][..., 0, :] / mix.state()["path_worth"][..., 1, :],
+    )
     with pytest.raises(ValueError, match="weights"):
         as_prior({**mix.state(), "weights": np.zeros(3, np.float32)})

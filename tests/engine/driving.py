@@ -167,5 +167,11 @@ def listed(tree: DraftTree) -> list[tuple[int, int]]:
 
 def same(a: DraftTree, b: DraftTree) -> bool:
     """Whether two trees are equal in every column."""
-    pairs = ((getattr(a, c), getattr(b, c)) for c in ("token", "parent", "probability", "source"))
-    return all(np.array_equal(one, other) for one, other in pairs)
+    pairs = [(getattr(a, c), getattr(b, c)) for c in ("token", "parent", "probability", "source")]
+    one, other = a.proposals, b.proposals
+    if one is not None and other is not None:
+        columns = ("nodes", "tokens", "probabilities")
+        pairs += [(getattr(one, c), getattr(other, c)) for c in columns]
+    elif len(one or other or ()):
+        return False
+    return all(np.array_equal(column, there) for column, there in pairs)

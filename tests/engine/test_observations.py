@@ -1,13 +1,28 @@
 """What the target predicted becomes rows of the recycling matrix."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from retrieval_draft.config import Config
+from retrieval_draft.drafting.templates import Template
 from retrieval_draft.engine import Engine
+from retrieval_draft.errors import InvalidInput
 from retrieval_draft.step import Learning, Rows, SequenceStart, Status
 from retrieval_draft.store.kernels import stand as kernels
+from retrieval_draft.store.memory_backend import MemoryBackend
 from retrieval_draft.tree import int32s
-from tests.engine.driving import Caller, learned, listed, part, rows, state_of
+from tests.engine.driving import (
+    Caller,
+    caller,
+    learned,
+    listed,
+    part,
+    rows,
+    running_engine,
+    state_of,
+)
 
 TOP = [[10, 11, 12], [20, 21, 22], [30, 31, 32]]
 
@@ -150,6 +165,20 @@ def test_a_prompt_gives_no_more_than_one_token_of_context_away(
     assert expected(engine, 2) == TOP[1]
     assert expected(engine, 1, 2) == []
     assert expected(engine, 1, 2, 3) == TOP[2], "it predicted what was learned"
+
+
+def test_another_static_tree_can_be_given(tmp_path: Path) -> None:
+    Template((-1,), (1,)).write(tmp_path / "tree.json")
+    with running_engine(Config(stand_tree=tmp_path / "tree.json")) as engine:
+        calls = caller(engine)
+        calls.step(part("s", 0, [1, 2], prompt=2, rows=rows([0], [[7, 8]])))
+        calls.step(part("s", 2, [9], finished=True))
+        learned(engine)
+        tree = calls.tree(part("t", 0, [50, 1], prompt=2), method="stand")
+        assert listed(tree) == [(8, -1)], "the second best alone"
+    (tmp_path / "tree.json").write_text("{}")
+    with pytest.raises(InvalidInput, match="template"):
+        Engine(MemoryBackend(), Config(stand_tree=tmp_path / "tree.json"))
 
 
 def test_stand_drafts_from_what_was_predicted_and_a_retry_draws_the_same(

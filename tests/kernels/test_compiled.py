@@ -3,6 +3,7 @@
 import os
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numba.core.registry import CPUDispatcher
 import retrieval_draft.drafting.kernels
 import retrieval_draft.store.kernels
 from retrieval_draft.step import SequenceStart, TreeShape, VerifyCost
+from retrieval_draft.store.kernel_cache import drop_stale
 from retrieval_draft.tree import int32s
 from tests.engine.driving import METHODS, caller, part, rows, running_engine, warm
 from tests.kernels.twins import TWINS
@@ -71,3 +73,18 @@ def test_a_whole_session_compiles_nothing() -> None:
         assert engine.flush(5.0)
     assert not compiled.buffer
     assert {name: len(kernel.signatures) for name, kernel in kernels().items()} == before
+
+
+def test_a_changed_source_throws_all_compiled_kernels_away(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        (folder / "__pycache__").mkdir(parents=True)
+        (folder / "kernel.py").write_text("")
+    compiled = other / "__pycache__" / "kernel.main-1.nbi"
+    assert drop_stale((one, other))
+    compiled.write_text("")
+    assert not drop_stale((one, other))
+    assert compiled.exists()
+    os.utime(one / "kernel.py", ns=(1, 1))
+    assert drop_stale((one, other))
+    assert not compiled.exists()

@@ -25,8 +25,10 @@ def test_a_tree_is_counted_per_source_bit_and_per_depth(
     by_bit = np.zeros((kernels.BITS, kernels.COLUMNS), np.int64)
     by_depth = np.zeros((depth_rows, kernels.COLUMNS), np.int64)
     masks = np.array(source, np.uint32)
+    worth = np.array([0.5 ** (1 + i % 8) for i in range(len(parent))], np.float32)
     for times in (1, 2):
-        kernels.tally(int32s(parent), masks, int32s(path), by_bit, by_depth)
+        expected = kernels.tally(int32s(parent), masks, worth, int32s(path), by_bit, by_depth)
+        assert expected == sum(worth.tolist())
         bits, depths = twins.tallied(parent, source, path, depth_rows)
         assert by_bit.tolist() == (np.array(bits) * times).tolist()
         assert by_depth.tolist() == (np.array(depths) * times).tolist()

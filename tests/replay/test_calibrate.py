@@ -13,7 +13,7 @@ from tests.replay.texts import repetitive
 def test_a_prior_is_what_mix_has_learned(tmp_path: Path) -> None:
     files = [repetitive(6, 3), repetitive(7, 2)]
     calls: list[int] = []
-    prior = calibrate(files, (4, 16), TreeShape.TREE, lambda: calls.append(1))
+    prior = calibrate(files, (4, 16), (TreeShape.TREE, TreeShape.CHAIN), lambda: calls.append(1))
     assert len(calls) == 5
     assert prior.figures.tokens == sum(len(s.output) - 1 for f in files for s in f.sequences)
     fresh = Mix().state()

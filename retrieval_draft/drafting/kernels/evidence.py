@@ -218,14 +218,15 @@ def list_followers(found: Found, table: Int32Array, at: int, followers: int, ind
     newest = (table[at + 1] >> TOTAL_BITS) & NEWEST_MASK
     size = total_class(total // SIGHTING)
     found.rows[ABSENT, index] = OFFSETS[index] + ORDER_ABSENT + size
+    # A division for each follower would cost more than all the rest.
+    scale = ORDER_SHARES / total
     for f in range(followers):
         wanted = table[at + 2 + f]
         if wanted < 0:
             break
         c = candidate(found, wanted)
         if c >= 0:
-            share = table[at + 2 + followers + f] * ORDER_SHARES // total
-            share = min(ORDER_SHARES - 1, max(0, share))
+            share = min(ORDER_SHARES - 1, max(0, int(table[at + 2 + followers + f] * scale + 1e-9)))
             list_one(found, c, index, (share * TOTALS + size) * 2 + (1 if f == newest else 0))
 
 

@@ -186,10 +186,10 @@ def teach(came: int, found: Found, skill: Skill, chosen: Chosen) -> None:
             if rows[ABSENT, k] >= 0 and rows[LISTED, c] >> k & 1 == 0:
                 step(skill, chosen, k, change * skill.stretch[rows[ABSENT, k]])
     for e in range(rows[COUNTS, ITEMS]):
-        change = error[rows[ITEM_CANDIDATE, e]]
-        if not math.isnan(change):
-            change *= RATE * skill.stretch[rows[ITEM_BIN, e]]
-            step(skill, chosen, rows[ITEM_INPUT, e], change)
+        slope = float(error[rows[ITEM_CANDIDATE, e]])
+        if not math.isnan(slope):
+            x = float(skill.stretch[rows[ITEM_BIN, e]])
+            step(skill, chosen, rows[ITEM_INPUT, e], RATE * slope * x)
     # Bins last: the weights' gradient is that of the bins as they were mixed.
     for c in range(candidates):
         if math.isnan(error[c]):

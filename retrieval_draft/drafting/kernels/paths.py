@@ -63,7 +63,7 @@ def map_paths(
     bins[i] becomes depth * BINS + the bin where node i stands. O(size).
     """
     for i in range(size):
-        depth = 1 if parent[i] < 0 else bins[parent[i]] // BINS + 1
+        depth = 1 if parent[i] < 0 else int(bins[parent[i]]) // BINS + 1
         b = path_bin(depth, probability[i])
         bins[i] = depth * BINS + b
         above = 1.0 if parent[i] < 0 else probability[parent[i]]
