@@ -24,7 +24,8 @@ RING_TOKENS_MIN = 1 << 10
 STAND_SHARE, COUNTS_SHARE = 0.25, 0.5
 """Of the namespace's bytes: for the probabilities after n-grams, and for the counts of what followed."""
 LOOP_PERIOD_MAX = 16
-LOOP_TOKENS_MIN = 48
+LOOP_TOKENS_MIN = 2 * LOOP_PERIOD_MAX
+"""Records are no shorter where a target's predictions fill them."""
 
 
 def ring_capacity(bytes_max: int) -> int:

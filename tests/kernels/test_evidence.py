@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from retrieval_draft.drafting.kernels import bins
 from retrieval_draft.drafting.kernels import evidence as kernels
 from tests.kernels import twins_evidence as twins
+from tests.kernels import twins_ngrams as ngrams
 from tests.kernels import worlds
 from tests.kernels.strategies import int32s, quick
 from tests.kernels.worlds import Both
@@ -84,11 +85,11 @@ def test_evidence_is_what_each_source_says_of_each_candidate(
 
 def test_a_blend_trusts_the_context_more_and_every_order_as_far_as_it_has_seen() -> None:
     # After 5: in the context 7 twice; in the learned tier 7 once and 8 once. Nothing else is known.
-    world = twins.World({}, {}, {}, twins.ngrams.Table(4), twins.ngrams.Table(4), [], {}, [])
+    world = twins.World({}, {}, {}, ngrams.Table(4), ngrams.Table(4), [], {}, [])
     for token in (7, 7):
-        twins.ngrams.see(world.context_table, twins.ngrams.hash_of([5]), 0, token)
+        ngrams.see(world.context_table, ngrams.hash_of([5]), 0, token)
     for token in (7, 8):
-        twins.ngrams.see(world.learned_table, twins.ngrams.hash_of([5]), 0, token)
+        ngrams.see(world.learned_table, ngrams.hash_of([5]), 0, token)
     blend = twins.gather(world, ([], [], []), [5], 0.0).blend
     # Counts are doubled: 4 * 4 + 4 in all, two distinct followers doubted with 2.5 each.
     assert blend == pytest.approx({7: 18 / 25, 8: 2 / 25})
@@ -119,6 +120,6 @@ def test_a_full_house_stays_within_the_arrays() -> None:
     orders = 2 * sum((7, 7, 3, 3, 3))
     most = kernels.PLACES_MAX + orders + bins.SUCCESSORS + 10 + bins.COMMON_ASKED
     assert most <= kernels.FOUND_WIDTH
-    assert max(kernels.CANDIDATES_MAX, kernels.INPUTS) <= kernels.FOUND_WIDTH
+    assert max(kernels.CANDIDATES_MAX, bins.INPUTS) <= kernels.FOUND_WIDTH
     assert kernels.CANDIDATES_MAX < kernels.SLOTS == 1 << (32 - kernels.HASH_SHIFT)
     assert int32s([bins.BINS])[0] == bins.BINS

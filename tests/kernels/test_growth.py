@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from retrieval_draft.drafting.kernels import following, growth, matching
 from retrieval_draft.drafting.kernels import paths as path_kernels
 from retrieval_draft.drafting.kernels.bins import COMMON_KEPT
+from retrieval_draft.drafting.kernels.evidence import Nodes
+from retrieval_draft.drafting.kernels.mixing import Skill
 from retrieval_draft.store.ring import TokenRing
 from tests.kernels import twins_following, twins_mixing, twins_paths, worlds
 from tests.kernels import twins_growth as twins
 from tests.kernels.strategies import VOCAB, int32s, quick
-from tests.kernels.twins_evidence import Place
+from tests.kernels.twins_evidence import Place, Places
 from tests.kernels.worlds import Both
 
 # Without the JIT the hash overflows as numpy scalars do: with a warning.
@@ -82,9 +84,7 @@ def test_every_input_that_lists_candidates_is_named() -> None:
     assert int(growth.sources_of(0)) == 0
 
 
-def followed(
-    both: Both, skill: worlds.Skill, root: worlds.Nodes, tokens: list[int], teaching_from: int
-) -> None:
+def followed(both: Both, skill: Skill, root: Nodes, tokens: list[int], teaching_from: int) -> None:
     t, context, learned = both.tiers, both.context, both.learned
     following.follow(
         t.context, t.context_table, context.head, context.prev, context.low, context.stop,
@@ -169,7 +169,7 @@ def test_a_loop_is_told_from_a_long_repetition() -> None:
     for back, length, gap, loops in (
         (16, 64, 0, True), (1, 64, 0, True), (17, 64, 0, False), (16, 63, 0, False), (3, 64, 1, False),
     ):  # fmt: skip
-        places = ([Place(100 - back, length, 1, gap)], [], [])
+        places: Places = ([Place(100 - back, length, 1, gap)], [], [])
         worlds.write_node(root, 0, [], 0, places)
         assert bool(following.in_loop(root, 100)) == loops
         assert twins_following.in_loop(twins_following.Root([], places), 100) == loops

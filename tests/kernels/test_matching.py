@@ -11,7 +11,7 @@ from retrieval_draft.store.ring import TokenRing
 from tests.kernels import twins_matching as twins
 from tests.kernels import worlds
 from tests.kernels.strategies import int32s, quick
-from tests.kernels.twins_evidence import Place, Places
+from tests.kernels.twins_evidence import Place, Places, World
 from tests.kernels.twins_ngrams import Table
 from tests.kernels.worlds import Both
 
@@ -117,7 +117,7 @@ def test_a_place_that_outruns_the_context_goes_on_with_the_path() -> None:
 def test_a_near_copy_comes_back_after_another_word() -> None:
     # The copy says 5 where the text says 4: the place goes on as a gap, and agrees again from there.
     text = dict(enumerate([1, 2, 3, 4, 6, 7, 8]))
-    world = twins.World(text, {}, {}, Table(4), Table(4), [], {}, [])
+    world = World(text, {}, {}, Table(4), Table(4), [], {}, [])
     places: Places = ([Place(3, 3, 4)], [], [])
     places = twins.move(world, places, 5, [5], 7)
     assert places[0] == [Place(4, 0, 6, gap=1)]

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import evidence as kernels
-from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
+from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT, INPUTS, SCOPES
 from retrieval_draft.drafting.kernels.evidence import Nodes
 from retrieval_draft.drafting.kernels.mixing import (
     SETS,
@@ -151,7 +151,7 @@ def empty_nodes(count: int) -> Nodes:
     return Nodes(
         np.full((count, kernels.TAIL + 1), -1, np.int32),
         np.full((count, kernels.PLACES_MAX, kernels.PLACE_COLUMNS), -9, np.int32),
-        np.zeros((count, kernels.SCOPES + 1), np.int32),
+        np.zeros((count, SCOPES + 1), np.int32),
     )
 
 
@@ -165,14 +165,14 @@ def write_node(nodes: Nodes, node: int, tail: Sequence[int], depth: int, places:
         for place in some:
             nodes.places[node, n] = place.position, place.length, place.next, place.gap
             n += 1
-    nodes.segments[node, kernels.SCOPES] = n
+    nodes.segments[node, SCOPES] = n
 
 
 def read_places(nodes: Nodes, node: int) -> Places:
     bounds = nodes.segments[node].tolist()
     found = [
         [Place(*row) for row in nodes.places[node, bounds[s] : bounds[s + 1]].tolist()]
-        for s in range(kernels.SCOPES)
+        for s in range(SCOPES)
     ]
     return found[0], found[1], found[2]
 
@@ -202,10 +202,10 @@ def read_found(found: kernels.Found) -> Evidence:
         e.items.append((tokens[c], index, b))
     for c, token in enumerate(tokens):
         assert int(rows[kernels.LISTED, c]) == sum(1 << index for index in e.listed[token])
-    absent = rows[kernels.ABSENT, : kernels.INPUTS].tolist()
+    absent = rows[kernels.ABSENT, :INPUTS].tolist()
     e.absent = {index: b for index, b in enumerate(absent) if b >= 0}
     e.orders = counts[kernels.CONTEXT_ORDERS : kernels.LEARNED_ORDERS + 1]
-    e.longest = counts[kernels.LONGEST : kernels.LONGEST + kernels.SCOPES]
+    e.longest = counts[kernels.LONGEST : kernels.LONGEST + SCOPES]
     return e
 
 

@@ -1,0 +1,71 @@
+"""The learned tier is a function of the records it applied, and of nothing else."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from retrieval_draft.store.learned import LOOP_PERIOD_MAX, LOOP_TOKENS_MIN, LearnedTier, is_loop
+from retrieval_draft.store.records import Batch, Record
+from retrieval_draft.tree import int32s
+
+VOCAB = 12
+text = st.lists(st.integers(0, VOCAB - 1), min_size=1, max_size=30)
+batches = st.lists(st.tuples(st.sampled_from("ab"), text, text), max_size=8)
+
+
+def applied(some: list[tuple[str, list[int], list[int]]], look: bool = False) -> LearnedTier:
+    tier = LearnedTier(VOCAB, 1 << 16)
+    windows, lengths = np.empty((8, 4), np.int32), np.empty(8, np.int32)
+    for number, (replica, context, tokens) in enumerate(some):
+        record = Record(
+            number, len(context), context=int32s(context).tobytes(), tokens=int32s(tokens).tobytes()
+        )
+        tier.apply(Batch(replica, number + 1, [record]))
+        if look:
+            tier.ring.continuations(int32s(tokens), 8, windows, lengths)
+    return tier
+
+
+@settings(deadline=None, max_examples=60)
+@given(batches)
+def test_equal_records_make_equal_digests_whoever_looks_and_other_records_others(
+    some: list[tuple[str, list[int], list[int]]],
+) -> None:
+    tier = applied(some)
+    assert applied(some, look=True).digest() == tier.digest()
+    assert applied([*some, ("a", [1], [2, 3])]).digest() != tier.digest()
+
+
+def test_the_counts_are_part_of_the_digest() -> None:
+    one, other = applied([("a", [1], [2, 3])]), applied([("a", [1], [2, 3])])
+    assert one.digest() == other.digest()
+    other.ring.table[np.flatnonzero(other.ring.table)[0]] ^= 1
+    assert one.digest() != other.digest()
+
+
+def test_a_text_that_only_repeats_itself_is_a_loop() -> None:
+    for period in range(1, LOOP_PERIOD_MAX + 1):
+        once = list(range(period))
+        loop = (once * LOOP_TOKENS_MIN)[:LOOP_TOKENS_MIN]
+        assert is_loop(int32s(loop))
+        assert not is_loop(int32s(loop[:-1])), "too short to be sure"
+        assert not is_loop(int32s([*loop, *loop[:-1], 99]))
+    assert not is_loop(int32s(list(range(LOOP_PERIOD_MAX + 1)) * 4))
+    tier = applied([("a", [1], [2, 3] * LOOP_TOKENS_MIN)])
+    assert tier.tokens_learned == 0
+    assert tier.ring.stop == 0
+
+
+def test_what_a_loop_interrupts_goes_on_behind_it_with_its_own_context() -> None:
+    tier = LearnedTier(VOCAB, 1 << 16)
+    parts = [[1, 2, 3], [4, 5] * 32, [6, 7]]
+    position = 0
+    for number, tokens in enumerate(parts):
+        context = parts[number - 1][-2:] if number else []
+        record = Record(
+            1, position, context=int32s(context).tobytes(), tokens=int32s(tokens).tobytes()
+        )
+        tier.apply(Batch("a", number + 1, [record]))
+        position += len(tokens)
+    ring = tier.ring
+    assert ring.read(ring.low, ring.stop).tolist() == [-1, 1, 2, 3, -1, 4, 5, 6, 7]
