@@ -5,7 +5,6 @@ equal arrays. One applier thread writes; drafting reads beside it.
 """
 
 import hashlib
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +23,9 @@ RING_TOKENS_MIN = 1 << 10
 STAND_SHARE, COUNTS_SHARE = 0.25, 0.5
 """Of the namespace's bytes: for the probabilities after n-grams, and for the counts of what followed."""
 LOOP_PERIOD_MAX = 16
-LOOP_TOKENS_MIN = 2 * LOOP_PERIOD_MAX
+LOOP_TOKENS_MIN = 32
 """Records are no shorter where a target's predictions fill them."""
+LOOP_REPEATS_MIN = 2
 
 
 def ring_capacity(bytes_max: int) -> int:
@@ -34,11 +34,16 @@ def ring_capacity(bytes_max: int) -> int:
     return 1 << (tokens.bit_length() - 1)
 
 
-def is_loop(tokens: Int32Array) -> bool:
-    """Whether the tokens are one short text over and over: nothing to learn, however often it comes."""
-    if len(tokens) < LOOP_TOKENS_MIN:
+def is_loop(context: Int32Array, tokens: Int32Array) -> bool:
+    """Whether the tokens only repeat, once more, a short text that the context was already in.
+
+    There is nothing to learn of it, however often it comes; where a loop begins is learned.
+    """
+    if not len(context) or len(tokens) < LOOP_TOKENS_MIN:
         return False
-    return any(np.array_equal(tokens[d:], tokens[:-d]) for d in range(1, LOOP_PERIOD_MAX + 1))
+    whole = np.concatenate([context, tokens])
+    longest = min(LOOP_PERIOD_MAX, len(tokens) // LOOP_REPEATS_MIN)
+    return any(np.array_equal(whole[d:], whole[:-d]) for d in range(1, longest + 1))
 
 
 class LearnedTier:
@@ -69,10 +74,13 @@ class LearnedTier:
         context = np.frombuffer(record.context, "<i4")
         if not (self._known(tokens) and self._known(context)):
             return
-        self._observe(record, np.concatenate([context, tokens]), len(context))
-        if not len(tokens) or is_loop(tokens):
+        if is_loop(context, tokens):
             return
-        self._follow(context, tokens)
+        whole = np.concatenate([context, tokens])
+        self._observe(record, whole, len(context))
+        if not len(tokens):
+            return
+        self.recycling.follow(whole[max(0, len(context) - 1) :])
         if self._open == (replica, record.sequence, record.position):
             self.ring.extend(tokens)
         else:
@@ -96,11 +104,6 @@ class LearnedTier:
         own = len(contexts)
         self.stand.observe_rows(contexts, rows[:own], packed[:own])
         self.stand.observe_text(text, first, at, rows[own:], packed[own:])
-
-    def _follow(self, context: Int32Array, tokens: Int32Array) -> None:
-        text = [*context[-1:].tolist(), *tokens.tolist()]
-        for key, token in pairwise(text):
-            self.recycling.follow(key, token)
 
     def _known(self, tokens: Int32Array) -> bool:
         return not len(tokens) or (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size)

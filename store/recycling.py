@@ -30,8 +30,6 @@ class Recycling:
         if len(keys):
             kernels.replace_rows(self.successors, self.logprobs, keys, rows, logprobs)
 
-    def follow(self, key: int, token: int) -> None:
-        """`token` followed `key`: all there is to know where the target's predictions never came."""
-        vocab_size = len(self.successors)
-        if 0 <= key < vocab_size and 0 <= token < vocab_size:
-            kernels.push_front(self.successors, self.logprobs, key, token)
+    def follow(self, text: Int32Array) -> None:
+        """Tokens followed one another: all there is to know where the target's predictions never came."""
+        kernels.push_text(self.successors, self.logprobs, text)

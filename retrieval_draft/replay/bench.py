@@ -8,6 +8,7 @@ import numpy as np
 
 from retrieval_draft.replay.backend import ReplayBackend
 from retrieval_draft.replay.charts import geomean
+from retrieval_draft.replay.direct import DirectDrafter
 from retrieval_draft.replay.drafter import Drafter, EngineDrafter, Setting
 from retrieval_draft.replay.figures import Figures, figures_of
 from retrieval_draft.replay.peers import (
@@ -25,6 +26,7 @@ from retrieval_draft.tree import int32s
 LONG_CONTEXT_TOKENS = 32_768
 LONG_OUTPUT_TOKENS = 2048
 LONG_NODES = 64
+DIRECT_METHOD = "mix"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,9 @@ class Row:
     expected_over_kept: float | None
     mat_ratio: float | None
     us_ratio: float | None
+    direct: Side | None
+    """mix without an engine around it: what is timed against SuffixDecoding, a library of that kind."""
+    direct_us_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,9 @@ class Summary:
     mat_ratio: float
     mat_ratio_min: float
     us_ratio: float
+    """A whole engine step, with its checks, counters and journal."""
+    direct_us_ratio: float | None
+    """Drafting and learning alone."""
     expected_gap_max: float
 
 
@@ -135,6 +143,9 @@ def _row(file: RecordedFile, options: DraftOptions) -> tuple[Row, Memory]:
     lookup = _played(LookupPeer(options.nodes_max), file.sequences)
     suffix = _best_suffix(file.sequences, options)
     ours = _side(figures)
+    direct = None
+    if options.method == DIRECT_METHOD:
+        direct = _side(_played(DirectDrafter(file, options), file.sequences))
     return (
         Row(
             file.name,
@@ -145,6 +156,8 @@ def _row(file: RecordedFile, options: DraftOptions) -> tuple[Row, Memory]:
             figures.expected / figures.kept if figures.kept else None,
             ours.mat / suffix.mat if suffix else None,
             ours.us_mean / suffix.us_mean if suffix else None,
+            direct,
+            direct.us_mean / suffix.us_mean if direct and suffix else None,
         ),
         memory,
     )
@@ -176,6 +189,7 @@ def _summary(rows: Sequence[Row]) -> Summary:
     ratios = [row.mat_ratio for row in rows if row.mat_ratio is not None]
     ours = sum(row.ours.us_mean for row in rows)
     theirs = sum(row.suffix.us_mean for row in rows if row.suffix is not None)
+    direct = [row.direct.us_mean for row in rows if row.direct is not None]
     gaps = [abs(row.expected_over_kept - 1) for row in rows if row.expected_over_kept is not None]
     return Summary(
         rows[0].nodes_max,
@@ -183,6 +197,7 @@ def _summary(rows: Sequence[Row]) -> Summary:
         geomean(ratios),
         min(ratios),
         ours / theirs,
+        sum(direct) / theirs if direct else None,
         max(gaps, default=math.nan),
     )
 

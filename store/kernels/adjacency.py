@@ -59,3 +59,12 @@ def push_front(
         logprobs[key, k] = logprobs[key, k - 1]
     successors[key, 0] = token
     logprobs[key, 0] = UNKNOWN_LOGPROB
+
+
+@njit(types.void(table_t, bytes_t, read_row_t), nogil=True, cache=True)
+def push_text(successors: Int32Array, logprobs: npt.NDArray[np.uint8], text: Int32Array) -> None:
+    """`push_front` for every token of a text after the one before it; ids outside are passed over."""
+    vocab_size = successors.shape[0]
+    for i in range(1, len(text)):
+        if 0 <= text[i - 1] < vocab_size and 0 <= text[i] < vocab_size:
+            push_front(successors, logprobs, text[i - 1], text[i])

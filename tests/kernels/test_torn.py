@@ -52,7 +52,7 @@ def torn_sight(seed: int, share: float) -> Sight:
     matrix, table = Recycling(VOCAB), Stand(0)
     text = int32s(dice.integers(0, VOCAB, 60))
     for key, token in zip(text[:-1].tolist(), text[1:].tolist(), strict=True):
-        matrix.follow(key, token)
+        matrix.follow(int32s([key, token]))
     unknown = np.full((1, 10), 255, np.uint8)
     table.observe_text(text, 1, int32s([3]), int32s([range(10)]) % VOCAB, unknown)
     seen = Sight(context, learned, matrix, stand=table)

@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
@@ -175,6 +176,12 @@ def push_front(matrix: Matrix, key: int, token: int) -> None:
     matrix[key] = [(token, UNKNOWN[1]), *rest]
 
 
+def push_text(matrix: Matrix, text: Ints) -> None:
+    for key, token in pairwise(text):
+        if 0 <= key < len(matrix) and 0 <= token < len(matrix):
+            push_front(matrix, key, token)
+
+
 # Trees that grow from places.
 
 
@@ -327,6 +334,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "suffix_array.continuations": text_continuations,
     "adjacency.replace_rows": replace_rows,
     "adjacency.push_front": push_front,
+    "adjacency.push_text": push_text,
     "places.sort_rows": sort_rows,
     "places.grow_tree": grow_tree,
     "places.grow_path": grow_path,

@@ -43,22 +43,25 @@ def test_the_counts_are_part_of_the_digest() -> None:
     assert one.digest() != other.digest()
 
 
-def test_a_text_that_only_repeats_itself_is_a_loop() -> None:
+def test_a_text_that_goes_on_repeating_itself_is_a_loop() -> None:
     for period in range(1, LOOP_PERIOD_MAX + 1):
         once = list(range(period))
-        loop = (once * LOOP_TOKENS_MIN)[:LOOP_TOKENS_MIN]
-        assert is_loop(int32s(loop))
-        assert not is_loop(int32s(loop[:-1])), "too short to be sure"
-        assert not is_loop(int32s([*loop, *loop[:-1], 99]))
-    assert not is_loop(int32s(list(range(LOOP_PERIOD_MAX + 1)) * 4))
-    tier = applied([("a", [1], [2, 3] * LOOP_TOKENS_MIN)])
+        whole = int32s((once * 64)[: 8 + LOOP_TOKENS_MIN])
+        assert is_loop(whole[:8], whole[8:])
+        assert not is_loop(whole[:8], whole[8:-1]), "too short to be sure"
+        assert not is_loop(int32s([]), whole), "where it begins it is learned"
+        assert not is_loop(int32s([99]), whole)
+        assert not is_loop(whole[:8], int32s([*whole[8:-1].tolist(), 99]))
+    longer = int32s(list(range(LOOP_PERIOD_MAX + 1)) * 4)
+    assert not is_loop(longer[:8], longer[8:])
+    tier = applied([("a", [2, 3], [2, 3] * LOOP_TOKENS_MIN)])
     assert tier.tokens_learned == 0
     assert tier.ring.stop == 0
 
 
 def test_what_a_loop_interrupts_goes_on_behind_it_with_its_own_context() -> None:
     tier = LearnedTier(VOCAB, 1 << 16)
-    parts = [[1, 2, 3], [4, 5] * 32, [6, 7]]
+    parts = [[1, 4, 5], [4, 5] * 32, [6, 7]]
     position = 0
     for number, tokens in enumerate(parts):
         context = parts[number - 1][-2:] if number else []
@@ -68,4 +71,4 @@ def test_what_a_loop_interrupts_goes_on_behind_it_with_its_own_context() -> None
         tier.apply(Batch("a", number + 1, [record]))
         position += len(tokens)
     ring = tier.ring
-    assert ring.read(ring.low, ring.stop).tolist() == [-1, 1, 2, 3, -1, 4, 5, 6, 7]
+    assert ring.read(ring.low, ring.stop).tolist() == [-1, 1, 4, 5, -1, 4, 5, 6, 7]
