@@ -168,8 +168,12 @@ def test_workers_and_commands_draft_only_through_a_client() -> None:
 def test_kernels_import_arithmetic_types_and_kernels_alone() -> None:
     allowed = {"math", "numpy", "numpy.typing", "numba", f"{OURS}.tree"}
     # The decorator is typed for the others.
-    plumbing = {"collections.abc", "typing", "numba.core.typing.templates"}
-    plumbing.add(f"{OURS}.store.kernel_cache")
+    plumbing = {
+        "collections.abc",
+        "typing",
+        "numba.core.typing.templates",
+        f"{OURS}.store.kernel_cache",
+    }
     for package in (f"{OURS}.store.kernels", f"{OURS}.drafting.kernels"):
         # Drafting's may use the store's, not the other way round.
         allowed |= set(under(package))
