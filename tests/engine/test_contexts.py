@@ -37,6 +37,7 @@ def knowledge(engine: Engine) -> dict[str, bytes]:
     ring = tier.ring
     return {
         **mixer,
+        "common": b"".join(one.tobytes() for one in state.methods._mix._common),
         "ring": ring.read(ring.low, ring.stop).tobytes(),
         "counts": ring.table.tobytes(),
         "matrix": tier.recycling.successors.tobytes(),

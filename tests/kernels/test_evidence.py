@@ -11,6 +11,7 @@ from tests.kernels import twins_evidence as twins
 from tests.kernels import twins_ngrams as ngrams
 from tests.kernels import worlds
 from tests.kernels.strategies import int32s, quick
+from tests.kernels.twins_evidence import Place
 from tests.kernels.worlds import Both
 
 # Without the JIT the hash overflows as numpy scalars do: with a warning.
@@ -81,6 +82,25 @@ def test_evidence_is_what_each_source_says_of_each_candidate(
         for k, b in enumerate(pair):
             assert bins.OFFSETS[bins.BLEND + k] <= b < bins.OFFSETS[bins.BLEND + k + 1]
     assert sum(got.blend.values()) <= 1 + 1e-9
+
+
+def test_matches_are_ranked_by_their_length_and_shared_by_how_many_agree() -> None:
+    found, nodes = worlds.empty_found(), worlds.empty_nodes(1)
+    found.slots[:] = 0
+    found.rows[kernels.COUNTS] = 0
+    lengths = [(7, 1), (7, 2), (3, 3), (3, 1), (3, 3)]
+    places = [Place(10 * i, length, token) for i, (length, token) in enumerate(lengths)]
+    worlds.write_node(nodes, 0, [], 0, ([*places, Place(90, 5, 4, gap=2)], [], []))
+    kernels.list_places(found, nodes, 0, bins.CONTEXT)
+    said = {
+        token: (index, b - int(bins.OFFSETS[index]))
+        for token, index, b in worlds.read_found(found).items
+    }
+    # (length class, rank, share of 5 places in fifths, less one)
+    cells = {1: (6, 0, 1), 2: (6, 1, 0), 3: (2, 2, 1)}
+    shape = (bins.LENGTH_CLASSES, bins.RANKS, bins.SHARES)
+    expected = {t: (bins.MATCH, int(np.ravel_multi_index(c, shape))) for t, c in cells.items()}
+    assert said == {**expected, 4: (bins.GAPPED, 1 * bins.GAP_LENGTHS + 5)}
 
 
 def test_a_blend_trusts_the_context_more_and_every_order_as_far_as_it_has_seen() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import following, growth, matching
 from retrieval_draft.drafting.kernels import paths as path_kernels
-from retrieval_draft.drafting.kernels.bins import COMMON_KEPT
+from retrieval_draft.drafting.kernels.bins import COMMON_KEPT, CONTEXT
 from retrieval_draft.drafting.kernels.evidence import Nodes
 from retrieval_draft.drafting.kernels.mixing import Skill
 from retrieval_draft.store.ring import TokenRing
@@ -133,7 +133,7 @@ def test_every_token_teaches_before_it_is_learned(
 
 @quick(100)
 @given(
-    st.lists(worlds.small, max_size=80),
+    st.lists(worlds.small, max_size=40) | st.lists(worlds.small, min_size=40, max_size=80),
     st.lists(st.integers(0, 40), max_size=4),
     st.integers(0, 90),
 )
@@ -156,6 +156,9 @@ def test_a_context_that_was_followed_is_one_that_was_extended_however_it_came(
         assert (ring.low, ring.stop) == (plain.low, plain.stop)
         for name in ("tokens", "head", "prev", "table"):
             assert (getattr(ring, name) == getattr(plain, name)).all(), name
+    for place in worlds.read_places(roots[0], 0)[CONTEXT]:
+        assert place.position > plain.low
+        assert text[place.position] == place.next
     if len(text) <= teaching_from:
         return
     # Nothing was interrupted while the prompt came: the places are the same ones.

@@ -67,6 +67,19 @@ def test_an_agreement_counts_up_to_64_tokens_and_ends_at_a_boundary() -> None:
     assert found_in(learned, context) == [Place(70, 64, 12), Place(77, 5, 13)]
 
 
+def test_short_agreements_are_looked_for_where_there_are_not_enough_long_ones() -> None:
+    context = TokenRing(64, 4)
+    context.extend(int32s([1, 2, 3, 4, 5, 6, 7]))
+    for copies, lengths in ((3, [7, 7, 7, 3]), (4, [7] * 4), (9, [7] * 8)):
+        learned = TokenRing(128, 4)
+        for copy in range(copies):
+            learned.extend(int32s([-1, 1, 2, 3, 4, 5, 6, 7, 10 + copy]))
+        learned.extend(int32s([-1, 5, 6, 7, 9]))
+        places = found_in(learned, context)
+        assert [place.length for place in places] == lengths
+        assert places[0].next == 9 + copies, "the newest first"
+
+
 def test_interrupted_agreements_are_told_apart_by_what_they_were() -> None:
     for length in range(65):
         for gap in range(5):

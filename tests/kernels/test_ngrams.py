@@ -110,6 +110,24 @@ def test_while_nothing_overflows_a_table_is_a_dictionary_of_counts(text: list[in
     )
 
 
+def test_a_newcomer_wears_the_others_down_and_takes_the_place_of_the_weakest_once_it_is_weak() -> (
+    None
+):
+    table = empty_table(4)
+    for token in (1, 1, 1, 2, 2, 2, 3, 3, 3, 3):
+        kernels.see(table, np.uint64(5), 2, token)
+    steps = []
+    for _ in range(3):
+        kernels.see(table, np.uint64(5), 2, 9)
+        (slot,) = (one for one in read(table).narrow if one)
+        steps.append(slot.followers)
+    assert steps == [
+        [[1, 5], [2, 5], [3, 7]],
+        [[9, 2], [2, 4], [3, 6]],
+        [[9, 4], [2, 4], [3, 6]],
+    ]
+
+
 def test_counts_are_halved_before_they_overflow() -> None:
     table, expected = empty_table(4), twins.Table(4)
     for token in (1, 2):
