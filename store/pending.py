@@ -13,8 +13,8 @@ from retrieval_draft.store.records import Batch, Record
 
 QUEUE_RECORDS_MAX = 65_536
 QUEUE_BYTES_MAX = 64 * 2**20
-# Records that arrive within it share a batch.
-LINGER_SECONDS = 0.005
+# Records that arrive within it share a batch; while one is written the next gathers anyway.
+LINGER_SECONDS = 0.0005
 TAKE_RECORDS_MAX = 4_096
 TAKE_BYTES_MAX = 2**20
 RECORD_OVERHEAD_BYTES = 400  # of the objects around a record's arrays
