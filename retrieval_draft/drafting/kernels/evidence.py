@@ -340,7 +340,9 @@ def list_recycled(found: Found, tiers: Tiers, last: int) -> None:
 
 @leaf(types.void(found_t, tiers_t, nodes_t, int64))
 def list_expected(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
-    """What STAND's table says the target expects after the longest n-gram that it knows."""
+    """What STAND's table says the target expects after the longest n-gram that it knows; one slot is none."""
+    if len(tiers.stand_keys) == 1:
+        return
     state = np.uint64(0)
     slot = -1
     order = 0
@@ -369,11 +371,13 @@ def list_expected(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
 @leaf(types.void(found_t, float64, float64, table_t))
 def list_common(found: Found, escape: float, floor: float, common: Int32Array) -> None:
     """What comes when nothing is known: tokens whose share of `escape` is at least `floor`."""
+    each = escape / max(1, common[1, COMMON_KEPT])
+    if each * common[1, 0] < floor:
+        return
     level = min(ESCAPES - 1, int(-np.log2(escape + 1e-9)))
-    total = max(1, common[1, COMMON_KEPT])
     for r in range(COMMON_ASKED):
         wanted = common[0, r]
-        p = escape * common[1, r] / total
+        p = each * common[1, r]
         if wanted < 0 or p < floor:
             break
         c = candidate(found, wanted)

@@ -115,11 +115,10 @@ def choose(found: Found, skill: Skill, chosen: Chosen) -> None:
     chosen.sets[0] = 0
     chosen.sets[1] = 1 if length == 0 else 2 + length_class(length)
     chosen.sets[2] = 2 + LENGTH_CLASSES + counts[CONTEXT_ORDERS] * KNOWN + counts[LEARNED_ORDERS]
+    by_agreement, by_orders = chosen.sets[1], chosen.sets[2]
     for k in range(WEIGHTS):
-        chosen.weight[k] = 0.0
-    for j in range(SETS_USED):
-        for k in range(WEIGHTS):
-            chosen.weight[k] += skill.weights[chosen.sets[j], k]
+        weight = float(skill.weights[0, k]) + skill.weights[by_agreement, k]
+        chosen.weight[k] = weight + skill.weights[by_orders, k]
 
 
 @leaf(types.void(found_t, skill_t, chosen_t))
