@@ -1,8 +1,7 @@
 """An n-gram table: which tokens followed the last 1, 2, 3, 4 and 6 tokens, and how often."""
 
-import numpy as np
-
 from retrieval_draft.store.kernels import ngrams as kernels
+from retrieval_draft.store.pages import zeroed
 from retrieval_draft.tree import Int32Array
 
 BUCKETS_MIN = kernels.PROBES
@@ -20,8 +19,4 @@ def empty_table(buckets: int) -> Int32Array:
     """A table that knows nothing; `buckets` is a power of two, BUCKETS_MIN or more."""
     assert buckets >= BUCKETS_MIN, f"{buckets} buckets"
     assert buckets & (buckets - 1) == 0, "a power of two, for masking"
-    words = buckets * kernels.UNIT
-    # On a cache line's boundary: a wide slot fills one line and is one miss, not two.
-    room = np.zeros(words + kernels.WIDE_WORDS, np.int32)
-    first = -room.ctypes.data // 4 % kernels.WIDE_WORDS
-    return room[first : first + words]
+    return zeroed(buckets * kernels.UNIT)

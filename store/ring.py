@@ -6,6 +6,7 @@ import numpy.typing as npt
 from retrieval_draft.store.kernels import ngrams
 from retrieval_draft.store.kernels import ring as kernels
 from retrieval_draft.store.ngrams import empty_table
+from retrieval_draft.store.pages import zeroed
 from retrieval_draft.tree import Int32Array, int32s
 
 BYTES_PER_TOKEN = 4 + kernels.ORDER_COUNT * 8
@@ -25,9 +26,10 @@ class TokenRing:
 
     def __init__(self, capacity: int, buckets: int) -> None:
         assert capacity & (capacity - 1) == 0, "a power of two, for masking"
-        self.tokens = np.zeros(capacity, np.int32)
-        self.head = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
-        self.prev = np.zeros((kernels.ORDER_COUNT, capacity), np.int32)
+        chains = (kernels.ORDER_COUNT, capacity)
+        self.tokens = zeroed(capacity)
+        self.head = zeroed(kernels.ORDER_COUNT * capacity).reshape(chains)
+        self.prev = zeroed(kernels.ORDER_COUNT * capacity).reshape(chains)
         self.table = empty_table(buckets)
         self.stop = 0
         # Never falls back when the ring is truncated: what was overwritten does not return.
