@@ -130,7 +130,8 @@ def visit(
     """
     slot = claim(keys, visits, credit, tokens, shares, key)
     k = int(visits[slot])
-    if tokens[slot, 0] == seen[0] and shares[slot, 0] == ONE and seen_shares[0] == ONE:
+    alone = tokens[slot, 1] < 0 and seen[1] < 0 and seen_shares[0] == ONE
+    if alone and tokens[slot, 0] == seen[0] and shares[slot, 0] == ONE:
         # Always this token: the usual case of text without predictions, and the mean stays.
         visits[slot] = min(VISITS_MAX, k + 1)
         credit[slot] = min(CREDIT_MAX, int(credit[slot]) + 1)
