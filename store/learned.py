@@ -41,9 +41,10 @@ def is_loop(context: Int32Array, tokens: Int32Array) -> bool:
     """
     if not len(context) or len(tokens) < LOOP_TOKENS_MIN:
         return False
-    whole = np.concatenate([context, tokens])
+    text = [*context.tolist(), *tokens.tolist()]
     longest = min(LOOP_PERIOD_MAX, len(tokens) // LOOP_REPEATS_MIN)
-    return any(np.array_equal(whole[d:], whole[:-d]) for d in range(1, longest + 1))
+    # Lists: nearly always the first tokens differ already.
+    return any(text[d] == text[0] and text[d:] == text[:-d] for d in range(1, longest + 1))
 
 
 class LearnedTier:

@@ -55,6 +55,7 @@ class Stand:
         self.slots_max = 1 << (slots.bit_length() - 1)
         self.grams = Grams.empty(SLOTS_MIN)
         self.rows_observed = 0
+        self._unlooked = 0
 
     @property
     def nbytes(self) -> int:
@@ -76,6 +77,7 @@ class Stand:
         self.rows_observed += len(rows)
         row_of = np.full(len(text), -1, np.int32)
         row_of[at] = np.arange(len(at), dtype=np.int32)
+        self._unlooked += len(text) - first
         kernels.observe_text(*self.grams, text, first, row_of, rows, shares_of(rows, packed))
         self._grow()
 
@@ -85,6 +87,7 @@ class Stand:
         """Row i is what followed contexts[i] (int32[r, 4], -1 in front where it is shorter). O(rows)."""
         self.rows_observed += len(rows)
         if len(rows):
+            self._unlooked += len(rows)
             kernels.observe_rows(*self.grams, contexts, rows, shares_of(rows, packed))
             self._grow()
 
@@ -100,7 +103,10 @@ class Stand:
         return h.digest()
 
     def _grow(self) -> None:
-        """Double the slots while more than half of them are taken."""
+        """Double the slots while more than half of them are taken; looked at when many more could be."""
+        if self._unlooked * kernels.ORDER_MAX < len(self.grams.keys) // 16:
+            return
+        self._unlooked = 0
         while len(self.grams.keys) < self.slots_max and 2 * self.used() > len(self.grams.keys):
             larger = Grams.empty(2 * len(self.grams.keys))
             kernels.move(*self.grams, *larger)

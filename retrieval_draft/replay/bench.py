@@ -1,7 +1,9 @@
 """Ours beside every peer that is installed: the same sequences, the same run, one process and thread."""
 
+import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -120,6 +122,29 @@ def bench(
     advance: Callable[[], None] = lambda: None,
 ) -> Bench:
     """Compare at every budget; `advance` is called after each file and budget, and after the long one."""
+    with _garbage_left():
+        return _bench(files, options, nodes, advance)
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """The trace of a replay grows without end: collecting garbage in it would be timed with the drafters."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _bench(
+    files: Sequence[RecordedFile],
+    options: DraftOptions,
+    nodes: Sequence[int],
+    advance: Callable[[], None],
+) -> Bench:
     has_suffix = new_suffix_cache() is not None
     done = Bench(options.method, options.shape.name.lower(), has_suffix)
     for nodes_max in nodes:
@@ -127,6 +152,7 @@ def bench(
             row, memory = _row(file, replace(options, nodes_max=nodes_max))
             done.rows.append(row)
             done.memory = memory
+            gc.collect()
             advance()
         if has_suffix:
             done.summary.append(_summary([r for r in done.rows if r.nodes_max == nodes_max]))

@@ -132,7 +132,7 @@ def test_equal_sessions_have_equal_bytes() -> None:
             for step in range(30):
                 base = 60 + 2 * step
                 trees.append(calls.tree(part("s", base, [step % 5, step % 7])))
-            learned(engine)
+                learned(engine)
             return knowledge(engine), state_of(engine).learned.digest(), trees
 
     one, other = session(), session()
