@@ -13,6 +13,7 @@ from retrieval_draft.drafting.kernels.bins import (
     RECYCLING,
     STAND,
 )  # fmt: skip
+from retrieval_draft.drafting.kernels.mixing import SQUASH_RANGE, SQUASH_STEPS
 from retrieval_draft.tree import SOURCES, TIERS
 from tests.kernels import twins_matching as matching
 from tests.kernels.twins_evidence import Places, World, gather
@@ -47,11 +48,22 @@ def sources_of(listed: frozenset[int]) -> int:
     return sum(1 << bit for bit in bits)
 
 
+class OnEdge(Exception):
+    """Rounding decides into which step of the logistic's table a logit falls, and so who comes first."""
+
+
+def on_edge(logit: float) -> bool:
+    step = (logit + SQUASH_RANGE) * SQUASH_STEPS / (2 * SQUASH_RANGE)
+    return abs(step - round(step)) < 1e-3
+
+
 def offer(
     waiting: list[Node], logits: dict[int, float], listed: dict[int, frozenset[int]], node: int,
     probability: float, room: int, children_max: int,
 ) -> list[Node]:  # fmt: skip
     """The best of those that wait and of the node's best children; of equals those that waited longer."""
+    if any(on_edge(x) for x in logits.values()):
+        raise OnEdge
     shares = {token: squash(x) for token, x in logits.items()}
     scale = probability / max(1.0, sum(shares.values()))
     children = [Node(scale * share, t, node, listed[t]) for t, share in shares.items()]
