@@ -8,12 +8,16 @@ from retrieval_draft.tree import SOURCES, TIERS, DraftTree
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+_ORDERS = [bit for name, bit in SOURCES.items() if name.startswith("order")]
+_ORDERS.sort(key=lambda bit: bit != SOURCES["order0"])
 _NAMES = {bit: name for name, bit in {**TIERS, **SOURCES}.items()}
 
 
 def source_names(mask: int) -> str:
-    """The tiers and sources of a node: `context,learned match,recycling`."""
+    """The tiers and sources of a node, of the orders the highest: `context,learned match,order4`."""
     bits = [bit for bit in _NAMES if mask >> bit & 1]
+    orders = [bit for bit in _ORDERS if bit in bits]
+    bits = [bit for bit in bits if bit not in orders[:-1]]
     tiers = ",".join(_NAMES[bit] for bit in bits if bit in TIERS.values())
     kinds = ",".join(_NAMES[bit] for bit in bits if bit in SOURCES.values())
     return f"{tiers} {kinds}".strip()

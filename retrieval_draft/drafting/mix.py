@@ -15,7 +15,15 @@ from typing import IO
 import numpy as np
 
 from retrieval_draft.drafting.kernels import paths
-from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT
+from retrieval_draft.drafting.kernels.bins import (
+    BINS,
+    COMMON_KEPT,
+    CORPUS,
+    GAPPED,
+    LEARNED,
+    MATCH,
+    OFFSETS,
+)
 from retrieval_draft.drafting.kernels.following import follow
 from retrieval_draft.drafting.kernels.growth import grow
 from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
@@ -68,8 +76,16 @@ def as_prior(state: State) -> dict[str, Float32Array]:
     worth[..., 1] = np.minimum(worth[..., 1], PRIOR_SIGHTINGS_MAX)
     trials = np.array(state["path_worth"], np.float32)
     trials *= np.minimum(1.0, PRIOR_TRIALS_MAX / np.maximum(trials[..., 1:, :], 1e-6))
-    prior["worth"], prior["path_worth"] = worth, trials
-    prior["weights"] = np.array(state["weights"], np.float32)
+    weights = np.array(state["weights"], np.float32)
+    for kind in (MATCH, GAPPED):
+        learned, corpus = kind + LEARNED, kind + CORPUS
+        taken = worth[:, OFFSETS[learned] : OFFSETS[learned + 1]]
+        unseen = worth[:, OFFSETS[corpus] : OFFSETS[corpus + 1]]
+        if (unseen[..., 1] <= 1).all():
+            # The recordings had no corpus: its places are believed as those in other outputs are.
+            unseen[:] = taken
+            weights[..., corpus] = weights[..., learned]
+    prior["worth"], prior["path_worth"], prior["weights"] = worth, trials, weights
     return prior
 
 

@@ -114,6 +114,14 @@ def list_places(e: Evidence, places: Sequence[Place], scope: int) -> None:
         e.list_one(place.next, index, (length_class(place.length) * 3 + rank) * 5 + share)
 
 
+def blend_corpus(e: Evidence, places: Sequence[Place]) -> float:
+    exact = list(takewhile(lambda place: place.gap == 0, places))
+    for place in exact:
+        if e.has_room(place.next):
+            e.blend[place.next] = e.blend.get(place.next, 0.0) + 1 / (len(exact) + 1)
+    return 1 / (len(exact) + 1)
+
+
 def list_followers(e: Evidence, slot: ngrams.Slot, index: int) -> dict[int, int]:
     """The counts of those that there is room for."""
     size = total_class(slot.total // 2)
@@ -195,7 +203,7 @@ def gather(world: World, places: Places, tail: Sequence[int], floor: float) -> E
     e = Evidence()
     for scope in range(3):
         list_places(e, places[scope], scope)
-    escape = list_orders(e, world, tail)
+    escape = blend_corpus(e, places[CORPUS]) * list_orders(e, world, tail)
     list_recycled(e, world, tail)
     list_expected(e, world, tail)
     list_common(e, world, escape, floor)
@@ -217,6 +225,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "evidence.candidate": Evidence.has_room,
     "evidence.list_one": Evidence.list_one,
     "evidence.list_places": list_places,
+    "evidence.blend_corpus": blend_corpus,
     "evidence.list_followers": list_followers,
     "evidence.add_shares": list_orders,
     "evidence.list_orders": list_orders,

@@ -18,6 +18,7 @@ from retrieval_draft.drafting.kernels.bins import (
     COMMON_ASKED,
     COMMON_KEPT,
     CONTEXT,
+    CORPUS,
     ESCAPES,
     GAP_LENGTHS,
     GAPPED,
@@ -209,6 +210,25 @@ def list_places(found: Found, nodes: Nodes, node: int, scope: int) -> None:
             list_one(
                 found, c, MATCH + scope, (length_class(length) * RANKS + rank) * SHARES + share
             )
+
+
+@leaf(float64(found_t, nodes_t, int64))
+def blend_corpus(found: Found, nodes: Nodes, node: int) -> float:
+    """Begin the blend with the corpora's places, as an order below the first; returns what it leaves.
+
+    They have no n-gram tables: without this a warmed text would be news to the blend.
+    """
+    first = nodes.segments[node, CORPUS]
+    stop = nodes.segments[node, CORPUS + 1]
+    total = 0
+    while first + total < stop and nodes.places[node, first + total, GAP] == 0:
+        total += 1
+    each = 1.0 / (total + 1)
+    for i in range(first, first + total):
+        c = candidate(found, nodes.places[node, i, NEXT])
+        if c >= 0:
+            found.blend[c] += each
+    return each
 
 
 @leaf(types.void(found_t, row_t, int64, int64, int64))
@@ -403,7 +423,8 @@ def gather(found: Found, tiers: Tiers, nodes: Nodes, node: int, floor: float) ->
         rows[COUNTS, i] = 0
     for scope in range(SCOPES):
         list_places(found, nodes, node, scope)
-    escape = list_orders(found, tiers, nodes, node)
+    escape = blend_corpus(found, nodes, node)
+    escape *= list_orders(found, tiers, nodes, node)
     list_recycled(found, tiers, nodes.tails[node, 0])
     list_expected(found, tiers, nodes, node)
     list_common(found, escape, floor, tiers.common)
