@@ -34,10 +34,6 @@ def int32s(values: object) -> Int32Array:
     return np.ascontiguousarray(values, dtype="<i4")
 
 
-def _none(dtype: str) -> npt.NDArray[np.generic]:
-    return np.empty(0, dtype)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Proposals:
     """What the children of a stochastic draft's nodes were drawn from, without replacement.

@@ -9,7 +9,7 @@ one tree, so that no prefix is verified twice and nothing is padded.
 
 import numpy as np
 
-from retrieval_draft.drafting.kernels.trie import merge_rows
+from retrieval_draft.drafting.merging import merged
 from retrieval_draft.drafting.rest import prefixes
 from retrieval_draft.drafting.sight import Draft, Limits, Sight, source_mask
 from retrieval_draft.store.ring import TokenRing
@@ -94,22 +94,4 @@ def _add(sequences: dict[bytes, int], found: list[bytes], mask: int) -> None:
 def _merged(sequences: dict[bytes, int], limits: Limits) -> DraftTree:
     rows = np.frombuffer(b"".join(sequences), np.int32).reshape(-1, SEQUENCE_TOKENS)
     masks = np.array(list(sequences.values()), np.uint32)
-    most = min(limits.nodes_max, rows.size)
-    token, parent = np.empty(most, np.int32), np.empty(most, np.int32)
-    probability, source = np.empty(most, np.float32), np.empty(most, np.uint32)
-    n = merge_rows(
-        rows,
-        len(rows),
-        ACCEPTANCE,
-        masks,
-        most,
-        limits.depth_max,
-        1 if limits.chain else limits.children_max,
-        limits.end_tokens,
-        0,
-        token,
-        parent,
-        probability,
-        source,
-    )
-    return DraftTree(token[:n], parent[:n], probability[:n], source[:n])
+    return merged(rows, masks, ACCEPTANCE, limits)

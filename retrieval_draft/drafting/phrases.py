@@ -12,9 +12,9 @@ from collections import OrderedDict
 
 import numpy as np
 
-from retrieval_draft.drafting.kernels.trie import merge_rows
+from retrieval_draft.drafting.merging import merged
 from retrieval_draft.drafting.sight import Draft, Limits, Sight, Verified, source_mask
-from retrieval_draft.tree import EMPTY, SOURCES, TIERS, DraftTree
+from retrieval_draft.tree import EMPTY, SOURCES, TIERS
 
 PHRASE_TOKENS = 6
 PHRASES_MAX = 20
@@ -83,25 +83,8 @@ class Phrases:
         if not phrases:
             return Draft(EMPTY)
         rows = np.frombuffer(b"".join(phrases), np.int32).reshape(-1, PHRASE_TOKENS)
-        most = min(limits.nodes_max, rows.size)
-        token, parent = np.empty(most, np.int32), np.empty(most, np.int32)
-        probability, source = np.empty(most, np.float32), np.empty(most, np.uint32)
-        n = merge_rows(
-            rows,
-            len(rows),
-            ACCEPTANCE,
-            np.full(len(rows), MASK, np.uint32),
-            most,
-            limits.depth_max,
-            1 if limits.chain else limits.children_max,
-            limits.end_tokens,
-            0,
-            token,
-            parent,
-            probability,
-            source,
-        )
-        return Draft(DraftTree(token[:n], parent[:n], probability[:n], source[:n]))
+        masks = np.full(len(rows), MASK, np.uint32)
+        return Draft(merged(rows, masks, ACCEPTANCE, limits))
 
 
 def rejected_tail(verified: Verified) -> list[int]:

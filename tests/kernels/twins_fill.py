@@ -3,8 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.kernels.twins_stand import find, mix
-
 Ints = Sequence[int]
 Expected = Sequence[tuple[int, int]]
 """(token, share of 65535), likeliest first."""
@@ -124,8 +122,6 @@ def fill_grams(
 
 TWINS: dict[str, Callable[..., object]] = {
     "fill.fill_matrix": fill_matrix,
-    "grams.mix": mix,
-    "grams.find": find,
     "grams.longest_gram": longest_gram,
     "grams.candidates": candidates,
     "grams.fill_grams": fill_grams,

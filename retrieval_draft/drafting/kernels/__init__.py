@@ -1,1 +1,1 @@
-"""Numba kernels that grow trees from places: windows of tokens that followed agreeing contexts."""
+"""Numba kernels that gather evidence, mix it and grow trees: no policy, no locks, no tenants."""

@@ -1,15 +1,13 @@
-"""Drafting from STAND's table: a static template filled (STAND), and a search over token pairs (ADED).
-
-The table's arrays and its hash are those of store/kernels/stand.py: kernels import no kernels, for numba
-caches each file by itself.
-"""
+"""Drafting from STAND's table: a static template filled (STAND), and a search over token pairs (ADED)."""
 
 import math
 
 import numpy as np
 import numpy.typing as npt
-from numba import float64, int64, njit, types, uint64
+from numba import float64, int64, njit, types
 
+from retrieval_draft.store.kernels.ring import mix
+from retrieval_draft.store.kernels.stand import ONE, ORDER_MAX, WIDTH, find
 from retrieval_draft.tree import Float32Array, Int32Array
 
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
@@ -21,32 +19,8 @@ float_rows_t = types.Array(types.float32, 2, "C")
 keys_t = types.Array(types.uint64, 1, "C")
 shares_t = types.Array(types.uint16, 2, "C")
 
-ORDER_MAX = 4
-WIDTH = 10
-WINDOW = 8
-ONE = 65535
 NEGLIGIBLE = 1e-9
 """Next to the likeliest candidate: below it a token is never drawn."""
-
-
-@njit(uint64(uint64, int64), nogil=True, cache=True)
-def mix(state: np.uint64, token: int) -> np.uint64:
-    """One round of a multiply-xorshift hash, as in the ring."""
-    h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
-    return h ^ (h >> np.uint64(29))
-
-
-@njit(int64(keys_t, uint64), nogil=True, cache=True)
-def find(keys: npt.NDArray[np.uint64], key: np.uint64) -> int:
-    """The slot of this key, or -1; as in the store."""
-    mask = np.uint64(len(keys) - 1)
-    for step in range(WINDOW):
-        slot = int(np.int64((key + np.uint64(step)) & mask))
-        if keys[slot] == key:
-            return slot
-        if keys[slot] == np.uint64(0):
-            return -1
-    return -1
 
 
 @njit(int64(keys_t, table_t, int64), nogil=True, cache=True)
