@@ -7,14 +7,12 @@ import itertools
 import time
 from hashlib import blake2b
 
-import numpy as np
-
+from retrieval_draft.checks import check_batch, check_ids, check_part, checked
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import Config
 from retrieval_draft.drafting.budget import kept, probability_floor, pruned
-from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
-from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound, NotServed
+from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.sequence import Held, Sequence
 from retrieval_draft.step import (
@@ -31,11 +29,9 @@ from retrieval_draft.step import (
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.stores import Stores
-from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
 
 POSITION_MAX = (1 << 31) - 1
-FEW = 32
-"""Up to here a list is faster than numpy's calls."""
 
 
 class Engine:
@@ -75,8 +71,8 @@ class Engine:
         `settle`, which the caller should call when the answer is on its way.
         """
         began = time.perf_counter()
-        self._check_batch(request)
-        options = self._checked(request.options)
+        check_batch(request, self.config)
+        options = checked(request.options, self.config)
         state = self.stores.state(tenant, request.namespace)
         client = self.clients.get(tenant, request.client_id)
         with client.lock:
@@ -155,7 +151,7 @@ class Engine:
 
         Raises InvalidInput before anything has changed.
         """
-        self._check_part(part)
+        check_part(part, self.config)
         opening = part.base_position == 0
         if opening:
             sequence = self._opened(tenant, state, part)
@@ -165,7 +161,7 @@ class Engine:
             sequence = client.sequences[part.sequence_id]
             if self.stores.forgot(sequence.state):
                 return None
-        self._check_ids(part, sequence.state.spec.vocab_size)
+        check_ids(part, sequence.state.spec.vocab_size, self.config)
         base = sequence.first if opening else part.base_position
         if not sequence.low <= base <= sequence.stop:
             return None
@@ -334,100 +330,9 @@ class Engine:
             root=sequence.root,
         )
 
-    # Checking.
-
-    def _check_batch(self, request: StepRequest) -> None:
-        most = self.config.batch_sequences_max
-        if not 1 <= len(request.sequences) <= most:
-            raise InvalidInput("sequence_ids", len(request.sequences), f"1 to {most} entries")
-        if request.step_id < 1:
-            raise InvalidInput("step_id", request.step_id, "1 or more")
-        method = request.options.method or self.config.method
-        fusing = any(part.model_tree for part in request.sequences)
-        if fusing and method not in FUSING_METHODS:
-            served = ", ".join(FUSING_METHODS)
-            raise NotServed(
-                f"model_trees: {method} does not fuse the worker's drafts; {served} does"
-            )
-
-    def _check_part(self, part: SequenceStep) -> None:
-        if not 1 <= len(part.sequence_id) <= self.config.id_characters_max:
-            limit = f"1 to {self.config.id_characters_max} characters"
-            raise InvalidInput("sequence_ids", part.sequence_id, limit)
-        if part.nodes_max is not None and not 0 <= part.nodes_max <= self.config.nodes_hard_max:
-            raise InvalidInput("nodes_max", part.nodes_max, f"0 to {self.config.nodes_hard_max}")
-        if part.base_position < 0:
-            raise InvalidInput("base_positions", part.base_position, "0 or more")
-        if part.start is not None and part.base_position != 0:
-            limit = "0 for a sequence that starts"
-            raise InvalidInput("base_positions", part.base_position, limit)
-
-    def _check_ids(self, part: SequenceStep, vocab_size: int) -> None:
-        _check_tokens("tokens", part.tokens, vocab_size)
-        if part.rows is not None:
-            _check_tokens("observations.tokens", part.rows.tokens, vocab_size)
-        for field, tree in (
-            ("verified_trees", part.verified_tree),
-            ("model_trees", part.model_tree),
-        ):
-            if tree is not None and (
-                problem := tree.problem(vocab_size, self.config.nodes_hard_max)
-            ):
-                raise InvalidInput(field, f"{len(tree)} nodes", "a draft tree", problem)
-        if part.model_tree is not None and not _probable(part.model_tree.probability):
-            raise InvalidInput("model_trees.probabilities", "outside", "above 0 to 1")
-
-    def _checked(self, options: DraftOptions) -> DraftOptions:
-        """The options with the server's defaults in place of 0 and ""."""
-        config = self.config
-        most = config.nodes_hard_max
-        for field, value in (("nodes_max", options.nodes_max), ("depth_max", options.depth_max)):
-            if value > most:
-                raise InvalidInput(f"options.{field}", value, f"0 to {most}")
-        method = options.method or config.method
-        if method not in METHODS:
-            raise InvalidInput("options.method", method, f"one of {', '.join(METHODS)}")
-        cost = options.verify_cost
-        if cost is not None:
-            if not len(cost.nodes) or len(cost.nodes) != len(cost.milliseconds):
-                limit = "as many nodes as milliseconds, at least one"
-                raise InvalidInput("options.verify_cost", len(cost.nodes), limit)
-            if int(cost.nodes[0]) != 0 or bool((np.diff(cost.nodes.astype(np.int64)) <= 0).any()):
-                raise InvalidInput("options.verify_cost.nodes", cost.nodes[0], "ascending from 0")
-            if not (np.isfinite(cost.milliseconds).all() and (cost.milliseconds > 0).all()):
-                limit = "finite and above 0"
-                raise InvalidInput("options.verify_cost.milliseconds", cost.milliseconds, limit)
-        # Field by field: dataclasses.replace would cost more than the checks.
-        return DraftOptions(
-            options.nodes_max or config.nodes_max,
-            options.depth_max or config.depth_max,
-            options.children_max or config.nodes_hard_max,
-            options.shape,
-            method,
-            options.batch_nodes_max,
-            cost,
-            options.draft_us_max,
-            options.seed,
-        )
-
 
 def _nodes_max(part: SequenceStep, asked: DraftOptions, options: DraftOptions) -> int:
     """The sequence's own cap, within what the request asks for; else the server's default."""
     if part.nodes_max is None:
         return options.nodes_max
     return min(part.nodes_max, asked.nodes_max) if asked.nodes_max else part.nodes_max
-
-
-def _probable(probability: Float32Array) -> bool:
-    return bool(((probability > 0) & (probability <= 1)).all())
-
-
-def _check_tokens(field: str, tokens: Int32Array, vocab_size: int) -> None:
-    if tokens.size:
-        if tokens.size <= FEW and tokens.ndim == 1:
-            few = tokens.tolist()
-            low, high = min(few), max(few)
-        else:
-            low, high = int(tokens.min()), int(tokens.max())
-        if low < 0 or high >= vocab_size:
-            raise InvalidInput(field, low if low < 0 else high, f"0 to {vocab_size - 1}")

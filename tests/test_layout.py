@@ -134,7 +134,9 @@ def offending(found: set[str], *banned: str) -> list[str]:
 
 OURS = "retrieval_draft"
 ABOVE_THE_ENGINE = [f"{OURS}.{name}" for name in ("server", "client", "conversation", "cli", "gpu")]
-ENGINE = [f"{OURS}.{name}" for name in ("engine", "stores", "namespace", "sequence", "clients")]
+ENGINE = [
+    f"{OURS}.{name}" for name in ("engine", "checks", "stores", "namespace", "sequence", "clients")
+]
 
 
 def test_drafting_knows_nothing_of_grpc_redis_or_tenants() -> None:

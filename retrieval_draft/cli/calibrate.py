@@ -10,9 +10,7 @@ from retrieval_draft.cli.replay import read_files
 
 
 @click.command()
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING..."
-)
+@options.recordings
 @click.option(
     "--out",
     required=True,

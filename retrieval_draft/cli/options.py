@@ -59,6 +59,12 @@ def tokenizer(command: _Command) -> _Command:
     )(command)
 
 
+def recordings(command: _Command) -> _Command:
+    return click.argument(
+        "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING..."
+    )(command)
+
+
 def tokens_max(command: _Command) -> _Command:
     return click.option(
         "--tokens-max",

@@ -15,9 +15,7 @@ def tree() -> None:
 
 
 @tree.command()
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RECORDING..."
-)
+@options.recordings
 @click.option(
     "--out",
     required=True,

@@ -98,8 +98,12 @@ def stand_bin(share: int, order: int, visits: int) -> int:
     return min(15, int(-2 * math.log2(share / 65535))) * 12 + node
 
 
+def exact_places(places: Sequence[Place]) -> list[Place]:
+    return list(takewhile(lambda place: place.gap == 0, places))
+
+
 def list_places(e: Evidence, places: Sequence[Place], scope: int) -> None:
-    exact = list(takewhile(lambda place: place.gap == 0, places))
+    exact = exact_places(places)
     e.longest[scope] = exact[0].length if exact else 0
     for i, place in enumerate(places):
         index = (GAPPED if place.gap else MATCH) + scope
@@ -115,7 +119,7 @@ def list_places(e: Evidence, places: Sequence[Place], scope: int) -> None:
 
 
 def blend_corpus(e: Evidence, places: Sequence[Place]) -> float:
-    exact = list(takewhile(lambda place: place.gap == 0, places))
+    exact = exact_places(places)
     for place in exact:
         if e.has_room(place.next):
             e.blend[place.next] = e.blend.get(place.next, 0.0) + 1 / (len(exact) + 1)
@@ -224,6 +228,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "bins.stand_bin": stand_bin,
     "evidence.candidate": Evidence.has_room,
     "evidence.list_one": Evidence.list_one,
+    "evidence.exact_places": exact_places,
     "evidence.list_places": list_places,
     "evidence.blend_corpus": blend_corpus,
     "evidence.list_followers": list_followers,

@@ -177,6 +177,16 @@ def list_one(found: Found, c: int, index: int, b: int) -> None:
     rows[COUNTS, ITEMS] = e + 1
 
 
+@leaf(int64(nodes_t, int64, int64))
+def exact_places(nodes: Nodes, node: int, scope: int) -> int:
+    """How many of a scope's places agree without a gap: its first ones."""
+    first = nodes.segments[node, scope]
+    at = first
+    while at < nodes.segments[node, scope + 1] and nodes.places[node, at, GAP] == 0:
+        at += 1
+    return int(at - first)
+
+
 @leaf(types.void(found_t, nodes_t, int64, int64))
 def list_places(found: Found, nodes: Nodes, node: int, scope: int) -> None:
     """What comes next at a scope's places: the longest agreement first, interrupted ones last."""
@@ -184,9 +194,7 @@ def list_places(found: Found, nodes: Nodes, node: int, scope: int) -> None:
     places = nodes.places
     first = nodes.segments[node, scope]
     stop = nodes.segments[node, scope + 1]
-    total = 0
-    while first + total < stop and places[node, first + total, GAP] == 0:
-        total += 1
+    total = exact_places(nodes, node, scope)
     longest = places[node, first, LENGTH] if total > 0 else 0
     rows[COUNTS, LONGEST + scope] = longest
     for i in range(first, stop):
@@ -219,10 +227,7 @@ def blend_corpus(found: Found, nodes: Nodes, node: int) -> float:
     They have no n-gram tables: without this a warmed text would be news to the blend.
     """
     first = nodes.segments[node, CORPUS]
-    stop = nodes.segments[node, CORPUS + 1]
-    total = 0
-    while first + total < stop and nodes.places[node, first + total, GAP] == 0:
-        total += 1
+    total = exact_places(nodes, node, CORPUS)
     each = 1.0 / (total + 1)
     for i in range(first, first + total):
         c = candidate(found, nodes.places[node, i, NEXT])
