@@ -45,8 +45,9 @@ def follow(
         at = len(world.context)
         world.context[at] = came
         twins_ngrams.count(world.context, world.context_table, at, at + 1)
-        if i + 1 < min(teaching_from, len(tokens)):
+        if i < teaching_from:
             root.places = ([], [], [])
+        if i + 1 < min(teaching_from, len(tokens)):
             continue
         root.tail = read_tail(world)
         moved = matching.move(world, root.places, came, [], at + 1)

@@ -115,11 +115,12 @@ def follow_within(
         ring.insert(context, context_head, context_prev, low, stop, stop + 1)
         ngrams.count(context, tiers.context_table, low, stop, stop + 1, 0)
         stop += 1
-        if i + 1 < min(teaching_from, len(tokens)):
-            # Nobody asks for these places: a prompt is only searched at its end.
+        if i < teaching_from:
+            # Nobody asks for a prompt's places before its end, whether it comes whole or in pieces.
             for scope in range(SCOPES + 1):
                 root.segments[0, scope] = 0
-            continue
+            if i + 1 < min(teaching_from, len(tokens)):
+                continue
         read_tail(context, low, stop, root)
         for k in range(TAIL + 1):
             moved.tails[0, k] = root.tails[0, k]
