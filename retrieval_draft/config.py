@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrieval_draft.drafting.names import DEFAULT_METHOD
+from retrieval_draft.store.blocks import CACHE_BYTES_MAX, REDIS_BYTES_MAX
 
 MESSAGE_BYTES_MAX = 64 << 20
 """Of one gRPC message: a batch that opens again after a restart is megabytes."""
@@ -39,6 +40,10 @@ class Config:
     """What a namespace may say."""
     namespaces_max: int = 1024
     corpus_tokens_max: int = 64_000_000
+    blocks_redis_bytes_max: int = REDIS_BYTES_MAX
+    """Of one namespace's snapshots and segments in your own Redis; without bound elsewhere."""
+    cache_bytes_max: int = CACHE_BYTES_MAX
+    """Of local copies of segments that lie in Redis or an object store."""
     record_tokens: int = 64
     """A sequence's output is journalled in pieces of this length, and what is left when it ends."""
     record_rows: int = 32

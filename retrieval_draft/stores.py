@@ -94,7 +94,7 @@ class Stores:
 
     def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
         if (state := self._states.get(key)) is not None:
-            state.load_corpus(corpus, self.backend.blocks(key, corpus))
+            state.load_corpus(corpus, self.backend.corpus_blocks(key, corpus))
 
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
         if (state := self._states.get(key)) is not None:
@@ -163,7 +163,9 @@ class Stores:
 
     def _check_room(self, state: NamespaceState, corpus: str, tokens: int) -> None:
         most = self.config.corpus_tokens_max
-        stored = sum(len(block.tokens) // 4 for block in self.backend.blocks(state.key, corpus))
+        stored = sum(
+            len(block.tokens) // 4 for block in self.backend.corpus_blocks(state.key, corpus)
+        )
         if stored + tokens > most:
             raise ResourceExhausted(
                 f"corpus {corpus!r} would have {stored + tokens} tokens, the limit is {most}"

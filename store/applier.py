@@ -10,6 +10,7 @@ from dataclasses import replace as replaced
 
 from retrieval_draft.errors import Corrupt
 from retrieval_draft.store.backend import JournalFigures, Listener
+from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import NamespaceSpec, decode_batch
@@ -33,8 +34,9 @@ class _Followed:
 class Applier:
     """Used by a backend's follower thread alone, except `journal`, `known` and `figures`."""
 
-    def __init__(self, replica: str, listener: Listener, pending: Pending) -> None:
+    def __init__(self, replica: str, listener: Listener, pending: Pending, blocks: Blocks) -> None:
         self._replica, self._listener, self._pending = replica, listener, pending
+        self._blocks = blocks
         self._followed: dict[NamespaceKey, _Followed] = {}
 
     def journal(self, key: NamespaceKey) -> Journal | None:
@@ -60,6 +62,7 @@ class Applier:
         """The namespace is gone. Tells the listener, if it knew of it."""
         if self._followed.pop(key, None) is not None:
             self._pending.forget(key)
+            self._call("blocks", lambda: self._blocks.forget(key))
             self._call("namespace", lambda: self._listener.namespace_changed(key, None))
 
     def corpus(self, key: NamespaceKey, corpus: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.connection import Durability as Durability
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.records import Batch, Block, NamespaceSpec, Record
@@ -33,7 +34,7 @@ class Listener(Protocol):
     """What follows the shared state. Called from one thread of the backend only.
 
     An exception of a listener is logged and the call counts as made. Calls may read the backend
-    (`blocks`, `corpora`, ...) and may append; management calls made from here do not wait.
+    (`corpus_blocks`, `corpora`, ...) and may append; management calls made from here do not wait.
     """
 
     def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
@@ -45,7 +46,7 @@ class Listener(Protocol):
         ...
 
     def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
-        """The corpus was published or deleted. Read `blocks`; several changes may come as one."""
+        """The corpus was published or deleted. Read `corpus_blocks`; several changes may come as one."""
         ...
 
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
@@ -71,6 +72,11 @@ class Backend(Protocol):
     @property
     def durability(self) -> Durability:
         """What survives a crash of what is acknowledged."""
+        ...
+
+    @property
+    def blocks(self) -> Blocks:
+        """Where snapshots and segments of every namespace lie; deleted with it."""
         ...
 
     def start(self, replica: str, listener: Listener) -> None:
@@ -119,7 +125,7 @@ class Backend(Protocol):
         """Store a block; False if it was there already. Drafts see it after `publish_corpus`."""
         ...
 
-    def blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
+    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
         """The corpus in the order it was stored, one block in memory at a time.
 
         A damaged block is logged and left out.

@@ -14,9 +14,19 @@ TENANT_CHARACTERS_MAX = 64
 NAMESPACE_CHARACTERS_MAX = 128
 CORPUS_CHARACTERS_MAX = 128
 
-# `spec` and `journal` of a namespace, the four of its corpora, and the two that all share.
+# `spec` and `journal` of a namespace, the four of its corpora, the two of its blocks (`held`, `chunk`),
+# and the two that all share.
 Kind = Literal[
-    "spec", "journal", "corpora", "blocks", "order", "documents", "namespaces", "control"
+    "spec",
+    "journal",
+    "corpora",
+    "blocks",
+    "order",
+    "documents",
+    "held",
+    "chunk",
+    "namespaces",
+    "control",
 ]
 SHARED_KINDS = ("namespaces", "control")
 

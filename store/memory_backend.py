@@ -16,6 +16,7 @@ from retrieval_draft.store.backend import (
     JournalFigures,
     Listener,
 )
+from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
 from retrieval_draft.store.memory_store import MemoryStore, StoredCorpus, StoredSpace
 from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Pending
@@ -52,12 +53,17 @@ class MemoryBackend:
         self._next: dict[Journal, int] = {}
         self._published: dict[tuple[Journal, str], int] = {}
 
+    @property
+    def blocks(self) -> Blocks:
+        """See Backend."""
+        return self._store.blocks
+
     def start(self, replica: str, listener: Listener) -> None:
         """See Backend."""
         if self._thread is not None:
             raise FailedPrecondition("this backend was started before")
         incarnation = f"{replica}/{uuid4().hex[:12]}"
-        self._applier = applier = Applier(incarnation, listener, self._pending)
+        self._applier = applier = Applier(incarnation, listener, self._pending, self.blocks)
         self._thread = threading.Thread(
             target=self._follow, args=(applier,), name="journal-follower", daemon=True
         )
@@ -117,6 +123,7 @@ class MemoryBackend:
             self._store.space(key)
             del self._store.spaces[key]
             version = self._store.touch()
+        self.blocks.remove_all(key)
         self._wait_until_told(version)
 
     def append(self, key: NamespaceKey, record: Record) -> None:
@@ -144,7 +151,7 @@ class MemoryBackend:
             stored.documents.update(document.digest for document in block.documents)
             return True
 
-    def blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
+    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
         """See Backend."""
         with self._store.changed:
             stored = self._store.space(key).corpora.get(corpus)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from retrieval_draft.errors import NotFound
+from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.memory_blocks import MemoryBlocks
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import NamespaceSpec
 
@@ -40,7 +42,8 @@ class StoredSpace:
 class MemoryStore:
     """What Redis would hold. Guarded by `changed`; `version` rises with each change."""
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: Blocks | None = None) -> None:
+        self.blocks: Blocks = blocks or MemoryBlocks()
         self.changed = threading.Condition()
         self.version = 0
         self.spaces: dict[NamespaceKey, StoredSpace] = {}

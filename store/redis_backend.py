@@ -20,6 +20,8 @@ from retrieval_draft.store.backend import (
     JournalFigures,
     Listener,
 )
+from retrieval_draft.store.block_cache import BlockCache
+from retrieval_draft.store.blocks import REDIS_BYTES_MAX, Blocks
 from retrieval_draft.store.connection import (
     connect,
     describe,
@@ -37,6 +39,7 @@ from retrieval_draft.store.records import (
     decode_namespace,
     encode_namespace,
 )
+from retrieval_draft.store.redis_blobs import RedisBlobs
 from retrieval_draft.store.redis_corpora import RedisCorpora, corpus_keys
 from retrieval_draft.store.redis_follower import (
     CONTROL,
@@ -45,6 +48,7 @@ from retrieval_draft.store.redis_follower import (
     control_fields,
 )
 from retrieval_draft.store.redis_writer import RedisWriter, journal_key
+from retrieval_draft.store.remote_blocks import RemoteBlocks
 
 EMBEDDED = "embedded"
 CONTROL_ENTRIES_MAX = 10_000
@@ -57,16 +61,28 @@ _log = logging.getLogger(__name__)
 class RedisBackend:
     """A Backend on one Redis, own or embedded. Drafting never touches its connections.
 
-    Raises InvalidInput, Unreachable or PermissionDenied when made, if the server cannot be used.
+    Blocks lie in this Redis, up to a bound, unless others are given. Raises InvalidInput, Unreachable
+    or PermissionDenied when made, if the server cannot be used.
     """
 
-    def __init__(self, url: str, name: str = "redis", pending: Pending | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        name: str = "redis",
+        pending: Pending | None = None,
+        blocks: Blocks | None = None,
+        cache: BlockCache | None = None,
+        blocks_bytes_max: int = REDIS_BYTES_MAX,
+    ) -> None:
         self.name = name
         self._url = url
         self._client = connect(url)
         with translated_errors(url):
             self._durability = describe(self._client).durability
         self._pending = pending or Pending()
+        self._blocks = blocks or RemoteBlocks(
+            RedisBlobs(self._client, url, blocks_bytes_max), cache or BlockCache()
+        )
         self._corpora = RedisCorpora(self._client, url, self._announce)
         self._applier: Applier | None = None
         self._writer: RedisWriter | None = None
@@ -79,6 +95,11 @@ class RedisBackend:
         """FSYNC if this server said that it has an append-only file and fsync always."""
         return self._durability
 
+    @property
+    def blocks(self) -> Blocks:
+        """See Backend."""
+        return self._blocks
+
     def start(self, replica: str, listener: Listener) -> None:
         """See Backend."""
         if self._threads_client is not None:
@@ -86,7 +107,7 @@ class RedisBackend:
         # Numbers of batches begin anew with each process, so each is a replica of its own.
         incarnation = f"{replica}/{uuid4().hex[:12]}"
         client = unchecked_client(self._url, THREAD_ANSWER_SECONDS_MAX)
-        applier = Applier(incarnation, listener, self._pending)
+        applier = Applier(incarnation, listener, self._pending, self._blocks)
         follower = RedisFollower(client, self._url, applier)
         self._threads_client, self._applier, self._follower = client, applier, follower
         try:
@@ -166,6 +187,7 @@ class RedisBackend:
                 pipeline.unlink(journal_key(Journal(key, decode_namespace(data).incarnation)))
 
         self._change(key, delete)
+        self.blocks.remove_all(key)
         self._index(key)
         self._compact()
         if not existed:
@@ -187,7 +209,7 @@ class RedisBackend:
         """See Backend."""
         return self._corpora.put_block(key, corpus, block)
 
-    def blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
+    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
         """See Backend."""
         return self._corpora.blocks(key, corpus)
 

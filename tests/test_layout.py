@@ -18,7 +18,7 @@ from retrieval_draft.tree import SOURCES, TIERS
 ROOT = Path(__file__).parents[1]
 MAPPED = {"retrieval_draft.store": "store", "retrieval_draft.gpu": "gpu"}
 TOP_FOLDERS = {"retrieval_draft", "store", "proto", "gpu", "tests"}
-HEAVY = ("numba", "torch", "faiss", "redis", "transformers", "grpc", "numpy")
+HEAVY = ("numba", "torch", "faiss", "redis", "transformers", "grpc", "numpy", "fsspec", "zstandard")
 
 
 def setuptools() -> dict[str, dict[str, str]]:

@@ -18,6 +18,13 @@ from retrieval_draft.cli import options
     "[default: a private server in the data folder]",
 )
 @click.option(
+    "--blocks",
+    default="",
+    metavar="URL",
+    help="Where snapshots and segments lie: a folder, or any fsspec URL such as s3://BUCKET/FOLDER, "
+    "of this Redis alone.  [default: the data folder, or your Redis up to 1 GiB a namespace]",
+)
+@click.option(
     "--nodes-max", default=32, show_default=True, help="Nodes per tree where a request says none."
 )
 @options.method
@@ -40,6 +47,7 @@ def serve(
     listen: tuple[str, ...],
     data: Path | None,
     redis: str,
+    blocks: str,
     nodes_max: int,
     method: str,
     stand_tree: Path | None,
@@ -69,5 +77,8 @@ def serve(
     def ready(targets: list[str]) -> None:
         click.echo(f"serving on {' '.join(targets)}")
 
-    if not run(ServeOptions(listen, data, redis, insecure, config), ready):
+    options = ServeOptions(
+        listen=listen, data=data, redis=redis, blocks=blocks, insecure=insecure, config=config
+    )
+    if not run(options, ready):
         raise DraftError("stopped, but not everything that was learned could be stored")

@@ -18,7 +18,10 @@ from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.block_cache import BlockCache
 from retrieval_draft.store.folder import DataFolder
+from retrieval_draft.store.folder_blocks import FolderBlocks
+from retrieval_draft.store.url_blobs import blocks_at
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +34,13 @@ SERVICES = (draft_service.SERVICE, store_service.SERVICE)
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What `retrieval-draft serve` was told; an empty `redis` means the embedded server."""
+    """What `retrieval-draft serve` was told; an empty `redis` means the embedded server, and empty
+    `blocks` the data folder with that, else your Redis."""
 
     listen: tuple[str, ...] = ()
     data: Path | None = None
     redis: str = ""
+    blocks: str = ""
     insecure: bool = False
     config: Config = field(default_factory=Config)
 
@@ -80,21 +85,26 @@ class Sidecar:
 
     def _backend(self, folder: DataFolder) -> Backend:
         url = self._options.redis
+        cache = BlockCache(folder.path / "cache", self._options.config.cache_bytes_max)
+        blocks = blocks_at(self._options.blocks, cache) if self._options.blocks else None
         if url == "none":
             from retrieval_draft.store.memory_backend import MemoryBackend
+            from retrieval_draft.store.memory_store import MemoryStore
 
             log.warning("--redis none: what is learned and warmed ends with this process")
-            return MemoryBackend()
+            return MemoryBackend(MemoryStore(blocks))
         from retrieval_draft.store.redis_backend import RedisBackend
 
         if url:
-            return RedisBackend(url)
+            most = self._options.config.blocks_redis_bytes_max
+            return RedisBackend(url, blocks=blocks, cache=cache, blocks_bytes_max=most)
         from retrieval_draft.store.embedded import EmbeddedRedis
 
         server = EmbeddedRedis(folder)
         server.start()
         self._undo.append(server.stop)
-        return RedisBackend(server.url, name="embedded")
+        blocks = blocks or FolderBlocks(folder.path / "blocks")
+        return RedisBackend(server.url, name="embedded", blocks=blocks)
 
     def _serve(self, addresses: list[listen.Address]) -> None:
         server = grpc.server(

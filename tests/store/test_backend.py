@@ -281,8 +281,8 @@ def test_blocks_are_stored_once_and_read_in_order(shared: Shared) -> None:
         True,
         False,
     ]
-    assert list(backend.blocks(DEMO, "docs")) == stored
-    assert list(backend.blocks(DEMO, "nothing")) == []
+    assert list(backend.corpus_blocks(DEMO, "docs")) == stored
+    assert list(backend.corpus_blocks(DEMO, "nothing")) == []
     digests = {d.digest for b in stored for d in b.documents}
     assert backend.known_documents(DEMO, "docs") == digests
     assert backend.known_documents(DEMO, "nothing") == set()
@@ -301,7 +301,7 @@ def test_a_corpus_is_announced_when_published_and_when_deleted(shared: Shared) -
     one.publish_corpus(DEMO, "docs")
     assert heard.corpora == [(DEMO, "docs")], "told before the call returns"
     heard_too.wait_for(lambda: heard_too.corpora == [(DEMO, "docs")])
-    assert list(two.blocks(DEMO, "docs")) == [block("a")]
+    assert list(two.corpus_blocks(DEMO, "docs")) == [block("a")]
     one.put_block(DEMO, "docs", block("b"))
     one.publish_corpus(DEMO, "docs")
     heard_too.wait_for(lambda: len(heard_too.corpora) == 2)
@@ -325,7 +325,7 @@ def test_a_damaged_block_is_left_out(shared_redis: SharedRedis) -> None:
     digest = shared_redis.client.lrange(order, 1, 1)[0]
     data = bytes(shared_redis.client.hget(blocks, digest) or b"")  # type: ignore[arg-type]
     shared_redis.client.hset(blocks, digest, data[:-1] + b"?")
-    assert list(backend.blocks(DEMO, "docs")) == [block("one"), block("three")]
+    assert list(backend.corpus_blocks(DEMO, "docs")) == [block("one"), block("three")]
 
 
 # Redis away
@@ -418,7 +418,7 @@ def test_a_killed_redis_loses_no_written_record(place: str, short_folder: Path) 
         after, heard_after = RedisBackend(again.url, "embedded"), Recorder()
         after.start("a", heard_after)
         assert heard_after.entries == heard.entries
-        assert list(after.blocks(DEMO, "docs")) == [block("a")]
+        assert list(after.corpus_blocks(DEMO, "docs")) == [block("a")]
         after.stop(0)
         again.stop()
 
