@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +19,11 @@ from retrieval_draft.gpu.observe import Observed, joined, observe_prompt, observ
 from retrieval_draft.gpu.request import Committed, Finish, Request
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.running import Running
-from retrieval_draft.gpu.sampling import SampledDraw, draw, greedy_draw
+from retrieval_draft.gpu.sampling import GreedyDraws, SampledDraws, draw
 from retrieval_draft.gpu.target import TargetModel
-from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
+from retrieval_draft.gpu.verify import Draws, Rule, Verified, match
 from retrieval_draft.step import Rows
-from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, Proposals, int32s
 
 SLOTS_DEFAULT = 8
 LENGTH_DEFAULT = 4096
@@ -205,17 +206,17 @@ class Decoder:
                 trees[slot] = _shallower(tree, sequence.remaining - 1)
         return trees
 
-    def _draws(self, logits: Tensor, trees: Sequence[DraftTree]) -> list[Draw]:
+    def _draws(self, logits: Tensor, trees: Sequence[DraftTree]) -> list[Draws]:
         """Greedy sequences share one argmax; the others draw row by row as verification asks."""
         is_greedy = [sequence.request.sampling.temperature == 0 for sequence in self._running]
         best: list[list[int]] = logits.argmax(-1).tolist() if any(is_greedy) else []
-        draws: list[Draw] = []
+        draws: list[Draws] = []
         for slot, (sequence, tree) in enumerate(zip(self._running, trees, strict=True)):
             if is_greedy[slot]:
-                draws.append(greedy_draw(best[slot]))
+                draws.append(GreedyDraws(best[slot]))
             else:
                 draws.append(
-                    SampledDraw(
+                    SampledDraws(
                         logits[slot, : len(tree) + 1],
                         sequence.cached,
                         tree.parent.tolist(),
@@ -288,4 +289,12 @@ def _shallower(tree: DraftTree, levels_max: int) -> DraftTree:
     if len(too_deep) == 0:
         return tree
     end = int(too_deep[0])
-    return DraftTree(tree.token[:end], tree.parent[:end], tree.probability[:end], tree.source[:end])
+    proposals = tree.proposals
+    if proposals is not None:
+        rows = np.isin(proposals.nodes, tree.parent[:end])
+        proposals = Proposals(
+            proposals.nodes[rows], proposals.tokens[rows], proposals.probabilities[rows]
+        )
+    return DraftTree(
+        tree.token[:end], tree.parent[:end], tree.probability[:end], tree.source[:end], proposals
+    )

@@ -10,7 +10,7 @@ here only a near-tie of the two best scores can flip, which in float32 is about 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,6 +22,7 @@ from retrieval_draft.gpu.gumbel import GOLDEN, MIX_1, MIX_2, draw_row
 
 TEMPERATURE_MAX = 100.0
 SEED_MAX = 2**64 - 1
+COIN = 0x2545F4914F6CDD1D  # keeps the coins of `accepts` apart from the draws' noise
 TOP_P_TOKENS_FIRST = 128  # how many tokens top-p sorts at first; times 8 until they carry its mass
 
 
@@ -77,13 +78,27 @@ def draw(logits: Tensor, positions: Sequence[int], options: SamplingOptions) -> 
     ]
 
 
-def greedy_draw(best: Sequence[int]) -> Callable[[int], int]:
-    """Draws at temperature 0: `best` is the argmax of every row, root first."""
-    return lambda node: best[node + 1]
+class GreedyDraws:
+    """Draws at temperature 0: `best` is the argmax of every row, root first. See verify.Draws."""
+
+    def __init__(self, best: Sequence[int]) -> None:
+        self._best = best
+
+    def __call__(self, node: int) -> int:
+        return self._best[node + 1]
+
+    def chances(self, node: int, tokens: list[int]) -> list[float]:
+        return [float(token == self._best[node + 1]) for token in tokens]
+
+    def accepts(self, node: int, trial: int, chance: float) -> bool:
+        return chance >= 1.0
+
+    def redraw(self, node: int, tokens: list[int], chances: list[float]) -> int:
+        return self._best[node + 1]
 
 
-class SampledDraw:
-    """Draws of one verified tree: call with a node, -1 = the root, for the target's token after it.
+class SampledDraws:
+    """Draws of one verified tree, at a temperature; see verify.Draws.
 
     `logits` [n, V], root first; `root_position` is the root's; parents as in DraftTree. On CPU a
     row is drawn when asked for; elsewhere all are drawn at once, as each transfer costs a wait.
@@ -102,12 +117,45 @@ class SampledDraw:
             self.positions.append(self.positions[parent + 1] + 1)
         is_lazy = logits.device.type == "cpu"
         self._drawn = None if is_lazy else draw(logits, self.positions, options)
+        # Of the nodes whose chances were asked for: kept logits / temperature, and their logsumexp.
+        self._scaled: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, node: int) -> int:
         row = node + 1
         if self._drawn is not None:
             return self._drawn[row]
         return draw(self.logits[row : row + 1], self.positions[row : row + 1], self.options)[0]
+
+    def chances(self, node: int, tokens: list[int]) -> list[float]:
+        """One pass over the row, in float64."""
+        scaled, total = self._row(node)
+        found: list[float] = (scaled[tokens] - total).exp().tolist()
+        return found
+
+    def accepts(self, node: int, trial: int, chance: float) -> bool:
+        key = _mixed(_key(self.options.seed, self.positions[node + 1]) ^ COIN)
+        bits = _mixed(key + GOLDEN * (trial + 1)) >> 12
+        return (bits + 0.5) * 2.0**-52 < chance
+
+    def redraw(self, node: int, tokens: list[int], chances: list[float]) -> int:
+        """With the noise of the position, as a call has it."""
+        scaled, total = self._row(node)
+        masses = torch.tensor(chances, dtype=torch.float64, device=scaled.device)
+        scaled = scaled.clone()
+        scaled[tokens] = masses.log() + total
+        key = _key(self.options.seed, self.positions[node + 1])
+        if scaled.device.type != "cpu":
+            return _draw_batch(scaled[None], [key], None, 1.0)[0]
+        return draw_row(scaled.float().numpy(), 1.0, -math.inf, key)
+
+    def _row(self, node: int) -> tuple[Tensor, Tensor]:
+        if node not in self._scaled:
+            row = self.logits[node + 1 : node + 2]
+            scaled = row.double() / self.options.temperature
+            if (floor := _floor(row, self.options)) is not None:
+                scaled = scaled.masked_fill(row < floor, -math.inf)
+            self._scaled[node] = scaled[0], scaled[0].logsumexp(-1)
+        return self._scaled[node]
 
 
 def _draw_batch(

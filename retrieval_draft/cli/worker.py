@@ -1,5 +1,6 @@
 """`retrieval-draft worker`."""
 
+import secrets
 import signal
 import threading
 from pathlib import Path
@@ -42,8 +43,11 @@ def drafts_for(
     nodes_max: int,
     step_ms_max: float,
     cost: "VerifyCost | None",
+    seed: int = 0,
 ) -> "Conversation | None":
-    """A conversation with the sidecar, there or not; None for --sidecar none."""
+    """A conversation with the sidecar, there or not; None for --sidecar none. With a seed, drafts may be
+    drawn from what they are likely to be.
+    """
     if sidecar == NO_SIDECAR:
         return None
     from retrieval_draft.client import GrpcClient
@@ -54,7 +58,7 @@ def drafts_for(
         GrpcClient(options.target_of(sidecar, data)),
         model,
         namespace,
-        DraftOptions(nodes_max=nodes_max, method=method),
+        DraftOptions(nodes_max=nodes_max, method=method, seed=seed),
         tokenizer=tokenizer,
         cost=cost,
         step_ms_max=step_ms_max,
@@ -69,6 +73,13 @@ def drafts_for(
 @options.listen
 @click.option("--namespace", default="", metavar="NAME", help="[default: the model's name]")
 @options.method
+@click.option(
+    "--verify",
+    type=click.Choice(("match", "recursive")),
+    default="match",
+    show_default=True,
+    help="How drafts are verified: `recursive` lets `stand` draw its drafts, and keeps more of drawn ones.",
+)
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @click.option("--dtype", default="float32", show_default=True, metavar="TYPE")
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
@@ -85,6 +96,7 @@ def worker(
     listen: tuple[str, ...],
     namespace: str,
     method: str,
+    verify: str,
     nodes_max: int,
     dtype: str,
     device: str,
@@ -109,6 +121,7 @@ def worker(
     from retrieval_draft.gpu.sidecar import default_namespace
     from retrieval_draft.gpu.step_cost import measure_step_cost
     from retrieval_draft.gpu.tokenizer import load_tokenizer
+    from retrieval_draft.gpu.verify import RULES
     from retrieval_draft.logs import to_stderr
     from retrieval_draft.server.listen import claim, parse
     from retrieval_draft.store.folder import default_path, make_private, short_socket_path
@@ -130,10 +143,24 @@ def worker(
     del one
     namespace = namespace or (DEMO if demo else default_namespace(target))
     drafter = drafts_for(
-        target, tokenizer, sidecar, data, namespace, method, nodes_max, step_ms_max, cost
+        target,
+        tokenizer,
+        sidecar,
+        data,
+        namespace,
+        method,
+        nodes_max,
+        step_ms_max,
+        cost,
+        seed=secrets.randbits(63) | 1 if verify == "recursive" else 0,
     )
     decoder = Decoder(
-        target, slots=slots, length_max=length_max or None, nodes_max=nodes_max, drafter=drafter
+        target,
+        slots=slots,
+        length_max=length_max or None,
+        nodes_max=nodes_max,
+        drafter=drafter,
+        rule=RULES[verify],
     )
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -63,7 +63,8 @@ class ScriptedDrafter:
             told = self.told[sequence_id]
             assert not told.is_finished
             tree = self.plan(told.tokens)
-            trees[sequence_id] = tree_of(tree.token[:most], tree.parent[:most])
+            cut = tree if len(tree) <= most else tree_of(tree.token[:most], tree.parent[:most])
+            trees[sequence_id] = cut
             told.trees.append(trees[sequence_id])
         return trees
 

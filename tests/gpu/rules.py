@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from retrieval_draft.gpu.verify import Draw, Verified
+from retrieval_draft.gpu.verify import Draws, Verified, recursive
 from retrieval_draft.tree import DraftTree
 
 
-def one_coin_twice(tree: DraftTree, draw: Draw) -> Verified:
+def one_coin_twice(tree: DraftTree, draw: Callable[[int], int]) -> Verified:
     """The token drawn at a node is used again at the child it led to, if that has such a child."""
     children = children_of(tree)
     path: list[int] = []
@@ -64,3 +64,70 @@ def path_to(tree: DraftTree, node: int) -> list[int]:
         path.insert(0, node)
         node = int(tree.parent[node])
     return path
+
+
+class KeptCoin:
+    """One coin for all children of a node: having refused the first, it is above that chance."""
+
+    def __init__(self, draws: Draws) -> None:
+        self._draws = draws
+        self._above: dict[int, float] = {}
+
+    def __call__(self, node: int) -> int:
+        return self._draws(node)
+
+    def chances(self, node: int, tokens: list[int]) -> list[float]:
+        return self._draws.chances(node, tokens)
+
+    def redraw(self, node: int, tokens: list[int], chances: list[float]) -> int:
+        return self._draws.redraw(node, tokens, chances)
+
+    def accepts(self, node: int, trial: int, chance: float) -> bool:
+        above = self._above.get(node, 0.0)
+        self._above[node] = max(above, chance)
+        left = (chance - above) / (1 - above) if above < 1 else 0.0
+        return self._draws.accepts(node, trial, max(0.0, left))
+
+
+class OneCoin(KeptCoin):
+    """One coin for all trials at all nodes of a step."""
+
+    def accepts(self, node: int, trial: int, chance: float) -> bool:
+        return self._draws.accepts(-1, 0, chance)
+
+
+class OtherBonus(KeptCoin):
+    """The bonus comes of the target before it was processed: `plain` redraws there."""
+
+    def __init__(self, draws: Draws, plain: Draws) -> None:
+        super().__init__(draws)
+        self._plain = plain
+
+    def accepts(self, node: int, trial: int, chance: float) -> bool:
+        return self._draws.accepts(node, trial, chance)
+
+    def redraw(self, node: int, tokens: list[int], chances: list[float]) -> int:
+        return self._plain(node)
+
+
+def kept_coin(tree: DraftTree, draws: Draws) -> Verified:
+    return recursive(tree, KeptCoin(draws))
+
+
+def one_coin(tree: DraftTree, draws: Draws) -> Verified:
+    return recursive(tree, OneCoin(draws))
+
+
+def not_renormalised(tree: DraftTree, draws: Draws) -> Verified:
+    """What is left of p is compared as it is: too small, once a child was refused. One level only."""
+    assert tree.proposals is not None
+    tokens, shares = tree.proposals.tokens[0].tolist(), tree.proposals.probabilities[0].tolist()
+    p = dict(zip(tokens, draws.chances(-1, tokens), strict=True))
+    q, left = dict(zip(tokens, shares, strict=True)), sum(shares)
+    for trial, child in enumerate((tree.parent == -1).nonzero()[0].tolist()):
+        token = int(tree.token[child])
+        if draws.accepts(-1, trial, min(1.0, p[token] * left / q[token])):
+            return Verified((child,), (token, draws(child)))
+        p = {t: max(0.0, chance - q.get(t, 0.0) / left) for t, chance in p.items()}
+        left -= q.pop(token)
+    return Verified((), (draws.redraw(-1, tokens, list(p.values())),))

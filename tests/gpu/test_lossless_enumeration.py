@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
+from retrieval_draft.gpu.verify import Verified, match
 from retrieval_draft.tree import EMPTY, DraftTree
 from tests.gpu.drafters import random_tree, tree_of
 from tests.gpu.rules import longest_of_paths, one_coin_twice, path_to
@@ -15,7 +15,9 @@ VOCAB_SIZE = 4
 DEPTH = 3
 
 Context = tuple[int, ...]
+Draw = Callable[[int], int]
 Target = Callable[[Context], list[float]]
+Deterministic = Callable[[DraftTree, Draw], Verified]
 Planned = Callable[[Context], DraftTree]
 
 
@@ -38,7 +40,7 @@ def toy_target(seed: int) -> Target:
 
 
 def outcomes(
-    rule: Rule, tree: DraftTree, context: Context, target: Target
+    rule: Deterministic, tree: DraftTree, context: Context, target: Target
 ) -> Iterator[tuple[Verified, float]]:
     """Every result of one step with its probability; each draw of a rule has a coin of its own."""
     pending: list[tuple[list[int], float]] = [([], 1.0)]
@@ -67,7 +69,11 @@ def _scripted(drawn: list[int]) -> Draw:
 
 
 def emitted_law(
-    rule: Rule, planned: Planned, target: Target, length: int = DEPTH, context: Context = ()
+    rule: Deterministic,
+    planned: Planned,
+    target: Target,
+    length: int = DEPTH,
+    context: Context = (),
 ) -> dict[Context, float]:
     """Probability of each sequence of `length` tokens, decoded step by step with drafts."""
     law: dict[Context, float] = {}
@@ -136,7 +142,7 @@ def independent_paths(tree: DraftTree, draw: Draw) -> Verified:
         (independent_paths, tree_of([0, 1, 2], [-1, -1, 0])),
     ],
 )
-def test_planted_wrong_rules_are_noticed(rule: Rule, tree: DraftTree) -> None:
+def test_planted_wrong_rules_are_noticed(rule: Deterministic, tree: DraftTree) -> None:
     target = toy_target(1)
     planned: Planned = lambda context: tree if len(context) == 0 else EMPTY  # noqa: E731
     assert distance(emitted_law(match, planned, target), plain_law(target)) < 1e-12

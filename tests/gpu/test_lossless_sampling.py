@@ -1,6 +1,7 @@
 """The law of what the decoder really samples, tested against the target's exact distribution."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
@@ -13,19 +14,26 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.model import adopt_model
 from retrieval_draft.gpu.request import Request
-from retrieval_draft.gpu.sampling import SampledDraw, SamplingOptions, draw, probabilities
+from retrieval_draft.gpu.sampling import SampledDraws, SamplingOptions, draw, probabilities
 from retrieval_draft.gpu.target import TargetModel
-from retrieval_draft.gpu.verify import Draw, Rule, Verified, match
-from retrieval_draft.tree import DraftTree, int32s
-from tests.gpu.drafters import ScriptedDrafter, tree_of
+from retrieval_draft.gpu.verify import Draws, Rule, Verified, match, recursive
+from retrieval_draft.tree import DraftTree, Proposals, int32s
+from tests.gpu.drafters import Plan, ScriptedDrafter, tree_of
 from tests.gpu.driving import decode_all
 from tests.gpu.models import plain_logits
-from tests.gpu.rules import longest_of_paths, one_coin_twice
+from tests.gpu.rules import OtherBonus, longest_of_paths, one_coin, one_coin_twice
 
 VOCAB_SIZE = 5
 SEQUENCES = 3000
 TOKENS = 3  # whose joint law is tested
 PROMPT = int32s([1, 4, 2])
+# What drawn children are drawn from: one token far too often, so that many are refused.
+Q = [0.55, 0.12, 0.13, 0.15, 0.05]
+SAMPLINGS = [
+    SamplingOptions(temperature=0.6),
+    SamplingOptions(temperature=1.0, top_p=0.8),
+    SamplingOptions(temperature=1.5, top_k=3),
+]
 SAMPLING = SamplingOptions(temperature=0.9, top_k=4, top_p=0.97)
 # Every context gets the same tree: siblings that share mass, children that repeat their parent.
 TREE = tree_of([0, 1, 2, 0, 1, 2, 3], [-1, -1, -1, 0, 1, 2, 0])
@@ -49,31 +57,53 @@ def model() -> TargetModel:
     return adopt_model(LlamaForCausalLM(config))
 
 
-def exact_law() -> dict[tuple[int, ...], float]:
+@lru_cache
+def exact_law(sampling: SamplingOptions = SAMPLING) -> dict[tuple[int, ...], float]:
     law: dict[tuple[int, ...], float] = {(): 1.0}
     for _ in range(TOKENS):
         longer: dict[tuple[int, ...], float] = {}
         for output, probability in law.items():
             logits = plain_logits(model(), [*PROMPT.tolist(), *output])
-            for token, p in enumerate(probabilities(logits[None], SAMPLING)[0].tolist()):
+            for token, p in enumerate(probabilities(logits[None], sampling)[0].tolist()):
                 longer[(*output, token)] = probability * p
         law = longer
     return law
 
 
-def sampled_counts(rule: Rule, first_seed: int) -> Counter[tuple[int, ...]]:
+def fixed(tokens: list[int]) -> DraftTree:
+    return TREE
+
+
+class Drawing:
+    """Draws three children of the root from Q, and two under the first, with noise of its own."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.default_rng(seed)
+
+    def __call__(self, tokens: list[int]) -> DraftTree:
+        order = self._generator.choice(VOCAB_SIZE, 3, replace=False, p=Q)
+        below = self._generator.choice(VOCAB_SIZE, 2, replace=False, p=Q)
+        tree = tree_of([*order.tolist(), *below.tolist()], [-1, -1, -1, 0, 0])
+        shares = np.array([Q, Q], np.float32)
+        known = int32s([range(VOCAB_SIZE)] * 2)
+        return replace(tree, proposals=Proposals(int32s([-1, 0]), known, shares))
+
+
+def sampled_counts(
+    rule: Rule, first_seed: int, sampling: SamplingOptions = SAMPLING, plan: Plan = fixed
+) -> Counter[tuple[int, ...]]:
     """Outputs of the real decoder, with drafts, one seed per sequence."""
     requests = [
         Request(
             str(seed),
             PROMPT,
             TOKENS + 2,
-            SamplingOptions(SAMPLING.temperature, SAMPLING.top_p, SAMPLING.top_k, seed),
+            replace(sampling, seed=seed),
             ignore_end=True,
         )
         for seed in range(first_seed, first_seed + SEQUENCES)
     ]
-    drafter = ScriptedDrafter(lambda _: TREE)
+    drafter = ScriptedDrafter(plan)
     decoder = Decoder(model(), slots=64, length_max=16, nodes_max=8, drafter=drafter, rule=rule)
     outputs = decode_all(decoder, requests)
     accepted = sum(figures.accepted for figures in outputs.figures.values())
@@ -81,12 +111,12 @@ def sampled_counts(rule: Rule, first_seed: int) -> Counter[tuple[int, ...]]:
     return Counter(tuple(tokens[:TOKENS]) for tokens in outputs.tokens.values())
 
 
-def p_value(counts: Counter[tuple[int, ...]]) -> float:
+def p_value(counts: Counter[tuple[int, ...]], sampling: SamplingOptions = SAMPLING) -> float:
     """Of a chi-square test; outputs that are expected fewer than 5 times form one cell.
 
     0 if there is an output that the target cannot give.
     """
-    law = exact_law()
+    law = exact_law(sampling)
     if any(law[output] == 0 for output in counts):
         return 0.0
     common = [output for output, p in law.items() if p * SEQUENCES >= 5]
@@ -98,9 +128,9 @@ def p_value(counts: Counter[tuple[int, ...]]) -> float:
     return float(chisquare(observed, np.array(expected) * sum(observed) / sum(expected)).pvalue)
 
 
-def paths_of_their_own(tree: DraftTree, drawn: Draw) -> Verified:
+def paths_of_their_own(tree: DraftTree, drawn: Draws) -> Verified:
     """REST's rule in the decoder: fresh seeds give every path coins of its own."""
-    assert isinstance(drawn, SampledDraw)
+    assert isinstance(drawn, SampledDraws)
     options = drawn.options
     cache: dict[tuple[int, int], int] = {}
 
@@ -121,6 +151,50 @@ def test_sampled_outputs_follow_the_targets_distribution() -> None:
     assert p_value(sampled_counts(match, first_seed=0)) > 1e-3
 
 
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+@pytest.mark.parametrize("rule", [match, recursive])
+def test_drawn_drafts_leave_the_targets_distribution_as_it_is(
+    rule: Rule, sampling: SamplingOptions
+) -> None:
+    counts = sampled_counts(rule, 0, sampling, Drawing(seed=1))
+    assert p_value(counts, sampling) > 1e-3
+
+
+def bonus_without_top_p(tree: DraftTree, draws: Draws) -> Verified:
+    """The bonus comes of the whole vocabulary, the drafts are held against the top of it."""
+    assert isinstance(draws, SampledDraws)
+    plain = SampledDraws(
+        draws.logits,
+        draws.positions[0] - 1,
+        tree.parent.tolist(),
+        SamplingOptions(draws.options.temperature, seed=draws.options.seed),
+    )
+    return recursive(tree, OtherBonus(draws, plain))
+
+
 @pytest.mark.parametrize("rule", [one_coin_twice, paths_of_their_own])
 def test_planted_wrong_rules_are_noticed(rule: Rule) -> None:
     assert p_value(sampled_counts(rule, first_seed=0)) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("rule", "sampling"),
+    [(one_coin, SamplingOptions(temperature=1.0)), (bonus_without_top_p, SAMPLINGS[1])],
+)
+def test_planted_wrong_rules_for_drawn_drafts_are_noticed(
+    rule: Rule, sampling: SamplingOptions
+) -> None:
+    assert p_value(sampled_counts(rule, 0, sampling, Drawing(seed=1)), sampling) < 1e-6
+
+
+def test_drawn_drafts_that_are_pruned_by_identity_are_noticed() -> None:
+    drawing, sampling = Drawing(seed=1), SamplingOptions(temperature=1.0)
+
+    def pruned(tokens: list[int]) -> DraftTree:
+        drawn = drawing(tokens).token[:3].tolist()
+        kept = [token for token in drawn if token != 0] or drawn
+        share = np.array([Q], np.float32)
+        proposals = Proposals(int32s([-1]), int32s([range(VOCAB_SIZE)]), share)
+        return replace(tree_of(kept, [-1] * len(kept)), proposals=proposals)
+
+    assert p_value(sampled_counts(recursive, 0, sampling, pruned), sampling) < 1e-6

@@ -13,7 +13,7 @@ from scipy.stats import chisquare, kstest
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu import sampling
 from retrieval_draft.gpu.gumbel import GOLDEN
-from retrieval_draft.gpu.sampling import SampledDraw, SamplingOptions, draw, probabilities
+from retrieval_draft.gpu.sampling import SampledDraws, SamplingOptions, draw, probabilities
 
 Logits = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
@@ -99,7 +99,7 @@ def test_a_draw_depends_on_seed_and_position_alone() -> None:
     backwards = draw(logits.flip(0), [8, 7, 6, 5, 4, 3], options)
     assert backwards[::-1] == together
     parents = [-1, 0, 0, 1, 3]
-    tree = SampledDraw(logits, 2, parents, options)
+    tree = SampledDraws(logits, 2, parents, options)
     assert [tree.positions[i] for i in range(6)] == [3, 4, 5, 5, 6, 7]
     assert tree(0) == draw(logits[1:2], [4], options)[0]
     assert tree(2) == draw(logits[3:4], [5], options)[0]

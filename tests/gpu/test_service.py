@@ -17,7 +17,7 @@ from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.request import Finish, Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.gpu.service import SERVICE, Worker, serve_worker
-from retrieval_draft.gpu.verify import Draw, Verified, match
+from retrieval_draft.gpu.verify import Draws, Verified, match
 from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import DraftTree, int32s
 from retrieval_draft.v1 import generate_pb2 as pb
@@ -39,7 +39,7 @@ class Step:
         self.may_go.set()
         self.error: Exception | None = None
 
-    def __call__(self, tree: DraftTree, draw: Draw) -> Verified:
+    def __call__(self, tree: DraftTree, draw: Draws) -> Verified:
         self.began.set()
         self.may_go.wait(SECONDS_MAX)
         if self.error is not None:
