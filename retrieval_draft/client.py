@@ -95,6 +95,17 @@ class EngineClient:
         self._engine = engine
         self._tenant = tenant
         self._answer: StepResponse | None = None
+        self._is_own = False
+
+    @classmethod
+    def in_memory(cls) -> "EngineClient":
+        """With an engine of its own, whose stores are gone when the client is closed."""
+        from retrieval_draft.store.memory_backend import MemoryBackend
+
+        client = cls(Engine(MemoryBackend()))
+        client._engine.start("in-memory")
+        client._is_own = True
+        return client
 
     def send(self, request: StepRequest) -> None:
         self._answer = self._engine.step(self._tenant, request)
@@ -121,7 +132,9 @@ class EngineClient:
         return stats_of(self._engine, self._tenant, namespace)
 
     def close(self) -> None:
-        """The engine is its owner's to stop."""
+        """Ends its own engine; one that was given is its owner's to stop."""
+        if self._is_own:
+            self._engine.stop()
 
 
 class GrpcClient:

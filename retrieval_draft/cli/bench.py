@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from retrieval_draft.cli import options
+from retrieval_draft.cli import bench_verify, options
 from retrieval_draft.cli.output import err, out, print_table, progress, size
 from retrieval_draft.cli.replay import read_files
 from retrieval_draft.cli.worker import open_model
@@ -159,3 +159,6 @@ def cells(row: "Row") -> tuple[str, ...]:
         f"{row.ours.us_mean:.0f}",
         f"{suffix.us_mean:.0f}" if suffix else "-",
     )
+
+
+bench.add_command(bench_verify.verify)
