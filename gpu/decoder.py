@@ -15,10 +15,16 @@ from torch import Tensor
 
 from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted, shown
 from retrieval_draft.gpu.drafting import Drafter, GuardedDrafter
-from retrieval_draft.gpu.observe import Observed, joined, observe_prompt, observe_step
-from retrieval_draft.gpu.request import Committed, Finish, Request
+from retrieval_draft.gpu.observe import (
+    Observed,
+    joined,
+    logprobs_of,
+    observe_prompt,
+    observe_step,
+)
+from retrieval_draft.gpu.request import Committed, Finish, Logprobs, Request
 from retrieval_draft.gpu.runner import Runner
-from retrieval_draft.gpu.running import Running
+from retrieval_draft.gpu.running import Prefill, Running
 from retrieval_draft.gpu.sampling import GreedyDraws, SampledDraws, draw
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.verify import Draws, Rule, Verified, match
@@ -68,15 +74,21 @@ class Decoder:
         self.runner = Runner(model, slots=slots, length_max=length_max, nodes_max=nodes_max)
         self._drafter = None if drafter is None else GuardedDrafter(drafter)
         self._running: list[Running] = []
+        self._prefill: Prefill | None = None
 
     @property
     def active(self) -> int:
-        """Sequences in slots."""
+        """Sequences in slots that `step` moves on."""
         return len(self._running)
 
+    @property
+    def is_prefilling(self) -> bool:
+        """Whether a sequence has begun that has no token yet."""
+        return self._prefill is not None
+
     def has_room(self) -> bool:
-        """Whether `admit` would find a free slot."""
-        return len(self._running) < self.slots
+        """Whether a sequence may begin: a slot is free, and no other one is being prefilled."""
+        return self._prefill is None and len(self._running) < self.slots
 
     def check(self, request: Request) -> None:
         """Raises InvalidInput if the request can never be decoded here."""
@@ -94,7 +106,14 @@ class Decoder:
             raise InvalidInput("tokens_max", request.tokens_max, limit, reason)
 
     def admit(self, request: Request) -> Committed:
-        """Prefill a sequence into a free slot; its first token.
+        """Prefill a sequence into a free slot; its first token. Raises as `begin`."""
+        self.begin(request)
+        while (committed := self.prefill()) is None:
+            pass
+        return committed
+
+    def begin(self, request: Request) -> None:
+        """Give a sequence a free slot; `prefill` works its prompt off in chunks, between steps.
 
         Raises InvalidInput, AlreadyExists, or ResourceExhausted if no slot is free.
         """
@@ -103,6 +122,7 @@ class Decoder:
             raise AlreadyExists(f"sequence {shown(request.sequence_id)} is being decoded")
         if not self.has_room():
             raise ResourceExhausted(f"all {self.slots} slots are taken")
+        # Running sequences only leave meanwhile, so the slot behind them stays free.
         sequence = Running(
             request,
             end_tokens=frozenset(() if request.ignore_end else self.model.end_tokens),
@@ -110,14 +130,30 @@ class Decoder:
             started=time.perf_counter(),
             cached=len(request.prompt),
         )
+        self._prefill = Prefill(sequence, len(self._running))
+
+    def prefill(self) -> Committed | None:
+        """One chunk of the prompt that has begun; the first token when it is through.
+
+        If it raises, that sequence is given up, and no other.
+        """
+        if (begun := self._prefill) is None:
+            return None
+        sequence, request, self._prefill = begun.sequence, begun.sequence.request, None
         with torch.inference_mode():
-            logits, rows = self._prefill(sequence)
+            logits = self._prefill_chunk(begun)
+            if begun.at < len(request.prompt):
+                self._prefill = begun
+                return None
+            if begun.slot != len(self._running):
+                self.runner.copy_slot(begun.slot, len(self._running), sequence.cached)
             tokens = sequence.take(draw(logits, [len(request.prompt)], request.sampling))
+            logprobs = _logprobs(request, logits, tokens)
         if self._drafter is not None and sequence.is_drafting:
-            self._open(self._drafter, sequence, rows)
+            self._open(self._drafter, sequence, joined(begun.rows) if begun.rows else None)
             self._drafter.commit(request.sequence_id, tokens, -1, None)
         self._running.append(sequence)
-        committed = sequence.committed(tokens)
+        committed = sequence.committed(tokens, logprobs)
         if sequence.finish is not None:
             self._leave(len(self._running) - 1)
         return committed
@@ -135,9 +171,10 @@ class Decoder:
             verified = [self.rule(tree, one) for tree, one in zip(trees, draws, strict=True)]
             rows = self._observe(logits, trees, verified)
             self.runner.keep(cached, [one.path for one in verified])
-        committed = [
-            self._commit(*parts) for parts in zip(self._running, trees, verified, rows, strict=True)
-        ]
+            committed = [
+                self._commit(*parts)
+                for parts in zip(self._running, trees, verified, rows, logits, strict=True)
+            ]
         for slot in range(len(self._running) - 1, -1, -1):
             if self._running[slot].finish is not None:
                 self._leave(slot)
@@ -145,6 +182,10 @@ class Decoder:
 
     def cancel(self, sequence_id: str, finish: Finish = Finish.CANCELLED) -> Committed:
         """End a sequence now and free its slot. Raises NotFound if it is not running."""
+        begun = self._prefill
+        if begun is not None and begun.sequence.request.sequence_id == sequence_id:
+            self._prefill, begun.sequence.finish = None, finish
+            return begun.sequence.committed(int32s([]))
         slot = self._slot(sequence_id)
         if slot is None:
             raise NotFound(f"sequence {shown(sequence_id)} is not being decoded")
@@ -159,16 +200,17 @@ class Decoder:
                 return slot
         return None
 
-    def _prefill(self, sequence: Running) -> tuple[Tensor, Rows | None]:
-        width = self._drafter.observation_width if self._drafter and sequence.is_drafting else 0
-        slot, prompt = len(self._running), sequence.request.prompt
-        if width <= 0:
-            return self.runner.prefill(slot, prompt), None
-        parts: list[Rows] = []
-        logits = self.runner.prefill(
-            slot, prompt, lambda chunk, start: parts.append(observe_prompt(chunk, start, width))
+    def _prefill_chunk(self, begun: Prefill) -> Tensor:
+        drafter, prompt = self._drafter, begun.sequence.request.prompt
+        width = drafter.observation_width if drafter and begun.sequence.is_drafting else 0
+
+        def observe(chunk: Tensor, start: int) -> None:
+            begun.rows.append(observe_prompt(chunk, start, width))
+
+        logits, begun.at = self.runner.prefill_chunk(
+            begun.slot, prompt, begun.at, observe if width > 0 else None
         )
-        return logits, joined(parts)
+        return logits
 
     def _open(self, drafter: GuardedDrafter, sequence: Running, rows: Rows | None) -> None:
         request = sequence.request
@@ -243,9 +285,15 @@ class Decoder:
         return rows
 
     def _commit(
-        self, sequence: Running, tree: DraftTree, verified: Verified, rows: Rows | None
+        self,
+        sequence: Running,
+        tree: DraftTree,
+        verified: Verified,
+        rows: Rows | None,
+        logits: Tensor,
     ) -> Committed:
         tokens = sequence.take(verified.tokens)
+        visited = [0, *(node + 1 for node in verified.path)]
         accepted = min(len(verified.path), len(tokens))
         sequence.cached += 1 + len(verified.path)
         sequence.steps += 1
@@ -257,7 +305,9 @@ class Decoder:
         if self._drafter is not None and sequence.is_drafting:
             kept = accepted if len(tree) else -1
             self._drafter.commit(sequence.request.sequence_id, tokens, kept, rows)
-        return sequence.committed(tokens)
+        wanted = sequence.request.logprobs is not None
+        logprobs = _logprobs(sequence.request, logits[visited], tokens) if wanted else None
+        return sequence.committed(tokens, logprobs)
 
     def _show(
         self, sequence_id: str, tree: DraftTree, path: Sequence[int], tokens: Int32Array
@@ -279,6 +329,10 @@ class Decoder:
             self._running[slot] = last
         if self._drafter is not None and sequence.is_drafting:
             self._drafter.finish(sequence.request.sequence_id)
+
+
+def _logprobs(request: Request, logits: Tensor, tokens: Int32Array) -> Logprobs | None:
+    return None if request.logprobs is None else logprobs_of(logits, tokens, request.logprobs)
 
 
 def _shallower(tree: DraftTree, levels_max: int) -> DraftTree:

@@ -40,8 +40,8 @@ class Stream:
 class DecodingThread:
     """Decodes whatever is submitted, from `start` to `stop`. All methods are safe from any thread.
 
-    Between two steps at most one sequence is prefilled, so that a burst of prompts slows the
-    running sequences but does not halt them.
+    Between two steps at most one chunk of one prompt is prefilled, so that neither a burst of prompts
+    nor a long one halts the running sequences. Sequences begin in the order they were submitted.
     """
 
     def __init__(self, decoder: Decoder, *, waiting_max: int = WAITING_MAX) -> None:
@@ -50,16 +50,30 @@ class DecodingThread:
         self._waiting: deque[tuple[Request, Stream]] = deque()
         self._cancelled: dict[str, Finish] = {}
         self._is_stopping = self._is_aborting = False
-        self._streams: dict[str, Stream] = {}  # of running sequences; the thread's own
+        self._streams: dict[str, Stream] = {}  # of sequences that have begun; the thread's own
+        self._prefilling = ""
         self._thread = threading.Thread(target=self._run, name="decoding", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def submit(self, request: Request) -> Stream:
-        """Queue a sequence. Raises InvalidInput, ResourceExhausted; Unreachable when stopping."""
+    @property
+    def waiting(self) -> int:
+        """Sequences that have not begun."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """Sequences that have begun."""
+        return len(self._streams)
+
+    def submit(self, request: Request, stream: Stream | None = None) -> Stream:
+        """Queue a sequence; what it gains goes to `stream`, or to one of its own.
+
+        Raises InvalidInput, ResourceExhausted; Unreachable when stopping.
+        """
         self._decoder.check(request)
-        stream = Stream(request.sequence_id)
+        stream = stream or Stream(request.sequence_id)
         with self._changed:
             if self._is_stopping:
                 raise Unreachable("the worker is shutting down")
@@ -89,7 +103,8 @@ class DecodingThread:
     def _run(self) -> None:
         while self._wait():
             self._cancel_asked()
-            self._admit_one()
+            self._begin_one()
+            self._prefill()
             try:
                 for committed in self._decoder.step():
                     self._deliver(committed)
@@ -101,7 +116,7 @@ class DecodingThread:
     def _wait(self) -> bool:
         """Sleep until there is work; False when there is none and the thread should end."""
         with self._changed:
-            while not (self._waiting or self._decoder.active):
+            while not (self._waiting or self._streams):
                 self._cancelled.clear()
                 if self._is_stopping:
                     return False
@@ -125,7 +140,7 @@ class DecodingThread:
             if sequence_id in self._streams:
                 self._deliver(self._decoder.cancel(sequence_id, finish))
 
-    def _admit_one(self) -> None:
+    def _begin_one(self) -> None:
         if not self._decoder.has_room():
             return
         with self._changed:
@@ -133,14 +148,24 @@ class DecodingThread:
                 return
             request, stream = self._waiting.popleft()
         try:
-            committed = self._decoder.admit(request)
+            self._decoder.begin(request)
         except Exception as error:
             if not isinstance(error, DraftError):
-                logger.exception("prefill failed")
+                logger.exception("a sequence cannot begin")
             stream.put(error)
             return
         self._streams[request.sequence_id] = stream
-        self._deliver(committed)
+        self._prefilling = request.sequence_id
+
+    def _prefill(self) -> None:
+        try:
+            committed = self._decoder.prefill()
+        except Exception as error:
+            logger.exception("prefill failed")
+            self._streams.pop(self._prefilling).put(error)
+            return
+        if committed is not None:
+            self._deliver(committed)
 
     def _deliver(self, committed: Committed) -> None:
         stream = self._streams[committed.sequence_id]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval_draft.gpu.request import Logprobs
 from retrieval_draft.step import Rows
 from retrieval_draft.tree import Float32Array, Int32Array, int32s
 
@@ -60,6 +61,15 @@ def observe_prompt(logits: Tensor, first_position: int, width: int) -> Rows:
     """Rows of one prefill chunk's logits [c, V], whose first token stands at `first_position`."""
     tokens, logprobs = _top(logits, width)
     return Rows(int32s(np.arange(first_position, first_position + len(tokens))), tokens, logprobs)
+
+
+def logprobs_of(logits: Tensor, committed: Int32Array, width: int) -> Logprobs:
+    """Of committed tokens, which the rows of `logits` [n, V] predicted, and of `width` others each."""
+    logits = logits[: len(committed)].float()
+    own = logits.gather(1, torch.from_numpy(committed.astype(np.int64)).to(logits.device)[:, None])
+    chosen: Float32Array = (own - logits.logsumexp(-1, keepdim=True))[:, 0].cpu().numpy()
+    tokens, values = _top(logits, width)
+    return Logprobs(chosen, tokens, values)
 
 
 def joined(rows: Sequence[Rows]) -> Rows:

@@ -5,7 +5,7 @@ from enum import IntEnum
 
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.step import Learning
-from retrieval_draft.tree import Int32Array
+from retrieval_draft.tree import Float32Array, Int32Array
 
 
 class Finish(IntEnum):
@@ -29,6 +29,8 @@ class Request:
     ignore_end: bool = False
     learning: Learning = Learning.UNSPECIFIED
     corpora: tuple[str, ...] = ()
+    logprobs: int | None = None
+    """How many alternatives of every token are wanted with their log-probabilities; None for neither."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,17 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Logprobs:
+    """Of n committed tokens, at temperature 1 and before top-k and top-p: float32[n] their own, and
+    int32[n, k], float32[n, k] of the most probable ones.
+    """
+
+    chosen: Float32Array
+    tokens: Int32Array
+    values: Float32Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Committed:
     """Tokens that a sequence gained, in order; `finish` is set with the last of them."""
 
@@ -57,3 +70,4 @@ class Committed:
     tokens: Int32Array
     finish: Finish | None
     figures: Figures
+    logprobs: Logprobs | None = None

@@ -47,21 +47,28 @@ class Runner:
         In chunks of at most 512 tokens. With `on_chunk` every position's logits are computed, a
         chunk at a time; without it only the last one's.
         """
-        logits = torch.empty(0)
-        for start in range(0, len(tokens), self._chunk):
-            part = tokens[start : start + self._chunk].astype(np.int64)
-            n = len(part)
-            self._cache.aim_one(slot, start, n)
-            logits = self.model.forward(
-                torch.from_numpy(part).to(self.model.device)[None],
-                self._positions[:, start : start + n],
-                self._masks.chain(start, n),
-                self._cache,
-                last_only=on_chunk is None,
-            )
-            if on_chunk is not None:
-                on_chunk(logits[0], start)
-        return logits[0, -1:]
+        logits, start = torch.empty(0), 0
+        while start < len(tokens):
+            logits, start = self.prefill_chunk(slot, tokens, start, on_chunk)
+        return logits
+
+    def prefill_chunk(
+        self, slot: int, tokens: Int32Array, start: int, on_chunk: OnChunk | None = None
+    ) -> tuple[Tensor, int]:
+        """Cache the next chunk of a prompt, from `start` on; the logits after it, and where it ends."""
+        part = tokens[start : start + self._chunk].astype(np.int64)
+        n = len(part)
+        self._cache.aim_one(slot, start, n)
+        logits = self.model.forward(
+            torch.from_numpy(part).to(self.model.device)[None],
+            self._positions[:, start : start + n],
+            self._masks.chain(start, n),
+            self._cache,
+            last_only=on_chunk is None,
+        )
+        if on_chunk is not None:
+            on_chunk(logits[0], start)
+        return logits[0, -1:], start + n
 
     def step(
         self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]

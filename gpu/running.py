@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
+from retrieval_draft.gpu.request import Committed, Figures, Finish, Logprobs, Request
+from retrieval_draft.step import Rows
 from retrieval_draft.tree import Int32Array, int32s
 
 
@@ -54,5 +55,15 @@ class Running:
             seconds=time.perf_counter() - self.started,
         )
 
-    def committed(self, tokens: Int32Array) -> Committed:
-        return Committed(self.request.sequence_id, tokens, self.finish, self.figures())
+    def committed(self, tokens: Int32Array, logprobs: Logprobs | None = None) -> Committed:
+        return Committed(self.request.sequence_id, tokens, self.finish, self.figures(), logprobs)
+
+
+@dataclass(slots=True)
+class Prefill:
+    """A sequence whose prompt is worked off in slot `slot`: `at` tokens of it are, with these rows."""
+
+    sequence: Running
+    slot: int
+    at: int = 0
+    rows: list[Rows] = field(default_factory=list[Rows])
