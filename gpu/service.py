@@ -6,6 +6,8 @@ The edge is the sidecar's: its decoding, its mapping of errors, its sockets.
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
@@ -14,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from tokenizers import Tokenizer
 
 import retrieval_draft
+from retrieval_draft.chat_template import ChatTemplate
 from retrieval_draft.errors import FailedPrecondition, InvalidInput
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.decoding_thread import DecodingThread, Stream
@@ -26,11 +29,24 @@ from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import Int32Array, int32s
 from retrieval_draft.v1 import generate_pb2 as pb
 
+if TYPE_CHECKING:
+    from retrieval_draft.gpu.http.server import HttpServer
+
 SERVICE = "retrieval_draft.v1.GenerateService"
 STREAMS_MAX = 128  # each holds a thread of the server
 STOPS_MAX = 16
 STOP_CHARACTERS_MAX = 256
 GRACE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """Where the HTTP API listens, the name of the model there, and its chat template if it has one."""
+
+    host: str
+    port: int
+    model: str
+    template: ChatTemplate | None = None
 
 
 class GenerateService:
@@ -131,9 +147,10 @@ class Worker:
         thread: DecodingThread,
         checks: health.HealthServicer,
         addresses: Sequence[str],
+        http: "HttpServer | None" = None,
     ) -> None:
-        self._server, self._thread, self._checks = server, thread, checks
-        self.addresses = tuple(addresses)
+        self._server, self._thread, self._checks, self._http = server, thread, checks, http
+        self.addresses = (*addresses, *([http.address] if http else []))
 
     def wait(self) -> None:
         """Block until `stop` is called from elsewhere, such as a signal's handler."""
@@ -143,14 +160,24 @@ class Worker:
         """Refuse new requests, let running ones finish for so long, cancel the rest, close."""
         self._checks.enter_graceful_shutdown()
         stopped = self._server.stop(grace_seconds)
+        # Both fronts drain at once; what has not ended by then is cancelled.
         self._thread.stop(grace_seconds)
+        if self._http is not None:
+            self._http.stop(grace_seconds)
         stopped.wait()
 
 
 def serve_worker(
-    decoder: Decoder, *, tokenizer: Tokenizer | None, listen: Sequence[str], namespace: str = ""
+    decoder: Decoder,
+    *,
+    tokenizer: Tokenizer | None,
+    listen: Sequence[str],
+    namespace: str = "",
+    http: HttpOptions | None = None,
 ) -> Worker:
     """Serve a decoder on `unix:PATH` and `HOST:PORT` addresses (port 0: any); returns when ready.
+
+    With `http` the OpenAI-compatible API is served beside gRPC.
 
     No TLS and no authentication: whether an address may be opened is the caller's to decide. Unix
     sockets are created for this user only. Raises FailedPrecondition if one cannot be bound.
@@ -169,11 +196,30 @@ def serve_worker(
         (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
     )
     addresses = [bind(server, address) for address in listen]
+    front = None
+    if http is not None:
+        if tokenizer is None:
+            raise FailedPrecondition("this worker has no tokenizer: it cannot serve text over HTTP")
+        front = _http_server(decoder, thread, tokenizer, http)
+        front.start()
     thread.start()
     server.start()
     for name in ("", SERVICE):
         checks.set(name, health_pb2.HealthCheckResponse.SERVING)
-    return Worker(server, thread, checks, addresses)
+    return Worker(server, thread, checks, addresses, front)
+
+
+def _http_server(
+    decoder: Decoder, thread: DecodingThread, tokenizer: Tokenizer, options: HttpOptions
+) -> "HttpServer":
+    from retrieval_draft.gpu.http.app import OpenAIService
+    from retrieval_draft.gpu.http.metrics import Metrics
+    from retrieval_draft.gpu.http.server import HttpServer
+
+    metrics = Metrics(options.model, thread)
+    decoder.on_step = metrics.verified
+    service = OpenAIService(decoder, thread, tokenizer, options.template, options.model, metrics)
+    return HttpServer(service.app(), options.host, options.port)
 
 
 def _handlers(service: GenerateService) -> grpc.GenericRpcHandler:

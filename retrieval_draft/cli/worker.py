@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from retrieval_draft.conversation import Conversation
+    from retrieval_draft.gpu.service import HttpOptions
     from retrieval_draft.gpu.target import TargetModel
     from retrieval_draft.step import VerifyCost
 
@@ -65,12 +66,29 @@ def drafts_for(
     )
 
 
+def http_options(target: str, model: "TargetModel", demo: bool) -> "HttpOptions":
+    """The API's address, and its only model under the name that clients would expect."""
+    from retrieval_draft.chat_template import ChatTemplate
+    from retrieval_draft.gpu.service import HttpOptions
+    from retrieval_draft.tokenizer import DEMO
+
+    host, _, port = target.rpartition(":")
+    name = DEMO if demo else model.name.rstrip("/")
+    return HttpOptions(host.strip("[]"), int(port), name, ChatTemplate.of(model.name))
+
+
 @click.command()
 @click.option("--model", metavar="PATH_OR_ID", help="A folder, or a hub id.")
 @click.option("--demo", is_flag=True, help="The bundled demo model.")
 @click.option("--sidecar", metavar="TARGET", help="As everywhere; `none` decodes without drafts.")
 @options.data
 @options.listen
+@click.option(
+    "--http",
+    default="",
+    metavar="HOST:PORT",
+    help="Serve OpenAI's API too: /v1/completions, /v1/chat/completions, /v1/models; /metrics.",
+)
 @click.option("--namespace", default="", metavar="NAME", help="[default: the model's name]")
 @options.method
 @click.option(
@@ -94,6 +112,7 @@ def worker(
     sidecar: str | None,
     data: Path | None,
     listen: tuple[str, ...],
+    http: str,
     namespace: str,
     method: str,
     verify: str,
@@ -106,16 +125,17 @@ def worker(
     step_ms_max: float,
     insecure: bool,
 ) -> None:
-    """Serve a model over gRPC with drafts that it verifies losslessly, until SIGTERM.
+    """Serve a model with drafts that it verifies losslessly, over gRPC and HTTP, until SIGTERM.
 
     Works without a sidecar too, and goes on without drafts when it fails. Prints one line
     `serving on TARGET...` when it is ready.
 
     \b
     Examples:
-      retrieval-draft worker --demo
+      retrieval-draft worker --demo --http 127.0.0.1:8000
       retrieval-draft worker --model models/llama --dtype bfloat16 --listen 127.0.0.1:50052
     """
+    from retrieval_draft.errors import InvalidInput
     from retrieval_draft.gpu.decoder import Decoder
     from retrieval_draft.gpu.service import serve_worker
     from retrieval_draft.gpu.sidecar import default_namespace
@@ -133,6 +153,9 @@ def worker(
         make_private(folder)
         listen = (f"unix:{short_socket_path(folder, WORKER_SOCKET)}",)
     addresses = [parse(text, insecure) for text in listen]
+    front = parse(http, insecure) if http else None
+    if front is not None and front.path is not None:
+        raise InvalidInput("--http", http, "HOST:PORT")
     for address in addresses:
         claim(address)
     target = open_model(model, demo, dtype, device, threads)
@@ -170,6 +193,7 @@ def worker(
         tokenizer=tokenizer,
         listen=[address.target for address in addresses],
         namespace=namespace,
+        http=None if front is None else http_options(front.target, target, demo),
     )
     click.echo(f"serving on {' '.join(served.addresses)}")
     ended.wait()
