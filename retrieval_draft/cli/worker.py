@@ -98,6 +98,11 @@ def http_options(target: str, model: "TargetModel", demo: bool) -> "HttpOptions"
     show_default=True,
     help="How drafts are verified: `recursive` lets `stand` draw its drafts, and keeps more of drawn ones.",
 )
+@click.option(
+    "--observe-only",
+    is_flag=True,
+    help="Decode plainly; the sidecar counts what its drafts would have brought.",
+)
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @click.option("--dtype", default="float32", show_default=True, metavar="TYPE")
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
@@ -116,6 +121,7 @@ def worker(
     namespace: str,
     method: str,
     verify: str,
+    observe_only: bool,
     nodes_max: int,
     dtype: str,
     device: str,
@@ -137,6 +143,7 @@ def worker(
     """
     from retrieval_draft.errors import InvalidInput
     from retrieval_draft.gpu.decoder import Decoder
+    from retrieval_draft.gpu.observing import ObservingDrafter
     from retrieval_draft.gpu.service import serve_worker
     from retrieval_draft.gpu.sidecar import default_namespace
     from retrieval_draft.gpu.step_cost import measure_step_cost
@@ -182,7 +189,7 @@ def worker(
         slots=slots,
         length_max=length_max or None,
         nodes_max=nodes_max,
-        drafter=drafter,
+        drafter=ObservingDrafter(drafter) if drafter and observe_only else drafter,
         rule=RULES[verify],
     )
     ended = threading.Event()
