@@ -215,9 +215,8 @@ def test_a_silent_redis_delays_counts_and_loses_none(shared_redis: SharedRedis) 
     backend, _ = shared_redis.started("a")
     backend.create_namespace(DEMO, SPEC)
     backend.add_counts(DEMO, {"steps": 1})
-    with paused(describe(shared_redis.client).process_id):
-        with pytest.raises(Unreachable):
-            backend.add_counts(DEMO, {"steps": 10})
+    with paused(describe(shared_redis.client).process_id), pytest.raises(Unreachable):
+        backend.add_counts(DEMO, {"steps": 10})
     backend.add_counts(DEMO, {"steps": 100})
     assert backend.counts(DEMO).counts == {"steps": 111}
 
