@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 
 from retrieval_draft.engine import Engine
+from retrieval_draft.errors import NotFound
 from retrieval_draft.metrics import EXPECTED, MILLIONTHS, SUMS, Hits, hits_of
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.store.counts import FleetCounts
@@ -43,15 +45,17 @@ def corpora_of(state: NamespaceState) -> list[pb.Corpus]:
 
 def fleet_stats_of(engine: Engine, tenant: str, namespace: str = "") -> pb.Stats:
     """What all replicas counted. Reads the store. Raises NotFound, or Unreachable and its like."""
-    return pb.Stats(
+    stats = pb.Stats(
         unix_seconds=time.time(),
         replica_id=engine.replica,
         uptime_seconds=time.monotonic() - engine.began,
-        namespaces=[
-            _fleet_namespace_stats(state.key, engine.stores.backend.counts(state.key))
-            for state in _states(engine, tenant, namespace)
-        ],
     )
+    for state in _states(engine, tenant, namespace):
+        # Another replica may have deleted it a moment ago; that matters to whom asked for it by name.
+        with nullcontext() if namespace else suppress(NotFound):
+            fleet = engine.stores.backend.counts(state.key)
+            stats.namespaces.append(_fleet_namespace_stats(state.key, fleet))
+    return stats
 
 
 def _states(engine: Engine, tenant: str, namespace: str) -> list[NamespaceState]:

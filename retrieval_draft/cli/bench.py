@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from retrieval_draft.cli import bench_verify, options
+from retrieval_draft.cli import bench_share, bench_verify, options
 from retrieval_draft.cli.output import err, out, print_table, progress, size
 from retrieval_draft.cli.replay import read_files
 from retrieval_draft.cli.worker import open_model
@@ -23,6 +23,9 @@ DEMO_SAMPLES, DEMO_TOKENS = 2, 100
 @click.group()
 def bench() -> None:
     """Measure on this machine, beside whatever peers are installed."""
+
+
+bench.add_command(bench_share.share)
 
 
 @bench.command()

@@ -108,7 +108,7 @@ def test_the_fleet_is_the_sum_of_its_replicas_whoever_is_asked() -> None:
             calls = caller(engine)
             for i in range(sequences):
                 decode(calls, f"s{i}")
-            engine._reporter.report()
+            engine.report()
         assert [own(engine).steps for engine in (one, two)] == [2, 3]
         for engine in (one, two):
             fleet = fleet_of(engine)
@@ -128,8 +128,8 @@ def test_what_was_counted_survives_a_restart_and_is_reported_at_the_end() -> Non
         assert own(engine).steps == 0
         assert fleet_of(engine).steps == 1
         decode(caller(engine))
-        engine._reporter.report()
-        engine._reporter.report()
+        engine.report()
+        engine.report()
         assert fleet_of(engine).steps == 2
 
 
@@ -144,11 +144,11 @@ def test_counting_goes_on_in_the_background_without_being_asked(
 
 def test_created_anew_a_namespace_counts_from_0(engine: Engine, calls: Caller) -> None:
     decode(calls)
-    engine._reporter.report()
+    engine.report()
     recreate(engine)
     assert fleet_of(engine).steps == 0
     decode(caller(engine))
-    engine._reporter.report()
+    engine.report()
     assert fleet_of(engine).steps == 1
 
 
