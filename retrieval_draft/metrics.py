@@ -21,8 +21,8 @@ SUMS = (
     *("steps", "tokens", "drafted_steps", "drafted", "accepted"),
     *("resyncs", "rejected", "evicted_sequences", "ignored_feedback"),
 )
-MILLIONTHS = 1_000_000
-EXPECTED = "expected_millionths"
+THOUSANDTHS = 1_000
+EXPECTED = "expected_thousandths"
 """Probabilities are added up as integers: floats would add up differently in another order."""
 
 Table = npt.NDArray[np.int64]
@@ -96,7 +96,7 @@ class Counters:
     def counts(self) -> dict[str, int]:
         """Everything that is not 0, by name: at most a few hundred integers, that only rise."""
         flat = {name: int(getattr(self, name)) for name in SUMS}
-        flat[EXPECTED] = round(self.expected * MILLIONTHS)
+        flat[EXPECTED] = round(self.expected * THOUSANDTHS)
         for kind, name, row in self._rows():
             for column, value in zip(COLUMNS, row, strict=True):
                 flat[f"{kind}:{name}:{column}"] = int(value)

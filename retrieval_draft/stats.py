@@ -6,7 +6,7 @@ from contextlib import nullcontext, suppress
 
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import NotFound
-from retrieval_draft.metrics import EXPECTED, MILLIONTHS, SUMS, Hits, hits_of
+from retrieval_draft.metrics import EXPECTED, SUMS, THOUSANDTHS, Hits, hits_of
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
@@ -111,7 +111,7 @@ def _counted(key: NamespaceKey, counts: Mapping[str, int]) -> pb.NamespaceStats:
     rows = {kind: map(_hits, hits_of(counts, kind)) for kind in ROWS}
     stats = pb.NamespaceStats(
         namespace=key.namespace,
-        expected=counts.get(EXPECTED, 0) / MILLIONTHS,
+        expected=counts.get(EXPECTED, 0) / THOUSANDTHS,
         methods=rows["method"],
         tiers=rows["tier"],
         sources=rows["source"],

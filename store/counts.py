@@ -14,7 +14,7 @@ from retrieval_draft.errors import Corrupt, InvalidInput
 COUNTS_MAX = 1024
 COUNT_CHARACTERS_MAX = 64
 COUNT_MAX = 1 << 53
-"""Of one call; Redis and JSON hold larger sums."""
+"""Of one call, and exact as a sum: Redis' scripts count in doubles."""
 REPLICA_SECONDS_KEPT = 86_400.0
 REPLICAS_KEPT_MAX = 1024
 

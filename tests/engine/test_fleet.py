@@ -95,7 +95,7 @@ def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
             summed[name] = summed.get(name, 0) + value - before.get(name, 0)
         before = now
     assert summed == counters.counts()
-    assert summed["expected_millionths"] == pytest.approx(15 * 0.8e6, abs=2)
+    assert summed["expected_thousandths"] == pytest.approx(15 * 0.8e3, abs=1)
 
 
 # The fleet
@@ -113,7 +113,7 @@ def test_the_fleet_is_the_sum_of_its_replicas_whoever_is_asked() -> None:
         for engine in (one, two):
             fleet = fleet_of(engine)
             assert (fleet.steps, fleet.tokens, fleet.drafted, fleet.accepted) == (5, 15, 25, 10)
-            assert fleet.expected == pytest.approx(own(one).expected * 2.5)
+            assert fleet.expected == pytest.approx(own(one).expected + own(two).expected, abs=0.01)
             assert [h.accepted for h in fleet.depths[:3]] == [5, 5, 0]
             assert sum(h.accepted for h in fleet.match_lengths) == 10
             assert [(h.name, h.steps) for h in fleet.methods] == [("lookup", 5)]
