@@ -25,9 +25,6 @@ def bench() -> None:
     """Measure on this machine, beside whatever peers are installed."""
 
 
-bench.add_command(bench_share.share)
-
-
 @bench.command()
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE...]")
 @options.method
@@ -164,4 +161,5 @@ def cells(row: "Row") -> tuple[str, ...]:
     )
 
 
+bench.add_command(bench_share.share)
 bench.add_command(bench_verify.verify)
