@@ -118,6 +118,6 @@ class LearnedTier:
         for first in range(ring.low, ring.stop, DIGEST_TOKENS):
             h.update(ring.read(first, min(ring.stop, first + DIGEST_TOKENS)).tobytes())
         for array in (ring.table, self.recycling.successors, self.recycling.logprobs):
-            h.update(memoryview(array).cast("B"))
+            h.update(array.data.cast("B"))
         h.update(self.stand.digest())
         return h.hexdigest()
