@@ -22,6 +22,7 @@ class _Reported:
     def __init__(self, state: NamespaceState) -> None:
         self.state = state
         self.counts: dict[str, int] = {}
+        self.activity = 0
         self.at = -HEARTBEAT_SECONDS  # monotonic
 
 
@@ -61,13 +62,16 @@ class Reporter:
 
     def _report(self, reported: _Reported) -> None:
         now = time.monotonic()
-        counts, before = reported.state.counters.counts(), reported.counts
+        counters, before = reported.state.counters, reported.counts
+        activity = counters.activity()
+        if activity == reported.activity and now - reported.at < HEARTBEAT_SECONDS:
+            return
+        counts = counters.counts()
         more = {name: value - before.get(name, 0) for name, value in counts.items()}
         more = {name: value for name, value in more.items() if value > 0}
-        if not more and now - reported.at < HEARTBEAT_SECONDS:
-            return
         # From here on they are the backend's: what it cannot store now goes with the next call.
-        reported.counts, reported.at = counts, -HEARTBEAT_SECONDS
+        reported.counts, reported.activity = counts, activity
+        reported.at = -HEARTBEAT_SECONDS
         self._stores.backend.add_counts(reported.state.key, more)
         reported.at = now
 
