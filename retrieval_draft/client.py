@@ -16,7 +16,7 @@ from retrieval_draft import errors
 from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import DraftError, Unreachable
-from retrieval_draft.stats import stats_of
+from retrieval_draft.stats import fleet_stats_of, stats_of
 from retrieval_draft.step import StepRequest, StepResponse
 from retrieval_draft.store_wire import namespace_of, spec_of
 from retrieval_draft.tree import int32s
@@ -128,8 +128,13 @@ class EngineClient:
     ) -> store_pb2.Namespace:
         return namespace_of(self._engine.stores.state(self._tenant, namespace).spec)
 
-    def stats(self, namespace: str = "") -> store_pb2.Stats:
-        return stats_of(self._engine, self._tenant, namespace)
+    def stats(
+        self, namespace: str = "", *, fleet: bool = False, digest: bool = False
+    ) -> store_pb2.Stats:
+        """Of this replica, with digests if asked; or of the whole fleet."""
+        if fleet:
+            return fleet_stats_of(self._engine, self._tenant, namespace)
+        return stats_of(self._engine, self._tenant, namespace, digest=digest)
 
     def close(self) -> None:
         """Ends its own engine; one that was given is its owner's to stop."""
@@ -178,8 +183,11 @@ class GrpcClient:
         request = store_pb2.DeleteNamespaceRequest(namespace=namespace)
         self._call(_store("DeleteNamespace"), request, store_pb2.DeleteNamespaceResponse)
 
-    def stats(self, namespace: str = "") -> store_pb2.Stats:
-        request = store_pb2.GetStatsRequest(namespace=namespace)
+    def stats(
+        self, namespace: str = "", *, fleet: bool = False, digest: bool = False
+    ) -> store_pb2.Stats:
+        """Of this replica, with digests if asked; or of the whole fleet."""
+        request = store_pb2.GetStatsRequest(namespace=namespace, fleet=fleet, digest=digest)
         return self._call(_store("GetStats"), request, store_pb2.Stats)
 
     def warm(self, requests: Iterable[store_pb2.WarmRequest]) -> Iterator[store_pb2.WarmProgress]:

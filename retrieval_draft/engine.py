@@ -14,6 +14,7 @@ from retrieval_draft.drafting.budget import kept, probability_floor, pruned
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
 from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.reporter import Reporter
 from retrieval_draft.sequence import Held, Sequence
 from retrieval_draft.step import (
     DraftOptions,
@@ -41,6 +42,7 @@ class Engine:
         self.config = config or Config()
         self.stores = Stores(backend, self.config)
         self.clients = Clients(self.config, self._journal_rest)
+        self._reporter = Reporter(self.stores)
         self.replica = ""
         self.began = time.monotonic()
         self._numbers = itertools.count()
@@ -49,11 +51,13 @@ class Engine:
         """Load what the backend holds; returns when what was learned before is there again."""
         self.replica = replica
         self.stores.backend.start(replica, self.stores)
+        self._reporter.start()
 
     def stop(self, flush_seconds_max: float = 5.0) -> bool:
         """Journal what open sequences have not yet, flush, and end the background threads."""
         for sequence in self.clients.open_sequences():
             self._journal_rest(sequence)
+        self._reporter.stop()
         return self.stores.backend.stop(flush_seconds_max)
 
     def flush(self, seconds_max: float) -> bool:
@@ -62,6 +66,13 @@ class Engine:
             with client.lock:
                 self._settle(client)
         return self.stores.backend.flush(seconds_max)
+
+    def report(self) -> None:
+        """Add what was counted to the fleet's counts now, as the background does every 2 s.
+
+        Talks to the store and raises what it raises; nothing is lost then.
+        """
+        self._reporter.report()
 
     def step(self, tenant: str, request: StepRequest) -> StepResponse:
         """One decode step. Raises InvalidInput or NotFound for what concerns the whole message.
@@ -244,7 +255,7 @@ class Engine:
         counters.committed(new, steps=min(new, 1 + plain))
         sequence.state.methods.teach(held.draft, part.tokens)
         if verified is not None:
-            counters.verified(verified, path, held.method)
+            counters.verified(verified, path, held.method, sequence.root.agreement())
         elif part.verified_step:
             counters.ignored_feedback += 1
         return verified

@@ -27,13 +27,26 @@ class NamespaceState:
         self.learned = LearnedTier(spec.vocab_size, spec.learned_bytes_max or learned_bytes_max)
         self.methods = Methods(stand_tree)
         self.counters = Counters()
+        self.position = ""
+        """The newest journal entry that was applied; "" before the first."""
+        self._applying = threading.Lock()
         self._corpora: dict[str, CorpusTier] = {}
         self._loaded: dict[str, int] = {}
         self._changed = threading.Condition()
 
-    def apply(self, batch: Batch) -> None:
+    def apply(self, entry_id: str, batch: Batch) -> None:
         """Learn one journal batch; called by the one applier thread."""
-        self.learned.apply(batch)
+        with self._applying:
+            self.learned.apply(batch)
+            self.position = entry_id
+
+    def digest(self) -> tuple[str, str]:
+        """The journal position, and what was learned up to it: replicas at equal ones have equal digests.
+
+        O(size); applying waits meanwhile, drafting does not.
+        """
+        with self._applying:
+            return self.position, self.learned.digest()
 
     def corpora(self, names: Sequence[str]) -> list[CorpusTier]:
         """The corpora of these names, all of them for none. Raises InvalidInput for an unknown one."""

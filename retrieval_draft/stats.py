@@ -1,23 +1,31 @@
-"""An engine's figures as the wire's Stats, for both transports."""
+"""An engine's figures and the fleet's as the wire's Stats, for both transports."""
 
 import time
+from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 
 from retrieval_draft.engine import Engine
-from retrieval_draft.metrics import Hits
+from retrieval_draft.errors import NotFound
+from retrieval_draft.metrics import EXPECTED, SUMS, THOUSANDTHS, Hits, hits_of
 from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.store.counts import FleetCounts
+from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.v1 import store_pb2 as pb
 
+ROWS = ("method", "tier", "source", "depth", "match")
+SHOWN = tuple(name for name in SUMS if name in pb.NamespaceStats.DESCRIPTOR.fields_by_name)
+"""All counts are stored for the fleet; these have a field of the wire."""
 
-def stats_of(engine: Engine, tenant: str, namespace: str = "") -> pb.Stats:
-    """Of one namespace, or of all of the tenant's. Raises NotFound for an unknown one."""
-    states = engine.stores.states(tenant)
-    if namespace:
-        states = [engine.stores.state(tenant, namespace)]
+
+def stats_of(engine: Engine, tenant: str, namespace: str = "", *, digest: bool = False) -> pb.Stats:
+    """Of one namespace, or of all of the tenant's, in this replica. Raises NotFound for an unknown one."""
     return pb.Stats(
         unix_seconds=time.time(),
         replica_id=engine.replica,
         uptime_seconds=time.monotonic() - engine.began,
-        namespaces=[_namespace_stats(engine, state) for state in states],
+        namespaces=[
+            _namespace_stats(engine, state, digest) for state in _states(engine, tenant, namespace)
+        ],
     )
 
 
@@ -35,37 +43,84 @@ def corpora_of(state: NamespaceState) -> list[pb.Corpus]:
     ]
 
 
-def _namespace_stats(engine: Engine, state: NamespaceState) -> pb.NamespaceStats:
+def fleet_stats_of(engine: Engine, tenant: str, namespace: str = "") -> pb.Stats:
+    """What all replicas counted. Reads the store. Raises NotFound, or Unreachable and its like."""
+    stats = pb.Stats(
+        unix_seconds=time.time(),
+        replica_id=engine.replica,
+        uptime_seconds=time.monotonic() - engine.began,
+    )
+    for state in _states(engine, tenant, namespace):
+        # Another replica may have deleted it a moment ago; that matters to whom asked for it by name.
+        with nullcontext() if namespace else suppress(NotFound):
+            fleet = engine.stores.backend.counts(state.key)
+            stats.namespaces.append(_fleet_namespace_stats(state.key, fleet))
+    return stats
+
+
+def _states(engine: Engine, tenant: str, namespace: str) -> list[NamespaceState]:
+    if namespace:
+        return [engine.stores.state(tenant, namespace)]
+    return engine.stores.states(tenant)
+
+
+def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -> pb.NamespaceStats:
     counters = state.counters
     journal = engine.stores.backend.figures(state.key)
     mine = [s for s in engine.clients.open_sequences() if s.state is state]
-    return pb.NamespaceStats(
-        namespace=state.spec.namespace,
-        steps=counters.steps,
-        tokens=counters.tokens,
-        drafted_steps=counters.drafted_steps,
-        drafted=counters.drafted,
-        accepted=counters.accepted,
-        expected=counters.expected,
-        methods=map(_hits, counters.methods()),
-        tiers=map(_hits, counters.tiers()),
-        sources=map(_hits, counters.sources()),
-        depths=map(_hits, counters.depths()),
-        sequences=len(mine),
-        context_bytes=sum(sequence.nbytes for sequence in mine),
-        learned_bytes=state.learned.nbytes,
-        learned_tokens=state.learned.tokens_learned,
-        corpus_bytes=sum(tier.nbytes for tier in state.corpus_sizes().values()),
-        corpora=corpora_of(state),
-        draft_us_p50=counters.draft_us_quantile(0.5),
-        draft_us_p99=counters.draft_us_quantile(0.99),
-        resyncs=counters.resyncs,
-        rejected=counters.rejected,
-        evicted_sequences=counters.evicted_sequences,
-        lag_records=journal.lag_records,
-        journal_records=journal.written,
-        dropped_records=journal.dropped,
+    position, digest = state.digest() if with_digest else (state.position, "")
+    stats = _counted(state.key, counters.counts())
+    stats.MergeFrom(
+        pb.NamespaceStats(
+            sequences=len(mine),
+            context_bytes=sum(sequence.nbytes for sequence in mine),
+            learned_bytes=state.learned.nbytes,
+            learned_tokens=state.learned.tokens_learned,
+            corpus_bytes=sum(tier.nbytes for tier in state.corpus_sizes().values()),
+            corpora=corpora_of(state),
+            draft_us_p50=counters.draft_us_quantile(0.5),
+            draft_us_p99=counters.draft_us_quantile(0.99),
+            lag_records=journal.lag_records,
+            journal_records=journal.written,
+            dropped_records=journal.dropped,
+            journal_position=position,
+            learned_digest=digest,
+        )
     )
+    return stats
+
+
+def _fleet_namespace_stats(key: NamespaceKey, fleet: FleetCounts) -> pb.NamespaceStats:
+    stats = _counted(key, fleet.counts)
+    for name, beat in fleet.replicas.items():
+        stats.replicas.add(
+            replica_id=name,
+            unix_seconds=beat.unix_seconds,
+            version=beat.version,
+            journal_records=beat.written,
+            dropped_records=beat.dropped,
+            lag_records=beat.lag_records,
+        )
+    for field in ("journal_records", "dropped_records", "lag_records"):
+        setattr(stats, field, sum(getattr(one, field) for one in stats.replicas))
+    return stats
+
+
+def _counted(key: NamespaceKey, counts: Mapping[str, int]) -> pb.NamespaceStats:
+    """What is counted, of one replica or of the fleet; counts of unknown names are left out."""
+    rows = {kind: map(_hits, hits_of(counts, kind)) for kind in ROWS}
+    stats = pb.NamespaceStats(
+        namespace=key.namespace,
+        expected=counts.get(EXPECTED, 0) / THOUSANDTHS,
+        methods=rows["method"],
+        tiers=rows["tier"],
+        sources=rows["source"],
+        depths=rows["depth"],
+        match_lengths=rows["match"],
+    )
+    for name in SHOWN:
+        setattr(stats, name, counts.get(name, 0))
+    return stats
 
 
 def _hits(hits: Hits) -> pb.Hits:

@@ -80,6 +80,10 @@ class Stores:
         """The tenant's namespaces, by name."""
         return [state for key, state in sorted(self._states.items()) if key.tenant == tenant]
 
+    def all(self) -> list[NamespaceState]:
+        """Every tenant's namespaces."""
+        return list(self._states.values())
+
     # What the backend tells (its follower's thread).
 
     def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
@@ -98,7 +102,7 @@ class Stores:
 
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
         if (state := self._states.get(key)) is not None:
-            state.apply(batch)
+            state.apply(entry_id, batch)
 
     # What operators ask.
 

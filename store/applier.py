@@ -4,6 +4,7 @@ What is applied depends on the entries alone, so replicas at equal positions hav
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
@@ -11,6 +12,7 @@ from dataclasses import replace as replaced
 from retrieval_draft.errors import Corrupt
 from retrieval_draft.store.backend import JournalFigures, Listener
 from retrieval_draft.store.blocks import Blocks
+from retrieval_draft.store.counts import Heartbeat
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import NamespaceSpec, decode_batch
@@ -100,6 +102,16 @@ class Applier:
             dropped=counts.dropped,
             lag_records=max(0, counts.appended - counts.dropped - counts.returned),
             connected=connected,
+        )
+
+    def heartbeat(self, key: NamespaceKey) -> Heartbeat:
+        """What to say of this replica's records in the namespace, now."""
+        mine = self.figures(key, connected=True)
+        return Heartbeat(
+            time.time(),
+            written=mine.written,
+            dropped=mine.dropped,
+            lag_records=mine.lag_records,
         )
 
     def _heard(self, followed: _Followed, replica: str, number: int) -> bool:

@@ -3,12 +3,13 @@
 Nothing above `store/` knows which backend it has. All of them pass one suite of tests.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.connection import Durability as Durability
+from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.records import Batch, Block, NamespaceSpec, Record
 
@@ -150,4 +151,17 @@ class Backend(Protocol):
 
     def figures(self, key: NamespaceKey) -> JournalFigures:
         """What became of the namespace's records; zeros for one that is unknown here."""
+        ...
+
+    def add_counts(self, key: NamespaceKey, counts: Mapping[str, int]) -> None:
+        """Add to what the fleet has counted, each count once, and say that this replica lives.
+
+        For a background thread: it talks to the store there and then. Raises InvalidInput, or
+        Unreachable and its like; what could not be stored goes along with the next call. Given up
+        without an error before `start`, and for a namespace that is gone.
+        """
+        ...
+
+    def counts(self, key: NamespaceKey) -> FleetCounts:
+        """What every replica has counted since the namespace was created; NotFound if there is none."""
         ...

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RING_TOKENS_MIN = 1 << 10
 STAND_SHARE, COUNTS_SHARE = 0.25, 0.5
 """Of the namespace's bytes: for the probabilities after n-grams, and for the counts of what followed."""
+DIGEST_TOKENS = 1 << 16
+"""Copied at a time: drafting must not wait for long."""
 LOOP_PERIOD_MAX = 16
 LOOP_TOKENS_MIN = 32
 """Records are no shorter where a target's predictions fill them."""
@@ -110,12 +112,12 @@ class LearnedTier:
         return not len(tokens) or (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size)
 
     def digest(self) -> str:
-        """Equal on every replica that applied the same records. O(size)."""
+        """Equal on every replica that applied the same records. O(size), nearly all without the GIL."""
         h = hashlib.blake2b(digest_size=16)
         ring = self.ring
-        h.update(ring.read(ring.low, ring.stop).tobytes())
-        h.update(ring.table.tobytes())
-        h.update(self.recycling.successors.tobytes())
-        h.update(self.recycling.logprobs.tobytes())
+        for first in range(ring.low, ring.stop, DIGEST_TOKENS):
+            h.update(ring.read(first, min(ring.stop, first + DIGEST_TOKENS)).tobytes())
+        for array in (ring.table, self.recycling.successors, self.recycling.logprobs):
+            h.update(array.data.cast("B"))
         h.update(self.stand.digest())
         return h.hexdigest()

@@ -5,7 +5,7 @@ Backends over one MemoryStore are replicas of one another, as sidecars on one Re
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from uuid import uuid4
 
 from retrieval_draft.errors import AlreadyExists, FailedPrecondition
@@ -17,6 +17,7 @@ from retrieval_draft.store.backend import (
     Listener,
 )
 from retrieval_draft.store.blocks import Blocks
+from retrieval_draft.store.counts import FleetCounts, add, checked_counts, outdated
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
 from retrieval_draft.store.memory_store import MemoryStore, StoredCorpus, StoredSpace
 from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Pending
@@ -46,6 +47,7 @@ class MemoryBackend:
         self._store = store or MemoryStore()
         self._pending = pending or Pending()
         self._applier: Applier | None = None
+        self._incarnation = ""
         self._thread: threading.Thread | None = None
         self._writer: threading.Thread | None = None
         self._stop = threading.Event()
@@ -62,7 +64,7 @@ class MemoryBackend:
         """See Backend."""
         if self._thread is not None:
             raise FailedPrecondition("this backend was started before")
-        incarnation = f"{replica}/{uuid4().hex[:12]}"
+        self._incarnation = incarnation = f"{replica}/{uuid4().hex[:12]}"
         self._applier = applier = Applier(incarnation, listener, self._pending, self.blocks)
         self._thread = threading.Thread(
             target=self._follow, args=(applier,), name="journal-follower", daemon=True
@@ -189,6 +191,27 @@ class MemoryBackend:
         if self._applier is None:
             return JournalFigures()
         return self._applier.figures(key, connected=not self._stop.is_set())
+
+    def add_counts(self, key: NamespaceKey, counts: Mapping[str, int]) -> None:
+        """See Backend."""
+        checked_counts(counts)
+        if self._applier is None:
+            return
+        journal, heartbeat = self._applier.journal(key), self._applier.heartbeat(key)
+        with self._store.changed:
+            space = self._store.spaces.get(key)
+            if space is None or space.journal != journal:
+                return
+            add(space.counts, counts)
+            space.heartbeats[self._incarnation] = heartbeat
+            for name in outdated(space.heartbeats, heartbeat.unix_seconds):
+                del space.heartbeats[name]
+
+    def counts(self, key: NamespaceKey) -> FleetCounts:
+        """See Backend."""
+        with self._store.changed:
+            space = self._store.space(key)
+            return FleetCounts(dict(space.counts), dict(sorted(space.heartbeats.items())))
 
     def _write(self, replica: str) -> None:
         while not self._stop.is_set():

@@ -10,6 +10,7 @@ from itertools import islice
 
 from retrieval_draft.errors import NotFound
 from retrieval_draft.store.blocks import Blocks
+from retrieval_draft.store.counts import Heartbeat
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.memory_blocks import MemoryBlocks
 from retrieval_draft.store.pending import Journal
@@ -37,6 +38,8 @@ class StoredSpace:
     entries: deque[bytes] = field(default_factory=deque[bytes])
     entries_bytes: int = 0
     corpora: dict[str, StoredCorpus] = field(default_factory=dict[str, StoredCorpus])
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    heartbeats: dict[str, Heartbeat] = field(default_factory=dict[str, Heartbeat])
 
 
 class MemoryStore:

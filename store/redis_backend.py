@@ -5,7 +5,7 @@ one transaction in its slot. The hash of all namespaces and the control stream o
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 from uuid import uuid4
 
@@ -28,6 +28,7 @@ from retrieval_draft.store.connection import (
     translated_errors,
     unchecked_client,
 )
+from retrieval_draft.store.counts import FleetCounts, checked_counts
 from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
 from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import (
@@ -41,6 +42,7 @@ from retrieval_draft.store.records import (
 )
 from retrieval_draft.store.redis_blobs import RedisBlobs
 from retrieval_draft.store.redis_corpora import RedisCorpora, corpus_keys
+from retrieval_draft.store.redis_counts import RedisCounts, count_keys, read_counts
 from retrieval_draft.store.redis_follower import (
     CONTROL,
     NAMESPACES,
@@ -85,6 +87,7 @@ class RedisBackend:
         )
         self._corpora = RedisCorpora(self._client, url, self._announce)
         self._applier: Applier | None = None
+        self._counts: RedisCounts | None = None
         self._writer: RedisWriter | None = None
         self._follower: RedisFollower | None = None
         self._threads_client: redis.Redis | None = None
@@ -110,6 +113,7 @@ class RedisBackend:
         applier = Applier(incarnation, listener, self._pending, self._blocks)
         follower = RedisFollower(client, self._url, applier)
         self._threads_client, self._applier, self._follower = client, applier, follower
+        self._counts = RedisCounts(client, self._url, incarnation)
         try:
             follower.start()
         except Exception:
@@ -184,7 +188,8 @@ class RedisBackend:
                 pipeline.unlink(*corpus_keys(key, corpus.decode()))
             pipeline.unlink(redis_key(key, "spec"), redis_key(key, "corpora"))
             if data is not None:
-                pipeline.unlink(journal_key(Journal(key, decode_namespace(data).incarnation)))
+                journal = Journal(key, decode_namespace(data).incarnation)
+                pipeline.unlink(journal_key(journal), *count_keys(journal))
 
         self._change(key, delete)
         self.blocks.remove_all(key)
@@ -237,6 +242,25 @@ class RedisBackend:
         threads = (self._follower, self._writer)
         connected = all(thread is not None and thread.connected for thread in threads)
         return self._applier.figures(key, connected and not self._stopped)
+
+    def add_counts(self, key: NamespaceKey, counts: Mapping[str, int]) -> None:
+        """See Backend."""
+        checked_counts(counts)
+        if self._applier is None or self._counts is None:
+            return
+        journal = self._applier.journal(key)
+        if journal is not None:
+            self._counts.add(journal, counts, self._applier.heartbeat(key))
+
+    def counts(self, key: NamespaceKey) -> FleetCounts:
+        """See Backend."""
+        with translated_errors(self._url):
+            data = cast(bytes | None, self._client.get(redis_key(key, "spec")))
+        if data is None:
+            raise NotFound(f"there is no namespace {key.namespace}")
+        return read_counts(
+            self._client, self._url, Journal(key, decode_namespace(data).incarnation)
+        )
 
     def _change(self, key: NamespaceKey, change: Callable[[Pipeline], None]) -> None:
         """Make a change that depends on what the namespace is, as one transaction."""

@@ -99,7 +99,7 @@ class Stand:
         """Equal for equal tables. O(size)."""
         h = hashlib.blake2b(digest_size=16)
         for array in self.grams:
-            h.update(array.tobytes())
+            h.update(array.data.cast("B"))
         return h.digest()
 
     def _grow(self) -> None:

@@ -17,11 +17,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--namespace", default="", metavar="NAME", help="Only this one.  [default: all]")
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="What all replicas counted since the namespace was created, and who they are.",
+)
+@click.option(
+    "--digest", is_flag=True, help="Also digests of what was learned, to compare replicas."
+)
 @options.sidecar
 @options.data
 @options.as_json
-def stats(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
+def stats(
+    namespace: str,
+    fleet: bool,
+    digest: bool,
+    sidecar: str | None,
+    data: Path | None,
+    as_json: bool,
+) -> None:
     """Show what drafting brought since the sidecar started: hit rates per tier, method and source.
+
+    With --fleet also by match length and depth. Replicas at equal journal positions have equal digests.
 
     \b
     hit rate         verified steps in which at least one node of that row was accepted, of those in
@@ -34,7 +51,7 @@ def stats(namespace: str, sidecar: str | None, data: Path | None, as_json: bool)
 
     client = GrpcClient(options.target_of(sidecar, data))
     try:
-        answer = client.stats(namespace)
+        answer = client.stats(namespace, fleet=fleet, digest=digest)
     finally:
         client.close()
     if as_json:
@@ -53,18 +70,15 @@ def stats(namespace: str, sidecar: str | None, data: Path | None, as_json: bool)
     if not answer.namespaces:
         console.print("no namespaces yet: retrieval-draft warm, or a worker, creates one")
     for one in answer.namespaces:
-        print_namespace(one, console)
+        if fleet:
+            print_fleet_namespace(one, answer.unix_seconds, console)
+        else:
+            print_namespace(one, console)
 
 
 def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
     """One namespace's figures as tables."""
-    console.rule(f"[bold]{one.namespace}", align="left")
-    mat = f"{one.tokens / one.steps:.2f}" if one.steps else "-"
-    expected = f"{one.expected / one.accepted:.2f}" if one.accepted else "-"
-    console.print(
-        f"MAT {mat}   steps {one.steps}   drafted {one.drafted}   accepted {one.accepted} "
-        f"({share(one.accepted, one.drafted)})   expected/kept {expected}"
-    )
+    print_sums(one, console)
     console.print(
         f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
         f"open sequences {one.sequences} ({size(one.context_bytes)})   "
@@ -74,6 +88,9 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
         f"learned {one.learned_tokens} tokens   lag {one.lag_records} records   "
         f"dropped {one.dropped_records}"
     )
+    if one.journal_position:
+        digest = f"   digest {one.learned_digest}" if one.learned_digest else ""
+        console.print(f"journal position {one.journal_position}{digest}")
     for corpus in one.corpora:
         console.print(
             f"corpus {corpus.corpus}: {corpus.documents} documents, {corpus.tokens} tokens, "
@@ -82,6 +99,48 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
     for title, rows in (("tier", one.tiers), ("method", one.methods), ("source", one.sources)):
         if rows:
             print_hits(title, rows, console)
+
+
+def print_fleet_namespace(one: "pb.NamespaceStats", now: float, console: "Console") -> None:
+    """What the replicas counted together, then each of them."""
+    print_sums(one, console)
+    console.print(f"resyncs {one.resyncs}   rejected {one.rejected}")
+    for title, rows in (
+        ("tier", one.tiers),
+        ("method", one.methods),
+        ("source", one.sources),
+        ("match length", one.match_lengths),
+        ("depth", one.depths),
+    ):
+        if rows:
+            print_hits(title, rows, console)
+    print_table(
+        "",
+        ("replica", "version", "heard of", "records written", "dropped", "lag"),
+        [
+            (
+                replica.replica_id,
+                replica.version,
+                f"{max(0.0, now - replica.unix_seconds):.0f} s ago",
+                str(replica.journal_records),
+                str(replica.dropped_records),
+                str(replica.lag_records),
+            )
+            for replica in one.replicas
+        ],
+        console,
+    )
+
+
+def print_sums(one: "pb.NamespaceStats", console: "Console") -> None:
+    """The namespace's name and what drafting brought there in all."""
+    console.rule(f"[bold]{one.namespace}", align="left")
+    mat = f"{one.tokens / one.steps:.2f}" if one.steps else "-"
+    expected = f"{one.expected / one.accepted:.2f}" if one.accepted else "-"
+    console.print(
+        f"MAT {mat}   steps {one.steps}   drafted {one.drafted}   accepted {one.accepted} "
+        f"({share(one.accepted, one.drafted)})   expected/kept {expected}"
+    )
 
 
 def print_hits(title: str, rows: Iterable["pb.Hits"], console: "Console") -> None:

@@ -12,6 +12,7 @@ from retrieval_draft.drafting.kernels.evidence import (
     POSITION,
     TAIL,
 )
+from retrieval_draft.drafting.kernels.tally import longest
 from retrieval_draft.drafting.places import Places
 from retrieval_draft.tree import int32s
 
@@ -26,6 +27,13 @@ class Root:
         self.places = np.zeros((1, PLACES_MAX, PLACE_COLUMNS), np.int32)
         self.segments = np.zeros((1, SCOPES + 1), np.int32)
         self.corpus = np.full(1, -1, np.int32)
+
+    def agreement(self) -> int:
+        """Tokens of the context's end that stood before somewhere in the tiers, at most 64; 0 if under 3.
+
+        A corpus is looked at only by drafts of `mix`. O(places).
+        """
+        return longest(self.places[0], int(self.segments[0, SCOPES]))
 
     def clear(self) -> None:
         """Tokens were taken back: no place agrees any more."""

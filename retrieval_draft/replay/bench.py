@@ -163,9 +163,10 @@ def _bench(
 
 def _row(file: RecordedFile, options: DraftOptions) -> tuple[Row, Memory]:
     # The engine is timed as a Python caller sees it: a StepRequest in, a tree out, learning included.
-    with EngineDrafter(file, Setting(options), ReplayBackend(is_recording=True)) as drafter:
+    backend = ReplayBackend(is_recording=True)
+    with EngineDrafter(file, Setting(options), backend) as drafter:
         figures = figures_of(play(drafter, file.sequences))
-        memory = _memory(drafter)
+        memory = _memory(drafter, backend)
     lookup = _played(LookupPeer(options.nodes_max), file.sequences)
     suffix = _best_suffix(file.sequences, options)
     ours = _side(figures)
@@ -228,9 +229,9 @@ def _summary(rows: Sequence[Row]) -> Summary:
     )
 
 
-def _memory(drafter: EngineDrafter) -> Memory:
+def _memory(drafter: EngineDrafter, backend: ReplayBackend) -> Memory:
     learned = drafter.state.learned
-    journal = sum(len(encode_batch(batch)) for _, batch in drafter.backend.sent)
+    journal = sum(len(encode_batch(batch)) for _, batch in backend.sent)
     tokens = learned.tokens_learned
     return Memory(tokens, learned.nbytes, journal / max(1, tokens))
 

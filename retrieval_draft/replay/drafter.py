@@ -20,6 +20,7 @@ from retrieval_draft.step import (
     Status,
     StepRequest,
 )
+from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.stores import Document
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
@@ -81,12 +82,11 @@ class EngineDrafter:
         self,
         file: RecordedFile,
         setting: Setting,
-        backend: ReplayBackend | None = None,
+        backend: Backend | None = None,
         replica: str = "replay",
     ) -> None:
         self._replica = replica
-        self.backend = backend or ReplayBackend()
-        self.engine = Engine(self.backend, Config(idle_seconds_max=float("inf")))
+        self.engine = Engine(backend or ReplayBackend(), Config(idle_seconds_max=float("inf")))
         self.seconds = self.answer_seconds = 0.0
         self.options = setting.options
         """Of the next step; may be changed between two."""

@@ -35,6 +35,11 @@ class Trace:
     bounds: list[int] = field(default_factory=lambda: [0])
     """Steps before every sequence, and all of them last."""
 
+    @property
+    def mat(self) -> float:
+        """Tokens gained per step, the bonus token included; 0 without a step."""
+        return sum(self.gained) / max(1, len(self.gained))
+
     def add(self, tree: DraftTree, path: list[int], gained: int, drafter: Drafter, at: int) -> None:
         """One step of this drafter."""
         self.gained.append(gained)

@@ -61,26 +61,25 @@ def _mat(
 ) -> float:
     trace = Trace()
     with ExitStack() as stack:
+        backends = [ReplayBackend(is_recording=True) for _ in range(replicas)]
         drafters = [
-            stack.enter_context(
-                EngineDrafter(file, setting, ReplayBackend(is_recording=True), f"replica-{i}")
-            )
-            for i in range(replicas)
+            stack.enter_context(EngineDrafter(file, setting, backend, f"replica-{i}"))
+            for i, backend in enumerate(backends)
         ]
         waiting: deque[tuple[int, Batches]] = deque()
         for i, sequence in enumerate(file.sequences):
             own = i % replicas
             play_one(drafters[own], sequence, trace, 0)
-            waiting.append((own, drafters[own].backend.sent))
-            drafters[own].backend.sent = []
+            waiting.append((own, backends[own].sent))
+            backends[own].sent = []
             while delay is not None and len(waiting) > delay:
-                _deliver(drafters, *waiting.popleft())
+                _deliver(backends, *waiting.popleft())
             advance()
-    return sum(trace.gained) / len(trace.gained)
+    return trace.mat
 
 
-def _deliver(drafters: list[EngineDrafter], sender: int, batches: Batches) -> None:
-    for i, drafter in enumerate(drafters):
+def _deliver(backends: list[ReplayBackend], sender: int, batches: Batches) -> None:
+    for i, backend in enumerate(backends):
         if i != sender:
             for key, batch in batches:
-                drafter.backend.take(key, batch)
+                backend.take(key, batch)

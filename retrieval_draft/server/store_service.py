@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.server.edge import Context, server_streaming, streaming, unary
-from retrieval_draft.stats import corpora_of, stats_of
+from retrieval_draft.stats import corpora_of, fleet_stats_of, stats_of
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store_wire import documents_of, namespace_of, spec_of
 from retrieval_draft.v1 import store_pb2 as pb
@@ -112,7 +112,9 @@ class StoreService:
         return pb.DeleteCorpusResponse()
 
     def _stats(self, message: pb.GetStatsRequest, tenant: str) -> pb.Stats:
-        return stats_of(self._engine, tenant, message.namespace)
+        if message.fleet:
+            return fleet_stats_of(self._engine, tenant, message.namespace)
+        return stats_of(self._engine, tenant, message.namespace, digest=message.digest)
 
 
 def not_served(reason: str) -> Callable[[Message, str], Message]:

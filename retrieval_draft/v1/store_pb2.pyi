@@ -214,10 +214,14 @@ class ListSnapshotsResponse(_message.Message):
     def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
 
 class GetStatsRequest(_message.Message):
-    __slots__ = ("namespace",)
+    __slots__ = ("namespace", "fleet", "digest")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    FLEET_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     namespace: str
-    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+    fleet: bool
+    digest: bool
+    def __init__(self, namespace: _Optional[str] = ..., fleet: bool = ..., digest: bool = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
     __slots__ = ("namespace", "interval_ms")
@@ -254,7 +258,7 @@ class Hits(_message.Message):
     def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ..., hits: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ...) -> None: ...
 
 class NamespaceStats(_message.Message):
-    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records")
+    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records", "match_lengths", "journal_position", "learned_digest", "replicas")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -280,6 +284,10 @@ class NamespaceStats(_message.Message):
     LAG_RECORDS_FIELD_NUMBER: _ClassVar[int]
     JOURNAL_RECORDS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    MATCH_LENGTHS_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_POSITION_FIELD_NUMBER: _ClassVar[int]
+    LEARNED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     steps: int
     tokens: int
@@ -305,4 +313,24 @@ class NamespaceStats(_message.Message):
     lag_records: int
     journal_records: int
     dropped_records: int
-    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ...) -> None: ...
+    match_lengths: _containers.RepeatedCompositeFieldContainer[Hits]
+    journal_position: str
+    learned_digest: str
+    replicas: _containers.RepeatedCompositeFieldContainer[Replica]
+    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., match_lengths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., journal_position: _Optional[str] = ..., learned_digest: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ...) -> None: ...
+
+class Replica(_message.Message):
+    __slots__ = ("replica_id", "unix_seconds", "version", "journal_records", "dropped_records", "lag_records")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOURNAL_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    LAG_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    unix_seconds: float
+    version: str
+    journal_records: int
+    dropped_records: int
+    lag_records: int
+    def __init__(self, replica_id: _Optional[str] = ..., unix_seconds: _Optional[float] = ..., version: _Optional[str] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., lag_records: _Optional[int] = ...) -> None: ...

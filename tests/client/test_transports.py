@@ -131,7 +131,8 @@ def test_the_same_session_has_the_same_answers(ways: list[Way], seed: int) -> No
     assert (one.counters.by_bit == other.counters.by_bit).all()
     figures = [calls.client.stats(NAMESPACE).namespaces[0] for _, calls in ways]
     for stats in figures:
-        for field in ("draft_us_p50", "draft_us_p99", "lag_records"):
+        # Timing decides which records share a batch, and so where the journal ends.
+        for field in ("draft_us_p50", "draft_us_p99", "lag_records", "journal_position"):
             stats.ClearField(field)
     assert figures[0] == figures[1]
 

@@ -294,10 +294,15 @@ def grow_path(
 # Counting.
 
 
+def longest_exact(places: list[tuple[int, int, int, int]]) -> int:
+    """The longest agreement of places that were not interrupted."""
+    return max((length for _, length, _, gap in places if gap == 0), default=0)
+
+
 def tallied(
-    parent: Ints, source: Ints, path: Ints, depth_rows: int
-) -> tuple[list[list[int]], list[list[int]]]:
-    """The tables by bit and by depth of one tree."""
+    parent: Ints, source: Ints, path: Ints, match_length: int, depth_rows: int
+) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
+    """The tables by bit, by depth and by match length of one tree."""
     tree = Grown([0] * len(parent), list(parent))
 
     def row(drafted: list[int], accepted: list[int]) -> list[int]:
@@ -317,7 +322,12 @@ def tallied(
         by_depth[min(tree.depth(node), last)][tally.HITS] = 1
     for depth in {min(tree.depth(node), last) for node in nodes}:
         by_depth[depth][tally.STEPS] = 1
-    return by_bit, by_depth
+    lengths = [0, 3, 4, 6, 8, 12, 16, 24, 32]
+    by_match = [
+        row(nodes, list(path)) if low <= match_length < high else [0] * tally.COLUMNS
+        for low, high in pairwise([*lengths, match_length + 33])
+    ]
+    return by_bit, by_depth, by_match
 
 
 TWINS: dict[str, Callable[..., object]] = {
@@ -339,6 +349,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_tree": grow_tree,
     "places.grow_path": grow_path,
     "tally.tally": tallied,
+    "tally.longest": longest_exact,
     **twins_evidence.TWINS,
     **twins_fill.TWINS,
     **twins_following.TWINS,
