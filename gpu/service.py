@@ -23,7 +23,8 @@ from retrieval_draft.gpu.decoding_thread import DecodingThread, Stream
 from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.gpu.tokenizer import TextStream
-from retrieval_draft.server.edge import Context, server_streaming, unary
+from retrieval_draft.server.access import Access
+from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.server.listen import bind
 from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import Int32Array, int32s
@@ -231,11 +232,12 @@ def _handlers(service: GenerateService) -> grpc.GenericRpcHandler:
     def get_worker_info(message: pb.GetWorkerInfoRequest, tenant: str) -> pb.WorkerInfo:
         return service.get_worker_info(message)
 
+    edge = Edge(Access())
     return grpc.method_handlers_generic_handler(
         SERVICE,
         {
-            "Generate": server_streaming(pb.GenerateRequest, generate),
-            "GetWorkerInfo": unary(pb.GetWorkerInfoRequest, get_worker_info),
+            "Generate": edge.server_streaming(pb.GenerateRequest, generate),
+            "GetWorkerInfo": edge.unary(pb.GetWorkerInfoRequest, get_worker_info),
         },
     )
 

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 
 from retrieval_draft import errors
 from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
+from retrieval_draft.credentials import Credentials, load_credentials
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import DraftError, Unreachable
 from retrieval_draft.stats import fleet_stats_of, stats_of
@@ -36,6 +37,7 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
+Metadata = tuple[tuple[str, str], ...]
 _Answer = TypeVar("_Answer", bound=Message)
 _BY_STATUS = {
     kind.status: kind
@@ -43,6 +45,7 @@ _BY_STATUS = {
         errors.NotFound,
         errors.AlreadyExists,
         errors.FailedPrecondition,
+        errors.Unauthenticated,
         errors.PermissionDenied,
         errors.ResourceExhausted,
         errors.NotServed,
@@ -143,16 +146,23 @@ class EngineClient:
 
 
 class GrpcClient:
-    """A sidecar at `unix:PATH` or `HOST:PORT`. Connects when it is first used."""
+    """A sidecar at `unix:PATH` or `HOST:PORT`. Connects when it is first used.
 
-    def __init__(self, target: str) -> None:
+    Without `credentials` those of the environment are taken. Raises PermissionDenied for a token that
+    would leave this machine without TLS.
+    """
+
+    def __init__(self, target: str, credentials: Credentials | None = None) -> None:
+        if credentials is None:
+            credentials = load_credentials()
         self.target = target
-        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._channel = credentials.channel(target, CHANNEL_OPTIONS)
+        self._metadata = credentials.metadata()
         self._stream: _Stream | None = None
 
     def send(self, request: StepRequest) -> None:
         if self._stream is None or self._stream.broken:
-            self._stream = _Stream(self._channel)
+            self._stream = _Stream(self._channel, self._metadata)
         self._stream.send(request)
 
     def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
@@ -178,6 +188,11 @@ class GrpcClient:
     ) -> store_pb2.Namespace:
         request = store_pb2.GetNamespaceRequest(namespace=namespace)
         return self._call(_store("GetNamespace"), request, store_pb2.Namespace, seconds_max)
+
+    def list_namespaces(self) -> list[store_pb2.Namespace]:
+        request = store_pb2.ListNamespacesRequest()
+        answer = self._call(_store("ListNamespaces"), request, store_pb2.ListNamespacesResponse)
+        return list(answer.namespaces)
 
     def delete_namespace(self, namespace: str) -> None:
         request = store_pb2.DeleteNamespaceRequest(namespace=namespace)
@@ -210,7 +225,7 @@ class GrpcClient:
             response_deserializer=store_pb2.WarmProgress.FromString,
         )
         try:
-            yield from call(fed(), timeout=WARM_SECONDS_MAX)
+            yield from call(fed(), timeout=WARM_SECONDS_MAX, metadata=self._metadata)
         except grpc.RpcError as error:
             if broken:
                 raise broken[0] from None
@@ -234,7 +249,7 @@ class GrpcClient:
             response_deserializer=kind.FromString,
         )
         try:
-            answer: _Answer = call(request, timeout=seconds_max)
+            answer: _Answer = call(request, timeout=seconds_max, metadata=self._metadata)
         except grpc.RpcError as error:
             raise error_of(error, self.target) from error
         return answer
@@ -253,23 +268,37 @@ def ensure_namespace(
         return client.create_namespace(wanted, seconds_max)
     except errors.AlreadyExists:
         found = client.get_namespace(wanted.namespace, seconds_max)
-    if found.vocab_size != wanted.vocab_size:
-        raise errors.FailedPrecondition(
-            f"namespace {wanted.namespace} has a vocabulary of {found.vocab_size}, "
-            f"this model one of {wanted.vocab_size}"
-        )
-    theirs, ours = found.tokenizer_fingerprint, wanted.tokenizer_fingerprint
-    if theirs and ours and theirs != ours:
-        raise errors.FailedPrecondition(
-            f"namespace {wanted.namespace} belongs to another tokenizer ({theirs[:12]}, not {ours[:12]})"
-        )
+    check_namespace(found, wanted.vocab_size, wanted.tokenizer_fingerprint)
     return found
+
+
+def check_namespace(
+    found: store_pb2.Namespace, vocab_size: int, tokenizer_fingerprint: str = ""
+) -> None:
+    """Raises FailedPrecondition if its tokens are not ours: another vocabulary or another tokenizer.
+
+    One tokenizer may have two sizes: models pad their vocabulary, tokenizers do not. Equal fingerprints
+    therefore decide; without both of them the sizes must be equal.
+    """
+    theirs, ours = found.tokenizer_fingerprint, tokenizer_fingerprint
+    if theirs and ours:
+        if theirs != ours:
+            raise errors.FailedPrecondition(
+                f"namespace {found.namespace} belongs to another tokenizer "
+                f"({theirs[:12]}, not {ours[:12]})"
+            )
+        return
+    if found.vocab_size != vocab_size:
+        raise errors.FailedPrecondition(
+            f"namespace {found.namespace} has a vocabulary of {found.vocab_size}, "
+            f"not of {vocab_size} tokens"
+        )
 
 
 class _Stream:
     """One DraftStream call, with a thread that reads answers, so that waiting has a deadline."""
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
         self.broken = False
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._counts: dict[int, int] = {}
@@ -281,7 +310,7 @@ class _Stream:
             request_serializer=None,
             response_deserializer=None,
         )
-        self._call = open_stream(iter(self._requests.get, None))
+        self._call = open_stream(iter(self._requests.get, None), metadata=metadata)
         threading.Thread(target=self._read, name="draft-stream", daemon=True).start()
 
     def send(self, request: StepRequest) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ class Clients:
     """Sequences are closed when they are finished, idle too long, or when memory runs out.
 
     A closed one costs its engine a RESYNC, never a token: `closing` hears of each before it is gone.
+    Memory is taken back from the tenant that holds most, until all fit: whoever holds no more than an
+    equal share loses nothing to others.
     """
 
     def __init__(self, config: Config, closing: Callable[[Sequence], None]) -> None:
@@ -39,17 +42,22 @@ class Clients:
         self._lock = threading.Lock()
         self._swept = 0.0
         self._bytes_open = 0
+        self._bytes_of: Counter[str] = Counter()
+        self._count_of: Counter[str] = Counter()
 
-    def account(self, nbytes: int) -> None:
-        """Open sequences grew by so many bytes, or shrank."""
+    def account(self, tenant: str, nbytes: int) -> None:
+        """Open sequences of the tenant grew by so many bytes, or shrank."""
         with self._lock:
             self._bytes_open += nbytes
+            self._bytes_of[tenant] += nbytes
+            if not self._bytes_of[tenant]:
+                del self._bytes_of[tenant]
 
     def close(self, client: ClientState, name: str) -> Sequence | None:
         """Take the sequence out, if it is there. The caller holds the client's lock."""
         sequence = client.sequences.pop(name, None)
         if sequence is not None:
-            self.account(-sequence.nbytes)
+            self.account(sequence.state.key.tenant, -sequence.nbytes)
             self._closing(sequence)
         return sequence
 
@@ -59,26 +67,35 @@ class Clients:
             limit = f"1 to {self.config.id_characters_max} characters"
             raise InvalidInput("client_id", client_id, limit)
         now = time.monotonic()
-        if len(self._clients) >= self.config.clients_max:
+        if (tenant, client_id) not in self._clients and self._full(tenant):
             # Nobody else may come to sweep: those that could are refused here.
             self._drop_idle(now)
         with self._lock:
             state = self._clients.get((tenant, client_id))
             if state is None:
-                if len(self._clients) >= self.config.clients_max:
-                    raise ResourceExhausted(f"clients: the limit is {self.config.clients_max}")
+                if limit := self._full(tenant):
+                    raise ResourceExhausted(limit)
                 state = self._clients[tenant, client_id] = ClientState()
+                self._count_of[tenant] += 1
             state.touched = now
         return state
 
+    def _full(self, tenant: str) -> str:
+        """The limit that one more client would pass, or nothing."""
+        if len(self._clients) >= (most := self.config.clients_max):
+            return f"clients: the limit is {most}"
+        if self._count_of[tenant] >= (most := self.config.tenant_clients_max):
+            return f"clients: the limit of a tenant is {most}"
+        return ""
+
     def sweep(self, now: float) -> None:
-        """Close what idled too long, every SWEEP_SECONDS, and above the bound of bytes what idled longest."""
+        """Close what idled too long, every SWEEP_SECONDS, and enough to be within the bound of bytes."""
         if now - self._swept < SWEEP_SECONDS and not self._over():
             return
         self._swept = now
         self._drop_idle(now)
         if self._over():
-            self._close_oldest()
+            self._close_some()
 
     def _over(self) -> bool:
         return self._bytes_open > self.config.context_bytes_max
@@ -109,19 +126,36 @@ class Clients:
                     if now - sequence.touched > self.config.idle_seconds_max:
                         self._evict(client, name)
                 if now - client.touched > self.config.idle_seconds_max and not client.sequences:
-                    self._clients.pop(key, None)
+                    self._forget(key)
             finally:
                 client.lock.release()
 
-    def _close_oldest(self) -> None:
-        for client, name, _ in sorted(self._all(), key=lambda entry: entry[2].touched):
-            if not self._over():
+    def _forget(self, key: tuple[str, str]) -> None:
+        with self._lock:
+            if self._clients.pop(key, None) is not None:
+                self._count_of[key[0]] -= 1
+                if not self._count_of[key[0]]:
+                    del self._count_of[key[0]]
+
+    def _close_some(self) -> None:
+        """Again and again the longest idle one of whoever holds most, while all are too many."""
+        waiting: dict[str, list[tuple[ClientState, str, Sequence]]] = {}
+        for entry in sorted(self._all(), key=lambda entry: -entry[2].touched):
+            waiting.setdefault(entry[2].state.key.tenant, []).append(entry)
+        while self._over() and (largest := self._largest()) is not None:
+            if not (its := waiting.get(largest)):
+                # What is left of it is in the middle of steps; others do not pay for that.
                 return
+            client, name, _ = its.pop()
             if client.lock.acquire(blocking=False):
                 try:
                     self._evict(client, name)
                 finally:
                     client.lock.release()
+
+    def _largest(self) -> str | None:
+        with self._lock:
+            return max(self._bytes_of, key=lambda tenant: self._bytes_of[tenant], default=None)
 
     def _evict(self, client: ClientState, name: str) -> None:
         if (sequence := self.close(client, name)) is not None:

@@ -30,8 +30,13 @@ class Config:
     context_tokens_max: int = 131_072
     """A longer context keeps its tail. A power of two."""
     context_bytes_max: int = 1 << 30
-    """All open sequences; beyond it those idle longest are closed, and their engine is asked to resync."""
+    """All open sequences; beyond it the tenant that holds most gives up those idle longest: an equal
+    share is safe from others. Their engine is asked to resync."""
     clients_max: int = 4096
+    tenant_clients_max: int = 1024
+    """Of these, one tenant's."""
+    tenant_streams_max: int = 64
+    """Open at once, where there are tenants: half of the threads that serve."""
     idle_seconds_max: float = 600.0
     """A sequence that is neither in a batch nor finished for so long is closed."""
     learned_bytes_max: int = 64 << 20
@@ -39,6 +44,10 @@ class Config:
     learned_bytes_hard_max: int = 16 << 30
     """What a namespace may say."""
     namespaces_max: int = 1024
+    tenant_namespaces_max: int = 256
+    """Of these, one tenant's."""
+    tenant_learned_bytes_max: int = 32 << 30
+    """What all namespaces of one tenant may say together."""
     corpus_tokens_max: int = 64_000_000
     blocks_redis_bytes_max: int = REDIS_BYTES_MAX
     """Of one namespace's snapshots and segments in your own Redis; without bound elsewhere."""

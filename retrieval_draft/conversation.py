@@ -13,9 +13,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from retrieval_draft.client import Client, ensure_namespace
+from retrieval_draft.client import Client, check_namespace, ensure_namespace
 from retrieval_draft.config import STEP_MS_MAX
-from retrieval_draft.errors import DraftError, NotFound, shown
+from retrieval_draft.errors import (
+    DraftError,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    Unauthenticated,
+    shown,
+)
 from retrieval_draft.pace import Pace
 from retrieval_draft.step import (
     DraftOptions,
@@ -41,6 +48,8 @@ BACKOFF_SECONDS_MIN = 0.1
 BACKOFF_SECONDS_MAX = 5.0
 FINISHING_MAX = 256
 GREETING_SECONDS_MAX = 0.25
+LASTING = (FailedPrecondition, PermissionDenied, Unauthenticated)
+"""Errors that trying again does not mend."""
 ROUND_TRIP_WEIGHT = 0.1
 """Of the newest round trip in the running mean."""
 
@@ -242,9 +251,15 @@ class Conversation:
         return replace(self._options, verify_cost=replace(cost, milliseconds=milliseconds))
 
     def _greet(self) -> None:
-        """Make the namespace where that was asked for, and learn what is worth sending."""
+        """Make the namespace where that was asked for, and learn what is worth sending.
+
+        Raises FailedPrecondition for a namespace of other tokens, which could only mislead.
+        """
         if self._create is not None:
             ensure_namespace(self._client, self._create, GREETING_SECONDS_MAX)
+        else:
+            found = self._client.get_namespace(self._namespace, GREETING_SECONDS_MAX)
+            check_namespace(found, self._vocab_size)
         self._width = self._client.observation_width(GREETING_SECONDS_MAX)
 
     def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], Sent]:
@@ -339,6 +354,11 @@ class Conversation:
         if isinstance(error, NotFound):
             # The namespace is gone, perhaps with the whole store: greet again.
             self._width = None
+        if isinstance(error, LASTING):
+            # Only an operator can help: say so at once, and look now and then whether one did.
+            if self._failures == 0:
+                log.warning("no drafts: %s", error)
+            self._failures = max(self._failures, FAILURES_MAX)
         self.figures.failed += 1
         self._sent = None
         self._waits = 0

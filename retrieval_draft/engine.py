@@ -181,11 +181,11 @@ class Engine:
         if opening:
             self.clients.close(client, part.sequence_id)
             client.sequences[part.sequence_id] = sequence
-            self.clients.account(sequence.nbytes)
+            self.clients.account(tenant, sequence.nbytes)
         verified = self._feedback(sequence, part, base)
         nbytes = sequence.nbytes
         self._follow(sequence, base, part.tokens)
-        self.clients.account(sequence.nbytes - nbytes)
+        self.clients.account(tenant, sequence.nbytes - nbytes)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
         if sequence.held is not None and sequence.learning != Learning.NONE and len(part.tokens):

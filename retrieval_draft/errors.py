@@ -5,6 +5,7 @@
     ├── NotFound                  NOT_FOUND              1
     ├── AlreadyExists             ALREADY_EXISTS         1
     ├── FailedPrecondition        FAILED_PRECONDITION    1
+    ├── Unauthenticated           UNAUTHENTICATED        4
     ├── PermissionDenied          PERMISSION_DENIED      4
     ├── ResourceExhausted         RESOURCE_EXHAUSTED     1
     ├── NotServed                 UNIMPLEMENTED          1
@@ -52,6 +53,13 @@ class FailedPrecondition(DraftError):
     """The request does not fit the present state; sending it again will not help."""
 
     status = "FAILED_PRECONDITION"
+
+
+class Unauthenticated(DraftError):
+    """The caller has no credential, or one that is not valid (any more)."""
+
+    status = "UNAUTHENTICATED"
+    exit_code = 4
 
 
 class PermissionDenied(DraftError):

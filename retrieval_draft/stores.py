@@ -58,6 +58,7 @@ class Stores:
         tree = config.stand_tree
         self._stand_tree = Template.read(tree) if tree else Template.shipped()
         self._states: dict[NamespaceKey, NamespaceState] = {}
+        self._creating = threading.Lock()
         self._warming = threading.Lock()
 
     # What drafting asks.
@@ -114,9 +115,23 @@ class Stores:
             raise InvalidInput("vocab_size", spec.vocab_size, limit)
         if spec.learned_bytes_max > (most := self.config.learned_bytes_hard_max):
             raise InvalidInput("learned_bytes_max", spec.learned_bytes_max, f"0 to {most}")
-        if key not in self._states and len(self._states) >= self.config.namespaces_max:
-            raise ResourceExhausted(f"namespaces: the limit is {self.config.namespaces_max}")
-        return self.backend.create_namespace(key, spec)
+        with self._creating:
+            if key not in self._states:
+                self._check_share(tenant, spec)
+            return self.backend.create_namespace(key, spec)
+
+    def _check_share(self, tenant: str, spec: NamespaceSpec) -> None:
+        """Raises ResourceExhausted for one more than there may be, in all or of this tenant."""
+        config, mine = self.config, [state.spec for state in self.states(tenant)]
+        if len(self._states) >= config.namespaces_max:
+            raise ResourceExhausted(f"namespaces: the limit is {config.namespaces_max}")
+        if len(mine) >= (most := config.tenant_namespaces_max):
+            raise ResourceExhausted(f"namespaces: the limit of a tenant is {most}")
+        nbytes = sum(one.learned_bytes_max or config.learned_bytes_max for one in (*mine, spec))
+        if nbytes > (most := config.tenant_learned_bytes_max):
+            raise ResourceExhausted(
+                f"learned_bytes_max of the tenant's namespaces would be {nbytes}, the limit is {most}"
+            )
 
     def delete(self, tenant: str, namespace: str) -> None:
         """Remove journal, corpora and memory. NotFound if there is none."""

@@ -44,9 +44,7 @@ class NamespaceKey:
     namespace: str
 
     def __post_init__(self) -> None:
-        if not _TENANT.fullmatch(self.tenant):
-            limit = f"1 to {TENANT_CHARACTERS_MAX} characters of a-z 0-9 -"
-            raise InvalidInput("tenant", self.tenant, limit)
+        check_tenant(self.tenant)
         _check_name("namespace", self.namespace, NAMESPACE_CHARACTERS_MAX)
 
 
@@ -57,6 +55,13 @@ class RedisKey:
     namespace: NamespaceKey | None
     kind: Kind
     name: str = ""
+
+
+def check_tenant(name: str) -> None:
+    """Raises InvalidInput for a name that no tenant can have."""
+    if not _TENANT.fullmatch(name):
+        limit = f"1 to {TENANT_CHARACTERS_MAX} characters of a-z 0-9 -"
+        raise InvalidInput("tenant", name, limit)
 
 
 def checked_corpus(corpus: str) -> str:

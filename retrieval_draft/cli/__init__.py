@@ -13,6 +13,8 @@ from retrieval_draft.errors import DraftError
 
 VERBS = {
     "serve": "Run the sidecar.",
+    "tenant": "Say who may use a sidecar: tokens and certificates.",
+    "namespace": "Create, list, show and delete namespaces.",
     "warm": "Put texts into a corpus of a namespace.",
     "draft": "Draw the draft tree of a text.",
     "worker": "Serve a model with tree verification.",

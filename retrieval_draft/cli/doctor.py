@@ -42,7 +42,7 @@ def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) ->
         embedded_server,
         lambda: data_folder(data),
         lambda: embedded_socket(data),
-        lambda: running_sidecar(options.target_of(sidecar, data)),
+        lambda: running_sidecar(sidecar, data),
     ]
     if redis:
         checks.append(lambda: your_redis(redis))
@@ -133,19 +133,20 @@ def embedded_socket(data: Path | None) -> list[Finding]:
     return your_redis(unix_url(str(socket)))
 
 
-def running_sidecar(target: str) -> list[Finding]:
+def running_sidecar(sidecar: str | None, data: Path | None) -> list[Finding]:
     """Whether a sidecar answers, and what it is."""
-    from retrieval_draft.client import GrpcClient
-    from retrieval_draft.errors import DraftError
+    from retrieval_draft.errors import DraftError, Unauthenticated
 
-    client = GrpcClient(target)
+    client = options.client_of(sidecar, data)
     try:
         info = client.info(2.0)
+    except Unauthenticated as error:
+        return [Finding("sidecar", FAIL, f"{client.target} refuses this caller: {error}")]
     except DraftError:
-        return [Finding("sidecar", WARN, f"none answers on {target}")]
+        return [Finding("sidecar", WARN, f"none answers on {client.target}")]
     finally:
         client.close()
-    detail = f"{target}, version {info.version}, store {info.store}"
+    detail = f"{client.target}, version {info.version}, store {info.store}"
     return [Finding("sidecar", OK, detail)]
 
 

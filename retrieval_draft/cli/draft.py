@@ -40,7 +40,6 @@ def draft(
       retrieval-draft draft --namespace demo --tokenizer demo "def __init__(self,"
     """
     from retrieval_draft.cli.drawing import drawn, source_names
-    from retrieval_draft.client import GrpcClient
     from retrieval_draft.errors import InvalidInput, Unreachable
     from retrieval_draft.step import (
         DraftOptions,
@@ -63,7 +62,7 @@ def draft(
         raise InvalidInput("text", text, "one token or more")
     client_id, shape = uuid.uuid4().hex, TreeShape.CHAIN if chain else TreeShape.TREE
     start = SequenceStart(prompt_length=len(tokens), learning=Learning.NONE)
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     try:
         wanted = DraftOptions(nodes_max=nodes_max, method=method, shape=shape)
         part = SequenceStep("draft", 0, tokens, start)

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from retrieval_draft.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from retrieval_draft.client import GrpcClient
 
 NODES_HARD_MAX = 1024
 """Config.nodes_hard_max, which the engine checks too."""
@@ -24,11 +27,38 @@ def data(command: _Command) -> _Command:
 
 
 def sidecar(command: _Command) -> _Command:
+    """--sidecar, and the credentials for it; see `client_of`."""
     return click.option(
         "--sidecar",
         metavar="TARGET",
         help="A running sidecar: unix:PATH or HOST:PORT.  [default: the data folder's socket]",
-    )(command)
+    )(credentials(command))
+
+
+def credentials(command: _Command) -> _Command:
+    """How to reach a sidecar with tenants or TLS. No parameters of the command: `client_of` finds them."""
+    for name, metavar, text in reversed(_CREDENTIALS):
+        command = click.option(
+            name, metavar=metavar, help=text, expose_value=False, callback=_remember
+        )(command)
+    return command
+
+
+_CREDENTIALS = (
+    ("--token-file", "FILE", "The sidecar's bearer token.  [default: RETRIEVAL_DRAFT_TOKEN]"),
+    (
+        "--tls-ca",
+        "FILE",
+        "Reach the sidecar by TLS, and trust this CA; `system` for the machine's.",
+    ),
+    ("--tls-cert", "FILE", "The client certificate for the sidecar, with --tls-key."),
+    ("--tls-key", "FILE", "The key of --tls-cert."),
+)
+
+
+def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    ctx.meta[f"{__name__}.{parameter.name}"] = value
+    return value
 
 
 def listen(command: _Command) -> _Command:
@@ -118,3 +148,21 @@ def target_of(sidecar: str | None, data: Path | None) -> str:
     from retrieval_draft.store.folder import default_path, find_socket
 
     return f"unix:{find_socket(data or default_path())}"
+
+
+def client_of(sidecar: str | None, data: Path | None) -> "GrpcClient":
+    """A client of the sidecar, with the credentials that the command line or the environment gives."""
+    from retrieval_draft.client import GrpcClient
+    from retrieval_draft.credentials import load_credentials
+
+    def given(name: str) -> str:
+        return click.get_current_context().meta.get(f"{__name__}.{name}") or ""
+
+    token_file = given("token_file")
+    loaded = load_credentials(
+        Path(token_file) if token_file else None,
+        given("tls_ca"),
+        given("tls_cert"),
+        given("tls_key"),
+    )
+    return GrpcClient(target_of(sidecar, data), loaded)

@@ -6,6 +6,8 @@ import click
 
 from retrieval_draft.cli import options
 
+PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @options.listen
@@ -35,7 +37,20 @@ from retrieval_draft.cli import options
     help="The static tree of `stand`, as `tree optimise` writes it.  [default: the one that ships]",
 )
 @click.option(
-    "--insecure", is_flag=True, help="Allow addresses that others can reach, without TLS."
+    "--tenants",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Who may use what, as `tenant add` writes it.  [default: every caller is tenant `local`]",
+)
+@click.option("--tls-cert", type=PEM, metavar="FILE", help="Serve ports by TLS, with --tls-key.")
+@click.option("--tls-key", type=PEM, metavar="FILE", help="The key of --tls-cert.")
+@click.option(
+    "--tls-ca", type=PEM, metavar="FILE", help="Clients must show a certificate of this CA."
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Allow addresses that others can reach, without TLS or authentication.",
 )
 @click.option(
     "--log-level",
@@ -51,34 +66,62 @@ def serve(
     nodes_max: int,
     method: str,
     stand_tree: Path | None,
+    tenants: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_ca: Path | None,
     insecure: bool,
     log_level: str,
 ) -> None:
     """Run the sidecar until SIGTERM.
 
-    Prints one line `serving on TARGET...` on standard output when it is ready.
+    Prints one line `serving on TARGET...` on standard output when it is ready. SIGHUP reads the tenants
+    and certificates afresh.
 
     \b
     Examples:
       retrieval-draft serve
       retrieval-draft serve --listen 127.0.0.1:50051 --redis redis://127.0.0.1:6379
+      retrieval-draft serve --listen 0.0.0.0:50051 --tenants tenants.toml \\
+        --tls-cert server.pem --tls-key server.key
     """
     from retrieval_draft.config import Config
     from retrieval_draft.errors import DraftError, InvalidInput
     from retrieval_draft.logs import to_stderr
     from retrieval_draft.server.lifecycle import ServeOptions
     from retrieval_draft.server.lifecycle import serve as run
+    from retrieval_draft.server.tls import TlsFiles
+    from retrieval_draft.targets import is_loopback
 
     to_stderr(log_level)
     config = Config(method=method, nodes_max=nodes_max, stand_tree=stand_tree)
     if not 1 <= nodes_max <= config.nodes_hard_max:
         raise InvalidInput("--nodes-max", nodes_max, f"1 to {config.nodes_hard_max}")
 
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key are given together")
+    if tls_ca is not None and tls_cert is None:
+        raise click.UsageError("--tls-ca needs --tls-cert and --tls-key")
+    tls = TlsFiles(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None
+    serving = ServeOptions(
+        listen=listen,
+        data=data,
+        redis=redis,
+        blocks=blocks,
+        insecure=insecure,
+        config=config,
+        tenants=tenants,
+        tls=tls,
+    )
+    open_to_all = [] if serving.secured else [t for t in listen if not is_loopback(t)]
+    if insecure and open_to_all:
+        text = (
+            f"INSECURE: whoever can reach {' '.join(open_to_all)} can read and teach what is stored"
+        )
+        click.secho(text, fg="red", bold=True, err=True)
+
     def ready(targets: list[str]) -> None:
         click.echo(f"serving on {' '.join(targets)}")
 
-    options = ServeOptions(
-        listen=listen, data=data, redis=redis, blocks=blocks, insecure=insecure, config=config
-    )
-    if not run(options, ready):
+    if not run(serving, ready):
         raise DraftError("stopped, but not everything that was learned could be stored")

@@ -47,9 +47,7 @@ def stats(
     MAT              tokens gained per step over all steps, the bonus token included
     A node that several tiers or sources proposed counts for each of them.
     """
-    from retrieval_draft.client import GrpcClient
-
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     try:
         answer = client.stats(namespace, fleet=fleet, digest=digest)
     finally:

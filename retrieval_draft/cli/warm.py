@@ -42,7 +42,7 @@ def warm(
       retrieval-draft warm --tokenizer models/llama --namespace llama --field answer train.jsonl
     """
     from retrieval_draft import warming
-    from retrieval_draft.client import GrpcClient, ensure_namespace
+    from retrieval_draft.client import ensure_namespace
     from retrieval_draft.tokenizer import fingerprint, load_tokenizer, vocab_size
     from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
@@ -63,7 +63,7 @@ def warm(
                 skipped.append(str(path))
             bar.advance(task)
 
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     with progress() as bar:
         task = bar.add_task("files", total=len(files) or 1)
         try:

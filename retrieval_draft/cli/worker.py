@@ -51,12 +51,11 @@ def drafts_for(
     """
     if sidecar == NO_SIDECAR:
         return None
-    from retrieval_draft.client import GrpcClient
     from retrieval_draft.gpu.sidecar import converse
     from retrieval_draft.step import DraftOptions
 
     return converse(
-        GrpcClient(options.target_of(sidecar, data)),
+        options.client_of(sidecar, data),
         model,
         namespace,
         DraftOptions(nodes_max=nodes_max, method=method, seed=seed),
@@ -81,6 +80,7 @@ def http_options(target: str, model: "TargetModel", demo: bool) -> "HttpOptions"
 @click.option("--model", metavar="PATH_OR_ID", help="A folder, or a hub id.")
 @click.option("--demo", is_flag=True, help="The bundled demo model.")
 @click.option("--sidecar", metavar="TARGET", help="As everywhere; `none` decodes without drafts.")
+@options.credentials
 @options.data
 @options.listen
 @click.option(

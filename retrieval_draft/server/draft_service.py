@@ -9,7 +9,7 @@ from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
-from retrieval_draft.server.edge import Context, streaming, unary
+from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.v1 import draft_pb2 as pb
 from retrieval_draft.wire import decode_request, encode_response
 
@@ -23,7 +23,8 @@ class DraftService:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
+        unary, streaming = edge.unary, edge.streaming
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {

@@ -1,4 +1,4 @@
-"""What every RPC passes: our own decoding of raw bytes, one mapping of errors, nothing else gets out.
+"""What every RPC passes: the caller's tenant, our own decoding of raw bytes, one mapping of errors.
 
 gRPC's own deserialisation answers malformed bytes with UNKNOWN and a Python text, and so it does for
 exceptions of a handler. Here malformed bytes are INVALID_ARGUMENT, our errors have their status, and
@@ -6,26 +6,103 @@ anything else is INTERNAL with an id that stands in the log beside the traceback
 """
 
 import logging
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from retrieval_draft.errors import DraftError, InvalidInput
+from retrieval_draft.errors import DraftError, InvalidInput, ResourceExhausted
+from retrieval_draft.server.access import Access, Caller
 
 log = logging.getLogger(__name__)
 
 _Request = TypeVar("_Request", bound=Message)
 
 Context = grpc.ServicerContext
-LOCAL_TENANT = "local"
 
 
-def tenant_of(context: Context) -> str:
-    """Whose call it is: from the credential, never from the message. Without tenants all are `local`."""
-    return LOCAL_TENANT
+class Edge:
+    """Makes the handlers of a service. A tenant has at most `streams_max` streams at once; 0 = any number.
+
+    A stream holds a thread of the server, so that one tenant could otherwise keep all others out.
+    """
+
+    def __init__(self, access: Access, streams_max: int = 0) -> None:
+        self._access = access
+        self._streams_max = streams_max
+        self._streams: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def unary(
+        self, kind: type[_Request], call: Callable[[_Request, str], Message]
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """A handler of one message that answers with one."""
+
+        def handle(data: bytes, context: Context) -> bytes:
+            try:
+                tenant = self._access.caller(context).tenant()
+                return call(decoded(kind, data), tenant).SerializeToString()
+            except Exception as error:  # the edge: nothing may pass it as it is
+                refuse(error, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    def streaming(
+        self,
+        kind: type[_Request],
+        call: Callable[[Iterator[_Request], str, Context], Iterable[Message]],
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """A handler of a stream of messages that answers with a stream."""
+
+        def handle(stream: Iterator[bytes], context: Context) -> Iterator[bytes]:
+            try:
+                caller = self._access.caller(context)
+                with self._stream(caller.tenant()) as tenant:
+                    for answer in call(_messages(kind, stream, caller), tenant, context):
+                        yield answer.SerializeToString()
+            except grpc.RpcError:
+                # The client went away: there is nobody to answer.
+                return
+            except Exception as error:  # the edge: nothing may pass it as it is
+                refuse(error, context)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    def server_streaming(
+        self, kind: type[_Request], call: Callable[[_Request, str, Context], Iterable[Message]]
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """A handler of one message that answers with a stream."""
+
+        def handle(data: bytes, context: Context) -> Iterator[bytes]:
+            try:
+                caller = self._access.caller(context)
+                with self._stream(caller.tenant()) as tenant:
+                    for answer in call(decoded(kind, data), tenant, context):
+                        caller.tenant()
+                        yield answer.SerializeToString()
+            except Exception as error:  # the edge: nothing may pass it as it is
+                refuse(error, context)
+
+        return grpc.unary_stream_rpc_method_handler(handle)
+
+    @contextmanager
+    def _stream(self, tenant: str) -> Iterator[str]:
+        with self._lock:
+            if self._streams_max and self._streams[tenant] >= self._streams_max:
+                raise ResourceExhausted(f"streams: the limit of a tenant is {self._streams_max}")
+            self._streams[tenant] += 1
+        try:
+            yield tenant
+        finally:
+            with self._lock:
+                self._streams[tenant] -= 1
+                if not self._streams[tenant]:
+                    del self._streams[tenant]
 
 
 def decoded(kind: type[_Request], data: bytes) -> _Request:
@@ -39,55 +116,6 @@ def decoded(kind: type[_Request], data: bytes) -> _Request:
     return message
 
 
-def unary(
-    kind: type[_Request], call: Callable[[_Request, str], Message]
-) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """A handler of one message that answers with one."""
-
-    def handle(data: bytes, context: Context) -> bytes:
-        try:
-            return call(decoded(kind, data), tenant_of(context)).SerializeToString()
-        except Exception as error:  # the edge: nothing may pass it as it is
-            refuse(error, context)
-
-    return grpc.unary_unary_rpc_method_handler(handle)
-
-
-def streaming(
-    kind: type[_Request],
-    call: Callable[[Iterator[_Request], str, Context], Iterable[Message]],
-) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """A handler of a stream of messages that answers with a stream."""
-
-    def handle(stream: Iterator[bytes], context: Context) -> Iterator[bytes]:
-        try:
-            messages = (decoded(kind, data) for data in stream)
-            for answer in call(messages, tenant_of(context), context):
-                yield answer.SerializeToString()
-        except grpc.RpcError:
-            # The client went away: there is nobody to answer.
-            return
-        except Exception as error:  # the edge: nothing may pass it as it is
-            refuse(error, context)
-
-    return grpc.stream_stream_rpc_method_handler(handle)
-
-
-def server_streaming(
-    kind: type[_Request], call: Callable[[_Request, str, Context], Iterable[Message]]
-) -> "grpc.RpcMethodHandler[bytes, bytes]":
-    """A handler of one message that answers with a stream."""
-
-    def handle(data: bytes, context: Context) -> Iterator[bytes]:
-        try:
-            for answer in call(decoded(kind, data), tenant_of(context), context):
-                yield answer.SerializeToString()
-        except Exception as error:  # the edge: nothing may pass it as it is
-            refuse(error, context)
-
-    return grpc.unary_stream_rpc_method_handler(handle)
-
-
 def refuse(error: Exception, context: Context) -> NoReturn:
     """End the call with the error's status; an unexpected one says no more than its logged id."""
     if isinstance(error, DraftError):
@@ -99,3 +127,10 @@ def refuse(error: Exception, context: Context) -> NoReturn:
     log.error("internal error %s", reference, exc_info=error)
     context.abort(grpc.StatusCode.INTERNAL, f"internal error {reference}")
     raise AssertionError("abort raises")
+
+
+def _messages(kind: type[_Request], stream: Iterator[bytes], caller: Caller) -> Iterator[_Request]:
+    """The stream's messages, for as long as the caller's credential is valid."""
+    for data in stream:
+        caller.tenant()
+        yield decoded(kind, data)

@@ -2,8 +2,8 @@
 
 import logging
 import os
+import queue
 import signal
-import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,17 @@ from grpc_reflection.v1alpha import reflection
 
 from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
+from retrieval_draft.errors import DraftError
 from retrieval_draft.server import draft_service, listen, store_service
+from retrieval_draft.server.access import Access
+from retrieval_draft.server.edge import Edge
+from retrieval_draft.server.tls import ServerTls, TlsFiles
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.block_cache import BlockCache
 from retrieval_draft.store.folder import DataFolder
 from retrieval_draft.store.folder_blocks import FolderBlocks
 from retrieval_draft.store.url_blobs import blocks_at
+from retrieval_draft.tenants import read_tenants
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ SERVICES = (draft_service.SERVICE, store_service.SERVICE)
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """What `retrieval-draft serve` was told; an empty `redis` means the embedded server, and empty
-    `blocks` the data folder with that, else your Redis."""
+    `blocks` the data folder with that, else your Redis. Without `tenants` every caller is `local`."""
 
     listen: tuple[str, ...] = ()
     data: Path | None = None
@@ -43,6 +48,13 @@ class ServeOptions:
     blocks: str = ""
     insecure: bool = False
     config: Config = field(default_factory=Config)
+    tenants: Path | None = None
+    tls: TlsFiles | None = None
+
+    @property
+    def secured(self) -> bool:
+        """Whether callers prove who they are, and nobody can listen to them."""
+        return self.tls is not None and (self.tenants is not None or self.tls.ca is not None)
 
 
 class Sidecar:
@@ -53,6 +65,12 @@ class Sidecar:
         self._undo: list[Callable[[], object]] = []
         self.targets: list[str] = []
         self.engine: Engine
+        self.access = Access()
+        self._tls: ServerTls | None = None
+
+    def reload(self) -> bool:
+        """Read tenants and certificates afresh; what cannot be read stays as it was. Whether all could."""
+        return all([self._reload_tenants(), self._reload_tls()])
 
     def start(self) -> None:
         """Raises DraftError if an address, the data folder or Redis cannot be had; nothing is left then."""
@@ -71,7 +89,12 @@ class Sidecar:
 
     def _start(self) -> None:
         options = self._options
-        addresses = [listen.parse(text, options.insecure) for text in options.listen]
+        secured = options.secured
+        addresses = [listen.parse(text, options.insecure, secured) for text in options.listen]
+        if options.tenants is not None:
+            self.access.tenants = read_tenants(options.tenants)
+        if options.tls is not None:
+            self._tls = ServerTls(options.tls)
         folder = DataFolder(options.data)
         self._undo.append(folder.close)
         if not addresses:
@@ -106,6 +129,29 @@ class Sidecar:
         blocks = blocks or FolderBlocks(folder.path / "blocks")
         return RedisBackend(server.url, name="embedded", blocks=blocks)
 
+    def _reload_tenants(self) -> bool:
+        if (path := self._options.tenants) is None:
+            return True
+        try:
+            tenants = read_tenants(path)
+        except DraftError as error:
+            log.error("kept the tenants of before: %s", error)
+            return False
+        self.access.tenants = tenants
+        log.info("read %s: %d tenants", path, len(tenants.by_name))
+        return True
+
+    def _reload_tls(self) -> bool:
+        if self._tls is None:
+            return True
+        try:
+            self._tls.reload()
+        except DraftError as error:
+            log.error("kept the certificate of before: %s", error)
+            return False
+        log.info("read the certificate for new connections")
+        return True
+
     def _serve(self, addresses: list[listen.Address]) -> None:
         server = grpc.server(
             ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="rpc"),
@@ -115,10 +161,12 @@ class Sidecar:
                 ("grpc.so_reuseport", 0),
             ),
         )
+        tenants = self._options.tenants is not None
+        edge = Edge(self.access, self._options.config.tenant_streams_max if tenants else 0)
         server.add_generic_rpc_handlers(
             (
-                draft_service.DraftService(self.engine).handler(),
-                store_service.StoreService(self.engine).handler(),
+                draft_service.DraftService(self.engine).handler(edge),
+                store_service.StoreService(self.engine).handler(edge),
             )
         )
         status = health.HealthServicer()
@@ -136,7 +184,8 @@ class Sidecar:
 
         self._undo.append(drain)
         for address in addresses:
-            self.targets.append(listen.bind(server, address.target))
+            credentials = None if self._tls is None else self._tls.credentials()
+            self.targets.append(listen.bind(server, address.target, credentials))
             bound.append(address)
         server.start()
         for name in ("", *SERVICES):
@@ -144,13 +193,18 @@ class Sidecar:
 
 
 def serve(options: ServeOptions, ready: Callable[[list[str]], None]) -> bool:
-    """Serve until SIGTERM or SIGINT; `ready` hears the targets. Whether all that was learned is stored."""
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    """Serve until SIGTERM or SIGINT; `ready` hears the targets. Whether all that was learned is stored.
+
+    SIGHUP reads the tenants and certificates afresh.
+    """
+    # Its `put` may interrupt itself, as a signal's handler does.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: signals.put(number))
     sidecar = Sidecar(options)
     sidecar.start()
     ready(sidecar.targets)
-    ended.wait()
+    while signals.get() == signal.SIGHUP:
+        sidecar.reload()
     log.info("stopping: draining calls and flushing the journal")
     return sidecar.stop()

@@ -1,6 +1,5 @@
 """Where the sidecar may be reached: Unix sockets for this user alone, loopback, or more if told so."""
 
-import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import grpc
 
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, PermissionDenied
+from retrieval_draft.targets import is_loopback
 
 SOCKET_PATH_BYTES_MAX = 107
 
@@ -20,11 +20,11 @@ class Address:
     path: Path | None = None
 
 
-def parse(listen: str, insecure: bool) -> Address:
+def parse(listen: str, insecure: bool, secured: bool = False) -> Address:
     """The address of `unix:PATH` or `HOST:PORT`.
 
     Raises InvalidInput for anything else, PermissionDenied for an address that others can reach unless
-    `insecure` is said: there is no TLS and no authentication yet.
+    it is `secured` (TLS, and callers that prove who they are) or `insecure` is said.
     """
     if listen.startswith("unix:"):
         path = Path(listen.removeprefix("unix:")).absolute()
@@ -36,10 +36,11 @@ def parse(listen: str, insecure: bool) -> Address:
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise InvalidInput("listen", listen, "unix:PATH or HOST:PORT")
-    if not insecure and not _is_loopback(host.strip("[]")):
+    if not (insecure or secured or is_loopback(listen)):
         raise PermissionDenied(
-            f"--listen {listen}: others could reach it and there is neither TLS nor authentication; "
-            "use a loopback address or a Unix socket, or say --insecure"
+            f"--listen {listen}: others could reach it without TLS and authentication; give "
+            "--tls-cert and --tls-key with --tenants or --tls-ca where the verb has them, use a "
+            "loopback address or a Unix socket, or say --insecure"
         )
     return Address(f"{host}:{port}")
 
@@ -61,15 +62,21 @@ def claim(address: Address) -> None:
     address.path.unlink()
 
 
-def bind(server: grpc.Server, target: str) -> str:
+def bind(
+    server: grpc.Server, target: str, credentials: grpc.ServerCredentials | None = None
+) -> str:
     """Let the server listen there; the target as clients dial it, with the port that was chosen for 0.
 
-    Raises FailedPrecondition if it cannot be had.
+    With `credentials` a port speaks TLS; a Unix socket never does. Raises FailedPrecondition if it
+    cannot be had.
     """
     # A socket is this user's alone from its first moment, whatever the folder allows.
     before = os.umask(0o177)
     try:
-        port = server.add_insecure_port(target)
+        if credentials is None or target.startswith("unix:"):
+            port = server.add_insecure_port(target)
+        else:
+            port = server.add_secure_port(target, credentials)
     except RuntimeError as error:
         raise FailedPrecondition(f"cannot listen on {target}: {error}") from error
     finally:
@@ -89,12 +96,3 @@ def _answers(path: Path) -> bool:
         except OSError:
             return False
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
-from retrieval_draft.server.edge import Context, server_streaming, streaming, unary
+from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.stats import corpora_of, fleet_stats_of, stats_of
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store_wire import documents_of, namespace_of, spec_of
@@ -23,7 +23,8 @@ class StoreService:
         self._engine = engine
         self._stores = engine.stores
 
-    def handler(self) -> grpc.GenericRpcHandler:
+    def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
+        unary, streaming, server_streaming = edge.unary, edge.streaming, edge.server_streaming
         later = "is not served yet"
         return grpc.method_handlers_generic_handler(
             SERVICE,

@@ -18,6 +18,8 @@ from retrieval_draft.client import GrpcClient
 from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH, Config
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, PermissionDenied
 from retrieval_draft.server import draft_service, listen, store_service
+from retrieval_draft.server.access import Access
+from retrieval_draft.server.edge import Edge
 from retrieval_draft.server.lifecycle import ServeOptions, Sidecar
 from tests.engine.driving import METHODS
 from tests.server.sidecars import RawCalls, connected, running_sidecar
@@ -57,9 +59,10 @@ class Asked:
 def test_every_method_of_the_protocol_has_a_handler(sidecar: Sidecar, client: GrpcClient) -> None:
     from retrieval_draft.v1 import draft_pb2, store_pb2
 
+    edge = Edge(Access())
     handlers = {
-        draft_service.SERVICE: draft_service.DraftService(sidecar.engine).handler(),
-        store_service.SERVICE: store_service.StoreService(sidecar.engine).handler(),
+        draft_service.SERVICE: draft_service.DraftService(sidecar.engine).handler(edge),
+        store_service.SERVICE: store_service.StoreService(sidecar.engine).handler(edge),
     }
     for file in (draft_pb2.DESCRIPTOR, store_pb2.DESCRIPTOR):
         for service in file.services_by_name.values():
@@ -120,9 +123,10 @@ def test_it_listens_wherever_it_is_told_and_leaves_no_socket_behind(folder: Path
 
 @pytest.mark.parametrize("target", ["0.0.0.0:0", "192.0.2.1:50051", "[::]:0", "example.org:1"])
 def test_an_address_that_others_can_reach_is_refused_unless_insecure_is_said(target: str) -> None:
-    with pytest.raises(PermissionDenied, match="neither TLS nor authentication"):
+    with pytest.raises(PermissionDenied, match="without TLS and authentication"):
         listen.parse(target, insecure=False)
     assert listen.parse(target, insecure=True).target == target
+    assert listen.parse(target, insecure=False, secured=True).target == target
     for loopback in ("127.0.0.1:1", "localhost:1", "[::1]:1", "127.9.9.9:1"):
         assert listen.parse(loopback, insecure=False).target == loopback
 
