@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 HEADER = "authorization"
 SCHEME = "bearer "
+SPIFFE = "spiffe:"
 LOG_SECONDS = 10.0
 """At most one line about refused callers in so long: they must not fill the log."""
 
@@ -72,10 +73,11 @@ class Caller:
             return self._of_token(tenants, headers)
         if self._context.peer().startswith("unix:") and tenants.unix_sockets:
             return tenants.unix_sockets
-        certificate = self._certificate()
-        if certificate is None:
+        if self._context.peer_identities() is None:
             raise self._refused("a token is needed: --token-file or RETRIEVAL_DRAFT_TOKEN")
-        if (tenant := tenants.of_certificate(certificate)) is None:
+        name = self._certificate()
+        tenant = None if name is None else tenants.of_certificate(name)
+        if tenant is None:
             raise self._refused("no tenant has this client certificate")
         return tenant
 
@@ -92,10 +94,11 @@ class Caller:
         """What the verified client certificate is named by; one with a SPIFFE id by nothing else."""
         # A list for every name, whatever the stubs say.
         properties = cast("Mapping[str, Sequence[bytes]]", self._context.auth_context())
-        for key in ("peer_spiffe_id", "x509_common_name"):
-            if values := properties.get(key, ()):
-                return values[0].decode(errors="replace") if len(values) == 1 else None
-        return None
+        if ids := properties.get("peer_spiffe_id", ()):
+            return ids[0].decode(errors="replace")
+        names = [name.decode(errors="replace") for name in properties.get("x509_common_name", ())]
+        # Whoever may choose a common name must not choose a SPIFFE id with it.
+        return names[0] if names and not names[0].startswith(SPIFFE) else None
 
     def _refused(self, reason: str) -> Unauthenticated:
         return self._access.refuse(self._context.peer(), reason)

@@ -90,6 +90,10 @@ class Edge:
 
         return grpc.unary_stream_rpc_method_handler(handle)
 
+    def streams_of(self, tenant: str) -> int:
+        """How many streams the tenant has open."""
+        return self._streams[tenant]
+
     @contextmanager
     def _stream(self, tenant: str) -> Iterator[str]:
         with self._lock:

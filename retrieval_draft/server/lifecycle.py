@@ -65,6 +65,7 @@ class Sidecar:
         self._undo: list[Callable[[], object]] = []
         self.targets: list[str] = []
         self.engine: Engine
+        self.edge: Edge
         self.access = Access()
         self._tls: ServerTls | None = None
 
@@ -162,7 +163,8 @@ class Sidecar:
             ),
         )
         tenants = self._options.tenants is not None
-        edge = Edge(self.access, self._options.config.tenant_streams_max if tenants else 0)
+        most = self._options.config.tenant_streams_max if tenants else 0
+        self.edge = edge = Edge(self.access, most)
         server.add_generic_rpc_handlers(
             (
                 draft_service.DraftService(self.engine).handler(edge),

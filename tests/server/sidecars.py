@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from retrieval_draft.client import GrpcClient
 from retrieval_draft.config import Config
+from retrieval_draft.credentials import Credentials
 from retrieval_draft.server.lifecycle import ServeOptions, Sidecar
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.store_wire import namespace_of
@@ -38,11 +39,13 @@ def short_folder() -> Iterator[Path]:
 
 
 @contextmanager
-def running_sidecar(config: Config | None = None, folder: Path | None = None) -> Iterator[Sidecar]:
+def running_sidecar(
+    config: Config | None = None, folder: Path | None = None, **more: Any
+) -> Iterator[Sidecar]:
     """A sidecar in this process, its data in memory."""
     with ExitStack() as stack:
         data = folder or stack.enter_context(short_folder())
-        options = ServeOptions(data=data, redis="none", config=config or Config())
+        options = ServeOptions(data=data, redis="none", config=config or Config(), **more)
         sidecar = Sidecar(options)
         sidecar.start()
         stack.callback(sidecar.stop)
@@ -50,9 +53,11 @@ def running_sidecar(config: Config | None = None, folder: Path | None = None) ->
 
 
 @contextmanager
-def connected(target: str, spec: NamespaceSpec | None = SPEC) -> Iterator[GrpcClient]:
+def connected(
+    target: str, spec: NamespaceSpec | None = SPEC, credentials: Credentials | None = None
+) -> Iterator[GrpcClient]:
     """A client of the sidecar there, and a namespace to draft in."""
-    client = GrpcClient(target)
+    client = GrpcClient(target, credentials)
     try:
         if spec is not None:
             create(client, spec)
@@ -94,13 +99,15 @@ class Answer:
 class RawCalls:
     """Any bytes to any method: no message of ours is between the test and the wire."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.insecure_channel(target)
+    def __init__(self, target: str, credentials: Credentials = Credentials()) -> None:  # noqa: B008
+        self._channel = credentials.channel(target)
+        self._metadata = credentials.metadata()
 
     def unary(self, service: str, method: str, data: bytes) -> Answer:
         call = _as_bytes(self._channel.unary_unary, service, method)
         try:
-            return Answer("OK", data=(call(data, timeout=STOP_SECONDS_MAX),))
+            answer = call(data, timeout=STOP_SECONDS_MAX, metadata=self._metadata)
+            return Answer("OK", data=(answer,))
         except grpc.RpcError as error:
             return _failed(error)
 
@@ -108,7 +115,7 @@ class RawCalls:
         call = _as_bytes(self._channel.stream_stream, service, method)
         answers: list[bytes] = []
         try:
-            for answer in call(iter(data), timeout=STOP_SECONDS_MAX):
+            for answer in call(iter(data), timeout=STOP_SECONDS_MAX, metadata=self._metadata):
                 answers.append(answer)
         except grpc.RpcError as error:
             failed = _failed(error)
