@@ -71,17 +71,15 @@ def test_tokens_and_tenants_are_removed_by_name() -> None:
     fewer = without_token(tenants, "acme", token_id(hashed_token(first)))
     assert (fewer.of_token(first), fewer.of_token(second)) == (None, "acme")
     assert without_tenant(fewer, "acme") == Tenants()
-    for act in (
-        lambda: without_tenant(tenants, "bolt"),
-        lambda: without_token(tenants, "bolt", "x"),
-        lambda: without_token(tenants, "acme", "00000000"),
-    ):
+    with pytest.raises(NotFound):
+        without_tenant(tenants, "bolt")
+    for name, token in (("bolt", "x"), ("acme", "00000000")):
         with pytest.raises(NotFound):
-            act()
+            without_token(tenants, name, token)
 
 
 HASH = hashed_token("x" * 40)
-BAD = {
+BAD: dict[str, tuple[str | bytes, str]] = {
     "no TOML": ("tenants = [", "tenants file"),
     "no UTF-8": (b"\xff\xfe", "tenants file"),
     "an unknown field": ("unix_socket = 'a'", "unix_socket"),

@@ -1,5 +1,6 @@
 """TLS and client certificates: who gets in, as whom, and certificates that change while it serves."""
 
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -125,27 +126,31 @@ def test_without_a_certificate_of_the_authority_there_is_no_connection(
             pass
 
 
-def test_it_speaks_no_tls_older_than_1_2(mutual: Tenancy, authority: Authority) -> None:
-    import socket
-
-    host, _, port = mutual.sidecar.targets[0].rpartition(":")
-
-    def version(newest: ssl.TLSVersion) -> str | None:
+def test_it_speaks_no_tls_older_than_1_2(pem: Path, authority: Authority) -> None:
+    def version(target: str, newest: ssl.TLSVersion) -> str | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=authority.certificate.decode())
         context.set_ciphers("ALL:@SECLEVEL=0")
         context.set_alpn_protocols(["h2"])
         context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
         context.maximum_version = newest
+        host, _, port = target.rpartition(":")
         with (
             socket.create_connection((host, int(port)), 10) as plain,
             context.wrap_socket(plain, server_hostname="localhost") as secured,
         ):
             return secured.version()
 
-    assert version(ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
-    with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises(ssl.SSLError, match="ALERT"):
-        version(ssl.TLSVersion.TLSv1_1)
+    tls = TlsFiles(pem / "server.pem", pem / "server.key")
+    with running_sidecar(CONFIG, listen=LISTEN, tls=tls) as sidecar:
+        target = sidecar.targets[0]
+        assert version(target, ssl.TLSVersion.TLSv1_3) == "TLSv1.3"
+        assert version(target, ssl.TLSVersion.TLSv1_2) == "TLSv1.2"
+        with (
+            pytest.warns(DeprecationWarning, match="TLSv1_1"),
+            pytest.raises(ssl.SSLError, match="EOF"),
+        ):
+            version(target, ssl.TLSVersion.TLSv1_1)
 
 
 def test_tls_with_tokens_alone_and_a_unix_socket_beside_it(pem: Path, authority: Authority) -> None:
