@@ -1,0 +1,313 @@
+"""Every RPC has a row: what it gives its own tenant, and that it gives another nothing of it.
+
+The RPCs are found by reflection of a running sidecar, so that a new one without a row fails. Assertions come
+in pairs, a hit of the owner and a miss of the other, both read from counters: "nothing leaks" alone would
+hold for a call that does nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from retrieval_draft.config import Config
+from retrieval_draft.credentials import Credentials
+from retrieval_draft.step import DraftOptions, StepRequest
+from retrieval_draft.v1 import draft_pb2, store_pb2
+from retrieval_draft.wire import decode_response, encode_request
+from tests.engine.driving import NAMESPACE, VOCAB, part
+from tests.server.sidecars import DRAFT, STORE, Answer, RawCalls, documents
+from tests.server.tenancy import Tenancy, tenancy
+
+CANARY = [70, 71, 72, 73, 74]
+"""Warmed by the owner alone, and asked for by both."""
+CORPUS = "books"
+OPEN_TO_ALL = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+
+
+@dataclass
+class World:
+    """Both tenants have a namespace of one name; the owner's alone knows the canary."""
+
+    tenancy: Tenancy
+    owner: RawCalls
+    other: RawCalls
+    step_ids: dict[str, int] = field(default_factory=dict)
+
+    def stats(self, calls: RawCalls) -> store_pb2.NamespaceStats:
+        answer = self.ok(calls, STORE, "GetStats", store_pb2.GetStatsRequest(namespace=NAMESPACE))
+        return store_pb2.Stats.FromString(answer).namespaces[0]
+
+    def corpus_hits(self, calls: RawCalls) -> tuple[int, int]:
+        """Steps that committed something, and steps in which the corpus brought it."""
+        found = self.stats(calls)
+        (corpus,) = [row for row in found.tiers if row.name == "corpus"]
+        return found.steps, corpus.hits
+
+    def ok(self, calls: RawCalls, service: str, method: str, message: Message) -> bytes:
+        answer = calls.send(service, method, message)
+        assert answer.status == "OK", (method, answer)
+        return answer.data[0]
+
+    def status(self, calls: RawCalls, service: str, method: str, message: Message) -> str:
+        return calls.send(service, method, message).status
+
+    def corpora(self, calls: RawCalls) -> dict[str, int]:
+        request = store_pb2.ListCorporaRequest(namespace=NAMESPACE)
+        answer = self.ok(calls, STORE, "ListCorpora", request)
+        found = store_pb2.ListCorporaResponse.FromString(answer).corpora
+        return {one.corpus: one.tokens for one in found}
+
+    def names(self, calls: RawCalls) -> set[str]:
+        answer = self.ok(calls, STORE, "ListNamespaces", store_pb2.ListNamespacesRequest())
+        found = store_pb2.ListNamespacesResponse.FromString(answer).namespaces
+        return {one.namespace for one in found}
+
+    def make(self, calls: RawCalls, name: str, vocab_size: int = VOCAB) -> store_pb2.Namespace:
+        request = store_pb2.CreateNamespaceRequest(
+            namespace=name, vocab_size=vocab_size, learned_bytes_max=1 << 20
+        )
+        return store_pb2.Namespace.FromString(self.ok(calls, STORE, "CreateNamespace", request))
+
+    def warm(self, calls: RawCalls, corpus: str, *texts: list[int]) -> store_pb2.WarmProgress:
+        request = documents(*texts, corpus=corpus)
+        answer = calls.send(STORE, "Warm", request, streaming=True)
+        assert answer.status == "OK", answer
+        return store_pb2.WarmProgress.FromString(answer.data[-1])
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with tenancy(Config(learned_bytes_max=1 << 20)) as running, ExitStack() as stack:
+        owner, other = (
+            stack.enter_context(running.raw(running.credentials(name))) for name in running.tokens
+        )
+        made = World(running, owner, other)
+        for calls in (owner, other):
+            made.make(calls, NAMESPACE)
+            made.warm(calls, "shared-name", [1, 2, 3])
+        made.warm(owner, CORPUS, CANARY)
+        yield made
+
+
+# Rows: `OWNER` and `OTHER` are told apart by what they get, never by what they ask.
+
+
+def steps(streaming: bool) -> Callable[[World], None]:
+    """Both ask for the canary's continuation, and then commit it."""
+
+    def act(world: World, calls: RawCalls) -> list[int]:
+        client = f"matrix-{streaming}"
+        options = DraftOptions(nodes_max=8, method="rest")
+        asked = part("s", 0, CANARY[:2], prompt=2)
+        told = part("s", 2, CANARY[2:], verified_step=1, finished=True)
+        messages = [
+            encode_request(StepRequest(i, NAMESPACE, client, [one], options))
+            for i, one in enumerate((asked, told), start=1)
+        ]
+        if streaming:
+            data = [message.SerializeToString() for message in messages]
+            answers = list(calls.stream(DRAFT, "DraftStream", *data).data)
+        else:
+            answers = [world.ok(calls, DRAFT, "Draft", message) for message in messages]
+        assert len(answers) == 2
+        first = decode_response(draft_pb2.DraftResponse.FromString(answers[0]), 1)
+        tokens: list[int] = first.trees[0].token.tolist()
+        return tokens
+
+    def row(world: World) -> None:
+        before = world.corpus_hits(world.owner), world.corpus_hits(world.other)
+        mine, others = act(world, world.owner), act(world, world.other)
+        after = world.corpus_hits(world.owner), world.corpus_hits(world.other)
+        assert CANARY[2] in mine
+        assert not set(others) & set(CANARY)
+        hits = [now[1] - then[1] for then, now in zip(before, after, strict=True)]
+        counted = [now[0] - then[0] for then, now in zip(before, after, strict=True)]
+        assert hits == [1, 0]
+        assert min(counted) >= 1, "the other's step was counted, too"
+
+    return row
+
+
+def finish_sequences(world: World) -> None:
+    request = draft_pb2.FinishSequencesRequest(
+        namespace=NAMESPACE, client_id="finish", sequence_ids=["s"]
+    )
+    opening = encode_request(StepRequest(1, NAMESPACE, "finish", [part("s", 0, [1, 2], prompt=2)]))
+    before = world.stats(world.owner).sequences
+    world.ok(world.owner, DRAFT, "Draft", opening)
+    counts = []
+    for calls in (world.other, world.owner):
+        answer = world.ok(calls, DRAFT, "FinishSequences", request)
+        counts.append(draft_pb2.FinishSequencesResponse.FromString(answer).finished)
+        counts.append(world.stats(world.owner).sequences - before)
+    assert counts == [0, 1, 1, 0]
+
+
+def server_info(world: World) -> None:
+    request = draft_pb2.GetServerInfoRequest()
+    answers = {
+        world.ok(calls, DRAFT, "GetServerInfo", request) for calls in (world.owner, world.other)
+    }
+    (same,) = answers
+    assert not any(name.encode() in same for name in (*world.tenancy.tokens, NAMESPACE, CORPUS))
+
+
+def create_namespace(world: World) -> None:
+    """A name that another tenant took is free, and says nothing about the other's."""
+    assert world.make(world.owner, "made", 50).vocab_size == 50
+    assert world.make(world.other, "made", 60).vocab_size == 60
+    differing = store_pb2.CreateNamespaceRequest(namespace="made", vocab_size=61)
+    assert world.status(world.other, STORE, "CreateNamespace", differing) == "ALREADY_EXISTS"
+    assert world.make(world.owner, "made", 50).vocab_size == 50
+    for calls in (world.owner, world.other):
+        request = store_pb2.DeleteNamespaceRequest(namespace="made")
+        world.ok(calls, STORE, "DeleteNamespace", request)
+
+
+def get_namespace(world: World) -> None:
+    world.make(world.owner, "mine")
+    request = store_pb2.GetNamespaceRequest(namespace="mine")
+    assert world.status(world.owner, STORE, "GetNamespace", request) == "OK"
+    assert world.status(world.other, STORE, "GetNamespace", request) == "NOT_FOUND"
+
+
+def list_namespaces(world: World) -> None:
+    world.make(world.owner, "listed")
+    assert "listed" in world.names(world.owner)
+    assert world.names(world.other) == {NAMESPACE}
+
+
+def delete_namespace(world: World) -> None:
+    world.make(world.owner, "doomed")
+    request = store_pb2.DeleteNamespaceRequest(namespace="doomed")
+    assert world.status(world.other, STORE, "DeleteNamespace", request) == "NOT_FOUND"
+    assert "doomed" in world.names(world.owner)
+    assert world.status(world.owner, STORE, "DeleteNamespace", request) == "OK"
+    assert "doomed" not in world.names(world.owner)
+
+
+def warm(world: World) -> None:
+    """Also that the other's documents are known to the other alone: no oracle for what is stored."""
+    before = world.corpora(world.other)
+    assert world.warm(world.owner, "warmed", [40, 41, 42]).documents_known == 0
+    assert world.corpora(world.owner)["warmed"] == 3
+    assert world.corpora(world.other) == before
+    assert world.warm(world.owner, "warmed", [40, 41, 42]).documents_known == 1
+    assert world.warm(world.other, "warmed", [40, 41, 42]).documents_known == 0
+    request = store_pb2.DeleteCorpusRequest(namespace=NAMESPACE, corpus="warmed")
+    for calls in (world.owner, world.other):
+        world.ok(calls, STORE, "DeleteCorpus", request)
+
+
+def list_corpora(world: World) -> None:
+    assert world.corpora(world.owner) == {CORPUS: len(CANARY), "shared-name": 3}
+    assert world.corpora(world.other) == {"shared-name": 3}
+
+
+def delete_corpus(world: World) -> None:
+    world.warm(world.owner, "doomed", [50, 51])
+    request = store_pb2.DeleteCorpusRequest(namespace=NAMESPACE, corpus="doomed")
+    assert world.status(world.other, STORE, "DeleteCorpus", request) == "NOT_FOUND"
+    assert "doomed" in world.corpora(world.owner)
+    assert world.status(world.owner, STORE, "DeleteCorpus", request) == "OK"
+
+
+def get_stats(world: World) -> None:
+    world.make(world.owner, "counted")
+    everything = store_pb2.GetStatsRequest()
+    seen = [
+        {n.namespace for n in store_pb2.Stats.FromString(answer).namespaces}
+        for answer in (
+            world.ok(calls, STORE, "GetStats", everything) for calls in (world.owner, world.other)
+        )
+    ]
+    assert "counted" in seen[0]
+    assert seen[1] == {NAMESPACE}
+    request = store_pb2.GetStatsRequest(namespace="counted")
+    assert world.status(world.owner, STORE, "GetStats", request) == "OK"
+    assert world.status(world.other, STORE, "GetStats", request) == "NOT_FOUND"
+
+
+def not_served(service: str, method: str) -> Callable[[World], None]:
+    """Until it is served there is nothing to tell apart; then this fails, and wants a row."""
+
+    def row(world: World) -> None:
+        for calls in (world.owner, world.other):
+            assert calls.unary(service, method, b"").status == "UNIMPLEMENTED", "write its row"
+
+    return row
+
+
+MATRIX: dict[tuple[str, str], Callable[[World], None]] = {
+    (DRAFT, "Draft"): steps(streaming=False),
+    (DRAFT, "DraftStream"): steps(streaming=True),
+    (DRAFT, "FinishSequences"): finish_sequences,
+    (DRAFT, "GetServerInfo"): server_info,
+    (DRAFT, "Explain"): not_served(DRAFT, "Explain"),
+    (STORE, "CreateNamespace"): create_namespace,
+    (STORE, "GetNamespace"): get_namespace,
+    (STORE, "ListNamespaces"): list_namespaces,
+    (STORE, "DeleteNamespace"): delete_namespace,
+    (STORE, "CopyNamespace"): not_served(STORE, "CopyNamespace"),
+    (STORE, "Warm"): warm,
+    (STORE, "ListCorpora"): list_corpora,
+    (STORE, "CompactCorpus"): not_served(STORE, "CompactCorpus"),
+    (STORE, "DeleteCorpus"): delete_corpus,
+    (STORE, "SaveSnapshot"): not_served(STORE, "SaveSnapshot"),
+    (STORE, "ListSnapshots"): not_served(STORE, "ListSnapshots"),
+    (STORE, "GetStats"): get_stats,
+    (STORE, "WatchStats"): not_served(STORE, "WatchStats"),
+}
+
+
+@pytest.mark.parametrize(("service", "method"), MATRIX)
+def test_a_call_serves_its_own_tenant_and_tells_another_nothing(
+    world: World, service: str, method: str
+) -> None:
+    MATRIX[service, method](world)
+
+
+@pytest.mark.parametrize("token", ["", "rdt_" + "w" * 43])
+def test_no_call_of_ours_is_answered_without_a_valid_token(world: World, token: str) -> None:
+    """Whatever it says: streams end before they have read anything."""
+    access = world.tenancy.sidecar.access
+    for (service, method), methods in served(world).items():
+        before = access.refused
+        with world.tenancy.raw(Credentials(token)) as calls:
+            for data in (b"", b"\xff"):
+                answer: Answer
+                if methods.client_streaming:
+                    answer = calls.stream(service, method, data)
+                else:
+                    answer = calls.unary(service, method, data)
+                assert (answer.status, answer.data) == ("UNAUTHENTICATED", ()), method
+        assert access.refused == before + 2
+
+
+def test_every_call_has_its_row_and_every_row_its_call(world: World) -> None:
+    assert served(world).keys() == MATRIX.keys()
+
+
+@dataclass(frozen=True)
+class Method:
+    client_streaming: bool
+
+
+def served(world: World) -> dict[tuple[str, str], Method]:
+    """What the running sidecar's reflection lists, without what is open to all."""
+    found = {}
+    with grpc.insecure_channel(world.tenancy.sidecar.targets[0]) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        for name in set(database.get_services()) - OPEN_TO_ALL:
+            file = database.FindFileContainingSymbol(name)
+            (described,) = [s for s in file.service if f"{file.package}.{s.name}" == name]
+            for method in described.method:
+                found[name, method.name] = Method(method.client_streaming)
+    return found
