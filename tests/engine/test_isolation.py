@@ -20,7 +20,7 @@ from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import NotFound
 from retrieval_draft.namespace import NamespaceState
-from retrieval_draft.step import Learning, SequenceStart
+from retrieval_draft.step import Learning, SequenceStart, Status
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.embedded import EmbeddedRedis
 from retrieval_draft.store.folder import DataFolder
@@ -37,6 +37,7 @@ from tests.engine.driving import (
     SPEC,
     Caller,
     part,
+    same,
     wait_for,
 )
 from tests.server.sidecars import short_folder
@@ -237,6 +238,30 @@ def test_no_token_crosses_tenants_in_memory(seed: int) -> None:
     world.start()
     try:
         interleaved(world)
+    finally:
+        world.stop()
+
+
+def test_an_open_sequence_and_a_stored_answer_are_their_tenants_alone() -> None:
+    """Both tenants' engines have one id, one sequence name and one step number."""
+    world = World(OpenBackend(None), random.Random(1))  # noqa: S311 - a test's
+    world.start()
+    try:
+        engine = world.engines[0]
+        owner, other = (Caller(EngineClient(engine, t), client_id="e") for t in ("acme", "bolt"))
+        text = canary("acme")
+        owner.step(part("s", 0, [*text, *text[:4]], prompt=16))
+        drafted = owner.tree(part("s", 16, text[4:6]))
+        assert len(drafted)
+        for _ in range(2):
+            answer = other.step(part("s", 16, text[4:6]))
+            assert answer.statuses == [Status.RESYNC]
+            assert not len(answer.trees[0])
+        again = owner.again(part("s", 16, text[4:6]))
+        assert same(again.trees[0], drafted), "the owner's retry has the stored answer"
+        assert owner.step(part("s", 18, text[6:7])).statuses == [Status.OK]
+        assert engine.finish_sequences("bolt", "e", ["s"]) == 0
+        assert engine.finish_sequences("acme", "e", ["s"]) == 1
     finally:
         world.stop()
 
