@@ -49,6 +49,18 @@ class Proposals:
     def __len__(self) -> int:
         return len(self.nodes)
 
+    def problem(self, vocab_size: int, nodes: int) -> str | None:
+        """What is wrong with it for a tree of so many nodes, or None. Costs O(r * w)."""
+        if not len(self.nodes):
+            return None
+        if int(self.nodes.min()) < -1 or int(self.nodes.max()) >= nodes:
+            return f"proposals of a node outside -1 to {nodes - 1}"
+        if self.tokens.size and (
+            int(self.tokens.min()) < -1 or int(self.tokens.max()) >= vocab_size
+        ):
+            return f"proposals of a token outside the vocabulary of {vocab_size}"
+        return None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DraftTree:
@@ -97,7 +109,9 @@ class DraftTree:
             if not -1 <= edge[0] < i:
                 return "a parent that does not stand before its child"
             edges.add(edge)
-        return "siblings with equal tokens" if len(edges) != n else None
+        if len(edges) != n:
+            return "siblings with equal tokens"
+        return None if self.proposals is None else self.proposals.problem(vocab_size, n)
 
     def depths(self) -> Int32Array:
         """Depth of every node, 0 for children of the last committed token."""

@@ -40,6 +40,7 @@ def draft(
       retrieval-draft draft --namespace demo --tokenizer demo "def __init__(self,"
     """
     from retrieval_draft.cli.drawing import drawn, source_names
+    from retrieval_draft.client import check_namespace
     from retrieval_draft.errors import InvalidInput, Unreachable
     from retrieval_draft.step import (
         DraftOptions,
@@ -50,7 +51,7 @@ def draft(
         StepRequest,
         TreeShape,
     )
-    from retrieval_draft.tokenizer import load_tokenizer
+    from retrieval_draft.tokenizer import fingerprint, load_tokenizer
     from retrieval_draft.tree import int32s
 
     if tokenizer is None:
@@ -73,8 +74,11 @@ def draft(
         ended = SequenceStep("draft", len(tokens), tokens[:0], finished=True)
         client.send(StepRequest(2, namespace, client_id, [ended], wanted))
         client.receive(2, 1.0)
+        found = client.get_namespace(namespace)
     finally:
         client.close()
+    # Tokens of another tokenizer would be drawn as nonsense.
+    check_namespace(found, found.vocab_size, fingerprint(loaded))
     if answer.statuses[0] != Status.OK:
         problem = answer.problems[0]
         raise InvalidInput(problem.field, problem.value, problem.limit, problem.reason)

@@ -55,3 +55,10 @@ def test_one_of_other_tokens_is_refused(
 ) -> None:
     with pytest.raises(FailedPrecondition, match=named):
         ensure_namespace(client, wanted)
+
+
+def test_a_model_may_pad_the_vocabulary_of_its_tokenizer(client: EngineClient) -> None:
+    """Equal fingerprints are equal ids, and what lies beyond the tokenizer is checked token by token."""
+    for size in (63, 65):
+        wanted = CreateNamespaceRequest(namespace="n", vocab_size=size, tokenizer_fingerprint="abc")
+        assert ensure_namespace(client, wanted).vocab_size == 64

@@ -58,3 +58,24 @@ def test_proposals_that_do_not_fit_are_refused(change: dict[str, object], field:
         setattr(message.proposals, name, value)
     with pytest.raises(InvalidInput, match=f"trees.proposals.{field}"):
         decode_trees(message, "trees", 1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "token", "said"),
+    [
+        ([-1, 1], 9, None),
+        ([-1, 2], 9, "of a node outside -1 to 1"),
+        ([-2, 0], 9, "of a node outside -1 to 1"),
+        ([-1, 0], 10, "of a token outside the vocabulary of 10"),
+        ([-1, 0], -1, None),
+        ([-1, 0], -2, "of a token outside the vocabulary of 10"),
+    ],
+)
+def test_a_tree_with_proposals_beyond_nodes_or_vocabulary_is_refused(
+    nodes: list[int], token: int, said: str | None
+) -> None:
+    table = int32s([[1, 2], [3, token]])
+    proposals = Proposals(int32s(nodes), table, np.ones_like(table, dtype=np.float32))
+    tree = DraftTree(int32s([1, 2]), int32s([-1, 0]), proposals=proposals)
+    problem = tree.problem(10, 2)
+    assert problem is None if said is None else said in str(problem)
