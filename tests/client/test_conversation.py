@@ -16,7 +16,7 @@ from retrieval_draft.conversation import (
     WAITS_MAX,
 )
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import NotFound
+from retrieval_draft.errors import NotFound, Unauthenticated
 from retrieval_draft.step import DraftOptions, Learning, StepResponse
 from retrieval_draft.store.memory_store import MemoryStore
 from retrieval_draft.tree import EMPTY, DraftTree, int32s
@@ -409,6 +409,45 @@ def test_it_greets_again_when_the_namespace_is_gone(engine: Engine, client: Faul
     assert decoder.step() is None, "RESYNC"
     assert decoder.step() is not None
     assert client.greetings == 2
+
+
+@pytest.mark.parametrize("creates", [True, False])
+def test_a_namespace_of_other_tokens_gets_no_sequence_and_is_named_once(
+    engine: Engine, client: Faulty, caplog: pytest.LogCaptureFixture, creates: bool
+) -> None:
+    """Drafts from it would be of other words; the model goes on without."""
+    request = store_pb2.CreateNamespaceRequest(namespace="other", vocab_size=VOCAB - 1)
+    EngineClient(engine).create_namespace(request)
+    clock = Clock()
+    talk = conversation(client, clock=clock)
+    talk._namespace = "other"
+    if creates:
+        talk._create = store_pb2.CreateNamespaceRequest(namespace="other", vocab_size=VOCAB)
+    decoder = Decoder(talk, TEXT).open(PROMPT)
+    for _ in range(5):
+        assert decoder.step() is None
+        clock.now += BACKOFF_SECONDS_MAX
+    assert talk.figures.failed == 5
+    assert engine.clients.count() == 0
+    assert caplog.text.count("no drafts: namespace other has a vocabulary of 99, not of 100") == 1
+    assert decoder.stop == PROMPT + 5
+
+
+def test_a_refused_credential_pauses_at_once_and_a_valid_one_is_found_again(
+    client: Faulty, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    talk = conversation(client, clock=clock)
+    decoder = Decoder(talk, TEXT).open(2 * PROMPT)
+    client.failure = Unauthenticated("this token is not valid")
+    assert decoder.step() is None
+    calls = client.calls
+    assert decoder.step() is None
+    assert client.calls == calls, "nothing is asked while it pauses"
+    assert caplog.text.count("this token is not valid") == 1
+    client.failure = None
+    clock.now += BACKOFF_SECONDS_MAX
+    assert decoder.step() is not None
 
 
 def test_a_budget_of_its_own_is_kept_within_the_conversations(client: Faulty) -> None:

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
@@ -12,13 +12,16 @@ from hypothesis import strategies as st
 
 from retrieval_draft.client import GrpcClient
 from retrieval_draft.config import MESSAGE_BYTES_MAX
+from retrieval_draft.credentials import Credentials
 from retrieval_draft.server.lifecycle import Sidecar
 from retrieval_draft.step import DraftOptions, SequenceStart, StepRequest, VerifyCost
 from retrieval_draft.tree import DraftTree, int32s
 from retrieval_draft.v1 import draft_pb2, store_pb2
 from retrieval_draft.wire import encode_request
 from tests.engine.driving import NAMESPACE, VOCAB, part, rows
+from tests.server.conftest import CONFIG
 from tests.server.sidecars import DRAFT, STORE, Answer, RawCalls, create, documents
+from tests.server.tenancy import Tenancy, tenancy
 
 ALLOWED = {
     "OK",
@@ -82,12 +85,29 @@ def assert_ours(answer: Answer) -> None:
     assert not PYTHON_TEXT.search(answer.details), answer
 
 
-def check_everywhere(raw: RawCalls, data: bytes) -> None:
+STREAMS: dict[tuple[str, str], Message] = {
+    (DRAFT, "DraftStream"): full_step(),
+    (STORE, "Warm"): documents([1, 2, 3], [4, 5], corpus="fuzz"),
+}
+
+
+def check_everywhere(
+    raw: RawCalls, data: bytes, check: Callable[[Answer], None] = assert_ours
+) -> None:
     for service, method in UNARY:
-        assert_ours(raw.unary(service, method, data))
-    assert_ours(raw.unary(DRAFT, "Draft", data))
-    assert_ours(raw.stream(DRAFT, "DraftStream", data))
-    assert_ours(raw.stream(STORE, "Warm", data))
+        check(raw.unary(service, method, data))
+    check(raw.unary(DRAFT, "Draft", data))
+    for service, method in STREAMS:
+        check(raw.stream(service, method, data))
+
+
+def test_every_call_of_the_protocol_is_fuzzed_in_this_file() -> None:
+    files = (draft_pb2.DESCRIPTOR, store_pb2.DESCRIPTOR)
+    methods = [m for file in files for s in file.services_by_name.values() for m in s.methods]
+    defined = {(method.containing_service.full_name, method.name) for method in methods}
+    assert defined == {*UNARY, *STREAMS, (DRAFT, "Draft")}
+    streams = {m.name for m in methods if m.client_streaming}
+    assert streams == {method for _, method in STREAMS}
 
 
 @settings(
@@ -100,6 +120,51 @@ def check_everywhere(raw: RawCalls, data: bytes) -> None:
 @example(b"\x0b" * 60)  # groups within groups
 def test_any_bytes_at_any_call_give_a_status_of_ours(raw: RawCalls, data: bytes) -> None:
     check_everywhere(raw, data)
+
+
+@pytest.fixture(scope="module")
+def tenants() -> Iterator[Tenancy]:
+    with tenancy(CONFIG) as running, running.client("acme"):
+        yield running
+
+
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.binary(max_size=80))
+@example(b"\xff")
+def test_any_bytes_with_a_token_give_a_status_of_ours_and_without_one_always_the_same(
+    tenants: Tenancy, data: bytes
+) -> None:
+    def refused(answer: Answer) -> None:
+        assert (answer.status, answer.data) == ("UNAUTHENTICATED", ())
+
+    with tenants.raw(tenants.credentials("acme")) as raw:
+        check_everywhere(raw, data)
+    with tenants.raw(Credentials()) as raw:
+        check_everywhere(raw, data, refused)
+
+
+HEADERS = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=60)
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(HEADERS | HEADERS.map("Bearer {}".format))
+@example("Bearer")
+@example("Bearer ")
+@example("bearer  ,")
+def test_any_authorization_is_refused_with_a_text_of_ours(tenants: Tenancy, header: str) -> None:
+    with grpc.insecure_channel(tenants.sidecar.targets[0]) as channel:
+        call: Callable[..., bytes] = channel.unary_unary(f"/{DRAFT}/GetServerInfo")
+        with pytest.raises(grpc.RpcError) as caught:
+            call(b"", metadata=(("authorization", header),), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert caught.value.details() in (
+        "the authorization header must be one `Bearer TOKEN`",
+        "this token is not valid",
+    )
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"\x12\x02\xff\xfe", b"\x0a\xff\xff\xff\xff\x0f"])
