@@ -7,7 +7,7 @@ answer with its next step. Neither retries: that is the conversation's to decide
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -15,14 +15,14 @@ from google.protobuf.message import DecodeError, Message
 from retrieval_draft import errors
 from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
 from retrieval_draft.credentials import Credentials, load_credentials
-from retrieval_draft.engine import Engine
 from retrieval_draft.errors import DraftError, Unreachable
-from retrieval_draft.stats import fleet_stats_of, stats_of
 from retrieval_draft.step import StepRequest, StepResponse
-from retrieval_draft.store_wire import namespace_of, spec_of
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import draft_pb2, store_pb2
 from retrieval_draft.wire import decode_response, encode_request
+
+if TYPE_CHECKING:
+    from retrieval_draft.engine import Engine
 
 CALL_SECONDS_MAX = 10.0
 """Deadline of a management call."""
@@ -94,7 +94,9 @@ class Client(Protocol):
 class EngineClient:
     """In-process: 30 us instead of a round trip, with the same journal and counters."""
 
-    def __init__(self, engine: Engine, tenant: str = "local") -> None:
+    # What the engine needs is imported where it is used: commands that talk to a sidecar load no numba.
+
+    def __init__(self, engine: "Engine", tenant: str = "local") -> None:
         self._engine = engine
         self._tenant = tenant
         self._answer: StepResponse | None = None
@@ -124,17 +126,23 @@ class EngineClient:
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
     ) -> store_pb2.Namespace:
+        from retrieval_draft.store_wire import namespace_of, spec_of
+
         return namespace_of(self._engine.stores.create(self._tenant, spec_of(request)))
 
     def get_namespace(
         self, namespace: str, seconds_max: float = CALL_SECONDS_MAX
     ) -> store_pb2.Namespace:
+        from retrieval_draft.store_wire import namespace_of
+
         return namespace_of(self._engine.stores.state(self._tenant, namespace).spec)
 
     def stats(
         self, namespace: str = "", *, fleet: bool = False, digest: bool = False
     ) -> store_pb2.Stats:
         """Of this replica, with digests if asked; or of the whole fleet."""
+        from retrieval_draft.stats import fleet_stats_of, stats_of
+
         if fleet:
             return fleet_stats_of(self._engine, self._tenant, namespace)
         return stats_of(self._engine, self._tenant, namespace, digest=digest)

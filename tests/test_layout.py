@@ -211,6 +211,13 @@ def test_importing_the_engine_loads_no_grpc_and_no_torch() -> None:
     assert not offending(found, "grpc", "google.protobuf", "torch", "redis", "faiss")
 
 
+def test_importing_the_client_loads_no_numba() -> None:
+    """Every command would wait seconds for it."""
+    found = loaded("import retrieval_draft.client, retrieval_draft.warming")
+    assert "grpc" in found
+    assert not offending(found, "numba", "torch", "redis", "faiss", f"{OURS}.engine")
+
+
 def test_help_loads_no_numba_torch_faiss_or_redis() -> None:
     statement = """
 from click.testing import CliRunner
