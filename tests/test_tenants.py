@@ -134,3 +134,16 @@ def test_what_may_not_be_in_the_file_is_not_written_and_the_old_one_stays(path: 
         write_tenants(path, Tenants({"a": Tenant("a", ("in the clear",))}))
     assert read_tenants(path) == tenants
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+def test_the_limits_themselves_are_allowed(path: Path) -> None:
+    tokens = tuple(hashed_token(str(i)) for i in range(TOKENS_MAX))
+    for one in (Tenant("n" * 64, tokens), Tenant("n" * 63, tokens[1:], ("c" * 512,))):
+        write_tenants(path, Tenants({one.name: one}))
+        assert read_tenants(path).by_name == {one.name: one}
+    for bad in (Tenant("n" * 65), Tenant("a", (), ("c" * 513,)), Tenant("")):
+        with pytest.raises(InvalidInput):
+            write_tenants(path, Tenants({bad.name: bad}))
+    many = {f"t{i}": Tenant(f"t{i}") for i in range(1024)}
+    write_tenants(path, Tenants(many))
+    assert len(read_tenants(path).by_name) == 1024

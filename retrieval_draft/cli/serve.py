@@ -6,7 +6,7 @@ import click
 
 from retrieval_draft.cli import options
 
-PEM = click.Path(exists=True, dir_okay=False, path_type=Path)
+PEM = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command()
