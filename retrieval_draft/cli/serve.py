@@ -48,6 +48,11 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     "--tls-ca", type=PEM, metavar="FILE", help="Clients must show a certificate of this CA."
 )
 @click.option(
+    "--pad-drafts",
+    is_flag=True,
+    help="Fill answers to a power of two of bytes: their sizes tell less over a network.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Allow addresses that others can reach, without TLS or authentication.",
@@ -70,6 +75,7 @@ def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_ca: Path | None,
+    pad_drafts: bool,
     insecure: bool,
     log_level: str,
 ) -> None:
@@ -112,6 +118,7 @@ def serve(
         config=config,
         tenants=tenants,
         tls=tls,
+        pad_drafts=pad_drafts,
     )
     open_to_all = [] if serving.secured else [t for t in listen if not is_loopback(t)]
     if insecure and open_to_all:

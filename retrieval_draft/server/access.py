@@ -37,14 +37,14 @@ class Access:
     def refuse(self, peer: str, reason: str) -> Unauthenticated:
         """The error to raise; counted, and logged with the peer's address, never with its token."""
         now = time.monotonic()
+        unsaid = 0
         with self._lock:
             self.refused += 1
-            due = now - self._logged_at >= LOG_SECONDS
-            if due:
-                more, self._logged = self.refused - self._logged, self.refused
-                self._logged_at = now
-        if due:
-            log.warning("refused %d calls, the last from %s: %s", more, peer, reason)
+            if now - self._logged_at >= LOG_SECONDS:
+                unsaid = self.refused - self._logged
+                self._logged_at, self._logged = now, self.refused
+        if unsaid:
+            log.warning("refused %d calls, the last from %s: %s", unsaid, peer, reason)
         return Unauthenticated(reason)
 
 

@@ -10,6 +10,7 @@ from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.server.edge import Context, Edge
+from retrieval_draft.server.padding import pad
 from retrieval_draft.v1 import draft_pb2 as pb
 from retrieval_draft.wire import decode_request, encode_response
 
@@ -18,10 +19,11 @@ FEATURES = ("stream", "resync", "observations", "verify_cost", "chains", "model_
 
 
 class DraftService:
-    """Stateless: everything is the engine's."""
+    """Stateless: everything is the engine's. With `pad_drafts` answers have sizes that tell little."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, pad_drafts: bool = False) -> None:
         self._engine = engine
+        self._pad_drafts = pad_drafts
 
     def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
         unary, streaming = edge.unary, edge.streaming
@@ -37,7 +39,8 @@ class DraftService:
         )
 
     def _draft(self, message: pb.DraftRequest, tenant: str) -> pb.DraftResponse:
-        return encode_response(self._engine.step(tenant, decode_request(message)))
+        answer = encode_response(self._engine.step(tenant, decode_request(message)))
+        return pad(answer) if self._pad_drafts else answer
 
     def _draft_and_settle(self, message: pb.DraftRequest, tenant: str) -> pb.DraftResponse:
         answer = self._draft(message, tenant)

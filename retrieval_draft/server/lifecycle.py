@@ -7,7 +7,7 @@ import signal
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import grpc
@@ -50,6 +50,7 @@ class ServeOptions:
     config: Config = field(default_factory=Config)
     tenants: Path | None = None
     tls: TlsFiles | None = None
+    pad_drafts: bool = False
 
     @property
     def secured(self) -> bool:
@@ -102,7 +103,15 @@ class Sidecar:
             addresses = [listen.parse(f"unix:{folder.draft_socket}", options.insecure)]
         for address in addresses:
             listen.claim(address)
-        self.engine = Engine(self._backend(folder), options.config)
+        config = options.config
+        if options.tenants is None:
+            # The one tenant there is need not leave anything to others.
+            config = replace(
+                config,
+                tenant_clients_max=config.clients_max,
+                tenant_namespaces_max=config.namespaces_max,
+            )
+        self.engine = Engine(self._backend(folder), config)
         self.engine.start(f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}")
         self._undo.append(lambda: self.engine.stop(FLUSH_SECONDS))
         self._serve(addresses)
@@ -167,7 +176,7 @@ class Sidecar:
         self.edge = edge = Edge(self.access, most)
         server.add_generic_rpc_handlers(
             (
-                draft_service.DraftService(self.engine).handler(edge),
+                draft_service.DraftService(self.engine, self._options.pad_drafts).handler(edge),
                 store_service.StoreService(self.engine).handler(edge),
             )
         )

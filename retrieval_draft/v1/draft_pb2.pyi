@@ -205,18 +205,20 @@ class Proposals(_message.Message):
     def __init__(self, width: _Optional[int] = ..., nodes: _Optional[bytes] = ..., tokens: _Optional[bytes] = ..., probabilities: _Optional[bytes] = ...) -> None: ...
 
 class DraftResponse(_message.Message):
-    __slots__ = ("step_id", "statuses", "trees", "draft_us", "problems")
+    __slots__ = ("step_id", "statuses", "trees", "draft_us", "problems", "padding")
     STEP_ID_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     TREES_FIELD_NUMBER: _ClassVar[int]
     DRAFT_US_FIELD_NUMBER: _ClassVar[int]
     PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    PADDING_FIELD_NUMBER: _ClassVar[int]
     step_id: int
     statuses: bytes
     trees: Trees
     draft_us: int
     problems: _containers.RepeatedCompositeFieldContainer[Problem]
-    def __init__(self, step_id: _Optional[int] = ..., statuses: _Optional[bytes] = ..., trees: _Optional[_Union[Trees, _Mapping]] = ..., draft_us: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ...) -> None: ...
+    padding: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, step_id: _Optional[int] = ..., statuses: _Optional[bytes] = ..., trees: _Optional[_Union[Trees, _Mapping]] = ..., draft_us: _Optional[int] = ..., problems: _Optional[_Iterable[_Union[Problem, _Mapping]]] = ..., padding: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Problem(_message.Message):
     __slots__ = ("index", "field", "value", "limit", "reason")

@@ -284,3 +284,9 @@ def test_a_sidecar_without_tenants_takes_everybody_as_local(shared: Tenancy) -> 
             client.list_namespaces()
         with connected(sidecar.targets[0], None, Credentials(WRONG)) as client:
             assert [one.namespace for one in client.list_namespaces()] == [NAMESPACE]
+
+
+def test_a_sidecar_without_tenants_gives_the_one_there_is_all_namespaces() -> None:
+    with running_sidecar(CONFIG) as sidecar, connected(sidecar.targets[0]) as client:
+        for number in range(CONFIG.tenant_namespaces_max + 1):
+            create(client, msgspec.structs.replace(SPEC, namespace=f"{number}"))
