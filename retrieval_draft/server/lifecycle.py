@@ -206,8 +206,10 @@ class Sidecar:
 def serve(options: ServeOptions, ready: Callable[[list[str]], None]) -> bool:
     """Serve until SIGTERM or SIGINT; `ready` hears the targets. Whether all that was learned is stored.
 
-    SIGHUP reads the tenants and certificates afresh.
+    SIGHUP reads the tenants and certificates afresh; where there are none it ends like SIGTERM, as when a
+    terminal is closed.
     """
+    has_files = options.tenants is not None or options.tls is not None
     # Its `put` may interrupt itself, as a signal's handler does.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -215,7 +217,7 @@ def serve(options: ServeOptions, ready: Callable[[list[str]], None]) -> bool:
     sidecar = Sidecar(options)
     sidecar.start()
     ready(sidecar.targets)
-    while signals.get() == signal.SIGHUP:
+    while signals.get() == signal.SIGHUP and has_files:
         sidecar.reload()
     log.info("stopping: draining calls and flushing the journal")
     return sidecar.stop()

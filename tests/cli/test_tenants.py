@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from retrieval_draft.cli import VERBS, main
 from retrieval_draft.tenants import read_tenants
@@ -172,6 +174,27 @@ def test_namespaces_are_created_listed_shown_and_deleted_by_their_tenant(served:
     assert served.run("namespace", "show", "full", *token).returncode == 1
     for wrong in (("--vocab-size", "0"), ("--tokenizer", "demo", "--vocab-size", "5"), ()):
         assert served.run("namespace", "create", "x", *wrong, *token).returncode == 2
+
+
+def test_tokens_of_another_tokenizer_are_refused_by_warm_and_draft(
+    served: Served, tmp_path: Path
+) -> None:
+    """Of one size, so that only the fingerprint can tell."""
+    token = served.token("acme")
+    other = tmp_path / "tokenizer.json"
+    words = {f"w{i}": i for i in range(4096)}
+    Tokenizer(WordLevel(words, unk_token="w0")).save(str(other))  # noqa: S106 - a word
+    assert served.run("namespace", "create", "typed", "--tokenizer", "demo", *token).returncode == 0
+    named = ("--namespace", "typed", "--tokenizer", str(other), *token)
+    for shown in (
+        served.run("warm", "-", *named, stdin="w1 w2"),
+        served.run("draft", "w1", *named),
+        served.run("namespace", "create", "typed", "--tokenizer", str(other), *token),
+    ):
+        assert (shown.returncode, shown.stdout) == (1, ""), shown.stderr
+        assert "another tokenizer" in shown.stderr or "exists and differs" in shown.stderr
+    stats = json.loads(served.run("namespace", "show", "typed", "--json", *token).stdout)
+    assert stats["corpora"] == {}
 
 
 def test_every_verb_takes_the_token_and_says_what_is_missing(served: Served) -> None:

@@ -1,5 +1,7 @@
 """`retrieval-draft serve` as a process: how it starts, ends, and comes back after a crash."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +53,15 @@ def test_sigterm_drains_and_ends_with_0_after_one_line_on_standard_output(folder
         assert process.lines == [f"serving on {process.target}\n"]
         assert not (folder / "data" / "draft.sock").exists()
         assert "Traceback" not in process.log
+
+
+def test_a_closed_terminal_ends_it_like_sigterm_where_there_is_nothing_to_read_afresh(
+    folder: Path,
+) -> None:
+    with serving(folder / "data", "--redis", "none") as process:
+        os.kill(process._process.pid, signal.SIGHUP)
+        assert process.end() == 0
+        assert "flushing the journal" in process.log
 
 
 def test_an_open_stream_does_not_keep_it_from_ending(folder: Path) -> None:
