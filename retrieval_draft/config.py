@@ -35,8 +35,8 @@ class Config:
     clients_max: int = 4096
     tenant_clients_max: int = 1024
     """Of these, one tenant's."""
-    tenant_streams_max: int = 64
-    """Open at once, where there are tenants: half of the threads that serve."""
+    tenant_calls_max: int = 64
+    """At once, streams included, where there are tenants: half of the threads that serve."""
     idle_seconds_max: float = 600.0
     """A sequence that is neither in a batch nor finished for so long is closed."""
     learned_bytes_max: int = 64 << 20

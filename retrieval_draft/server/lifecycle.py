@@ -172,7 +172,7 @@ class Sidecar:
             ),
         )
         tenants = self._options.tenants is not None
-        most = self._options.config.tenant_streams_max if tenants else 0
+        most = self._options.config.tenant_calls_max if tenants else 0
         self.edge = edge = Edge(self.access, most)
         server.add_generic_rpc_handlers(
             (

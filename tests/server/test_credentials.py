@@ -20,13 +20,14 @@ from retrieval_draft.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
+from retrieval_draft.server.lifecycle import THREADS_MAX
 from retrieval_draft.tenants import with_token, without_tenant
 from retrieval_draft.v1 import store_pb2
 from tests.engine.driving import NAMESPACE, SPEC, Caller, part, wait_for
 from tests.server.sidecars import DRAFT, connected, create, documents, running_sidecar
 from tests.server.tenancy import Tenancy, tenancy
 
-CONFIG = Config(learned_bytes_max=1 << 20, tenant_streams_max=2, tenant_namespaces_max=2)
+CONFIG = Config(learned_bytes_max=1 << 20, tenant_calls_max=8, tenant_namespaces_max=2)
 WRONG = "rdt_" + "w" * 43
 
 
@@ -205,19 +206,19 @@ def test_one_tenants_streams_do_not_keep_others_out(shared: Tenancy) -> None:
             yield documents([1, 2])
             release.wait(30)
 
-        with shared.client("acme") as client:
+        with shared.client("acme", spec=None) as client:
             list(client.warm(endless()))
 
     with shared.client("acme"), shared.client("bolt") as other:
-        streams = shared.sidecar.edge.streams_of
-        threads = [threading.Thread(target=hold) for _ in range(2)]
+        calls = shared.sidecar.edge.calls_of
+        threads = [threading.Thread(target=hold) for _ in range(8)]
         for thread in threads:
             thread.start()
         try:
-            wait_for(lambda: streams("acme") == 2)
+            wait_for(lambda: calls("acme") == 8)
             with (
-                shared.client("acme") as third,
-                pytest.raises(ResourceExhausted, match="streams: the limit of a tenant is 2"),
+                shared.client("acme", spec=None) as third,
+                pytest.raises(ResourceExhausted, match="calls at once: the limit of a tenant is 8"),
             ):
                 Caller(third).step(part("s", 0, [1], prompt=1))
             assert Caller(other).step(part("s", 0, [1], prompt=1)).statuses == [1]
@@ -225,7 +226,36 @@ def test_one_tenants_streams_do_not_keep_others_out(shared: Tenancy) -> None:
             release.set()
             for thread in threads:
                 thread.join()
-        wait_for(lambda: streams("acme") == 0)
+        wait_for(lambda: calls("acme") == 0)
+
+
+@pytest.mark.parametrize("who", ["", "acme"])
+def test_calls_that_never_send_their_message_keep_nobody_out(shared: Tenancy, who: str) -> None:
+    """gRPC holds a thread for each of them, and has as many as are opened here."""
+    credentials = shared.credentials(who) if who else Credentials()
+    ended = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        ended.wait(30)
+        return
+        yield b""
+
+    with (
+        grpc.insecure_channel(shared.sidecar.targets[0]) as channel,
+        shared.client("bolt") as other,
+    ):
+        call: Callable[..., grpc.Future[bytes]] = channel.stream_unary(f"/{DRAFT}/Draft").future
+        held = [call(silent(), metadata=credentials.metadata()) for _ in range(THREADS_MAX)]
+        try:
+            most = CONFIG.tenant_calls_max if who else 0
+            wait_for(lambda: sum(not one.done() for one in held) == most)
+            assert other.info(5.0).version
+            assert sum(not one.done() for one in held) == most
+        finally:
+            ended.set()
+            for one in held:
+                one.cancel()
+    wait_for(lambda: shared.sidecar.edge.calls_of("acme") == 0)
 
 
 def test_a_tenant_has_so_many_namespaces_and_others_have_theirs(shared: Tenancy) -> None:
