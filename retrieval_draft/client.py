@@ -105,6 +105,7 @@ class EngineClient:
     @classmethod
     def in_memory(cls) -> "EngineClient":
         """With an engine of its own, whose stores are gone when the client is closed."""
+        from retrieval_draft.engine import Engine
         from retrieval_draft.store.memory_backend import MemoryBackend
 
         client = cls(Engine(MemoryBackend()))

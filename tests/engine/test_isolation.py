@@ -19,6 +19,7 @@ from retrieval_draft.client import EngineClient
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import NotFound
+from retrieval_draft.metrics import hits_of
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.step import Learning, SequenceStart, Status
 from retrieval_draft.store.backend import Backend
@@ -195,7 +196,8 @@ def state_of(engine: Engine, tenant: str) -> NamespaceState:
 
 
 def shared_hits(state: NamespaceState) -> int:
-    return sum(row.hits for row in state.counters.tiers() if row.name != "context")
+    rows = hits_of(state.counters.counts(), "tier")
+    return sum(row.hits for row in rows if row.name != "context")
 
 
 @pytest.fixture(scope="module")
