@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 CALL_SECONDS_MAX = 10.0
 """Deadline of a management call."""
-WARM_SECONDS_MAX = 3600.0
+WARM_SECONDS_MAX = 7 * 24 * 3600.0
+"""Of a whole warming, which may be billions of tokens; keepalive notices a dead sidecar long before."""
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -228,17 +229,28 @@ class GrpcClient:
                 broken.append(error)
                 raise
 
-        call = self._channel.stream_stream(
+        open_stream = self._channel.stream_stream(
             _store("Warm"),
             request_serializer=store_pb2.WarmRequest.SerializeToString,
             response_deserializer=store_pb2.WarmProgress.FromString,
         )
+        call = open_stream(fed(), timeout=WARM_SECONDS_MAX, metadata=self._metadata)
         try:
-            yield from call(fed(), timeout=WARM_SECONDS_MAX, metadata=self._metadata)
+            yield from call
         except grpc.RpcError as error:
             if broken:
                 raise broken[0] from None
             raise error_of(error, self.target) from error
+        finally:
+            call.cancel()  # nothing, if the call has ended
+
+    def known_documents(self, namespace: str, corpus: str, digests: Iterable[bytes]) -> list[bool]:
+        """Which documents of these digests the corpus has; NotFound without the namespace."""
+        request = store_pb2.KnownDocumentsRequest(
+            namespace=namespace, corpus=corpus, digests=digests
+        )
+        answer = self._call(_store("KnownDocuments"), request, store_pb2.KnownDocumentsResponse)
+        return [bool(one) for one in answer.known]
 
     def close(self) -> None:
         if self._stream is not None:

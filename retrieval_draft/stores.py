@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 LOAD_SECONDS_MAX = 600.0
 DOCUMENT_NAME_CHARACTERS_MAX = 1024
+KNOWN_DOCUMENTS_MAX = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +161,17 @@ class Stores:
                 self.backend.put_block(state.key, corpus, _block(fresh))
         tokens = sum(len(document.tokens) for document in documents)
         return Stored(len(documents), tokens, len(documents) - len(fresh), self.backend.durability)
+
+    def known_documents(
+        self, tenant: str, namespace: str, corpus: str, digests: Sequence[bytes]
+    ) -> list[bool]:
+        """Which documents of these digests are stored; none of a corpus that does not exist."""
+        state = self.state(tenant, namespace)
+        if len(digests) > KNOWN_DOCUMENTS_MAX:
+            limit = f"{KNOWN_DOCUMENTS_MAX} a call"
+            raise InvalidInput("digests", len(digests), limit)
+        known = self.backend.known_documents(state.key, checked_corpus(corpus))
+        return [digest in known for digest in digests]
 
     def publish(self, tenant: str, namespace: str, corpus: str) -> None:
         """Let every replica index the corpus; returns when drafts here use it."""

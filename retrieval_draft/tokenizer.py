@@ -1,6 +1,7 @@
 """Tokenizers without torch: from a file, a model's folder, or the bundled demo model."""
 
 import hashlib
+import json
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -42,3 +43,18 @@ def vocab_size(tokenizer: Tokenizer) -> int:
     """Ids that the tokenizer can give, added tokens included."""
     size: int = tokenizer.get_vocab_size(with_added_tokens=True)
     return size
+
+
+def model_vocab_size(name: str | Path, tokenizer: Tokenizer) -> int:
+    """Rows of the model's embedding, as its config.json says: often more than its tokenizer's ids.
+
+    Where no configuration lies beside the tokenizer, the tokenizer's own.
+    """
+    path = demo_folder() if str(name) == DEMO else Path(name)
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        said = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
+    except (OSError, ValueError, AttributeError):
+        said = None
+    return max(said, vocab_size(tokenizer)) if isinstance(said, int) else vocab_size(tokenizer)

@@ -15,4 +15,5 @@ def own_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in [name for name in os.environ if name.startswith("RETRIEVAL_DRAFT_")]:
             patch.delenv(name)
         patch.setenv("XDG_DATA_HOME", str(home))
+        patch.setenv("XDG_CACHE_HOME", str(home))
         yield home

@@ -22,7 +22,8 @@ from retrieval_draft.gpu.step_cost import measure_step_cost
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import DraftOptions, VerifyCost
 from retrieval_draft.v1 import store_pb2 as pb
-from retrieval_draft.warming import Text, warm
+from retrieval_draft.warming.documents import Text
+from retrieval_draft.warming.sending import warm
 
 DECODINGS = ("sampled", "greedy")
 CORPUS = "python-stdlib"

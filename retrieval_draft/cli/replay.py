@@ -48,7 +48,14 @@ if TYPE_CHECKING:
     "--corpus",
     multiple=True,
     metavar="SOURCE",
-    help="Warm this first, as `warm` would: a text file, folder or .jsonl; repeatable.",
+    help="Warm this first, as `warm` would: any source that it takes; repeatable.",
+)
+@click.option(
+    "--corpus-field",
+    "corpus_fields",
+    multiple=True,
+    metavar="NAME",
+    help="Of the corpus's records: the field to take; repeatable.",
 )
 @click.option(
     "--report",
@@ -69,6 +76,7 @@ def replay(
     delay: int,
     learned_mb: int,
     corpus: tuple[str, ...],
+    corpus_fields: tuple[str, ...],
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -99,7 +107,7 @@ def replay(
         replicas,
         delay,
         learned_mb << 20,
-        corpus_of(corpus, tokenizer),
+        corpus_of(corpus, tokenizer, corpus_fields),
     )
     recorded = read_files(files, tokenizer, tokens_max)
     with progress() as bar:
@@ -117,25 +125,27 @@ def replay(
         show(done)
 
 
-def corpus_of(sources: tuple[str, ...], tokenizer: str | None) -> "tuple[Int32Array, ...]":
+def corpus_of(
+    sources: tuple[str, ...], tokenizer: str | None, fields: tuple[str, ...]
+) -> "tuple[Int32Array, ...]":
     """The documents of these sources as tokens; none without a source."""
     if not sources:
         return ()
+    from retrieval_draft.cli.warm import formats_of, show_skipped
     from retrieval_draft.errors import InvalidInput
     from retrieval_draft.tokenizer import load_tokenizer
-    from retrieval_draft.tree import int32s
-    from retrieval_draft.warming import Text, files_of, texts_of
+    from retrieval_draft.warming.sources import Reading
+    from retrieval_draft.warming.tokenising import Tokeniser, batches
 
     if tokenizer is None:
         raise InvalidInput("--tokenizer", "missing", "the model's, to warm a corpus")
     loaded = load_tokenizer(tokenizer)
-    texts: list[Text] = []
-    for path in files_of(sources):
-        try:
-            texts += texts_of(path, "text")
-        except UnicodeDecodeError:
-            err().print(f"not UTF-8, left out: {path}")
-    return tuple(int32s(loaded.encode(one.text, add_special_tokens=False).ids) for one in texts)
+    tokeniser = Tokeniser(loaded)
+    reading = Reading(sources, formats_of(tokenizer, loaded, fields))
+    found = batches(reading.documents())
+    documents = tuple(one.ids for batch in found for one in tokeniser.encoded(batch))
+    show_skipped(reading)
+    return documents
 
 
 def read_files(

@@ -37,6 +37,7 @@ class StoreService:
                 ),
                 "DeleteNamespace": unary(pb.DeleteNamespaceRequest, self._delete),
                 "Warm": streaming(pb.WarmRequest, self._warm),
+                "KnownDocuments": unary(pb.KnownDocumentsRequest, self._known),
                 "ListCorpora": unary(pb.ListCorporaRequest, self._corpora),
                 "CompactCorpus": unary(
                     pb.CompactCorpusRequest,
@@ -100,6 +101,12 @@ class StoreService:
         total.ready = True
         total.corpus_documents, total.corpus_tokens = tier.documents, tier.token_count
         yield total
+
+    def _known(self, message: pb.KnownDocumentsRequest, tenant: str) -> pb.KnownDocumentsResponse:
+        known = self._stores.known_documents(
+            tenant, message.namespace, message.corpus, message.digests
+        )
+        return pb.KnownDocumentsResponse(known=bytes(known))
 
     def _corpora(self, message: pb.ListCorporaRequest, tenant: str) -> pb.ListCorporaResponse:
         state = self._stores.state(tenant, message.namespace)

@@ -129,6 +129,22 @@ class WarmProgress(_message.Message):
     corpus_tokens: int
     def __init__(self, documents: _Optional[int] = ..., tokens: _Optional[int] = ..., documents_known: _Optional[int] = ..., durability: _Optional[_Union[Durability, str]] = ..., ready: bool = ..., corpus_documents: _Optional[int] = ..., corpus_tokens: _Optional[int] = ...) -> None: ...
 
+class KnownDocumentsRequest(_message.Message):
+    __slots__ = ("namespace", "corpus", "digests")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    CORPUS_FIELD_NUMBER: _ClassVar[int]
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    corpus: str
+    digests: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, namespace: _Optional[str] = ..., corpus: _Optional[str] = ..., digests: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class KnownDocumentsResponse(_message.Message):
+    __slots__ = ("known",)
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: bytes
+    def __init__(self, known: _Optional[bytes] = ...) -> None: ...
+
 class ListCorporaRequest(_message.Message):
     __slots__ = ("namespace",)
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]

@@ -64,6 +64,11 @@ class StoreServiceStub(object):
                 request_serializer=retrieval__draft_dot_v1_dot_store__pb2.WarmRequest.SerializeToString,
                 response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.WarmProgress.FromString,
                 _registered_method=True)
+        self.KnownDocuments = channel.unary_unary(
+                '/retrieval_draft.v1.StoreService/KnownDocuments',
+                request_serializer=retrieval__draft_dot_v1_dot_store__pb2.KnownDocumentsRequest.SerializeToString,
+                response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.KnownDocumentsResponse.FromString,
+                _registered_method=True)
         self.ListCorpora = channel.unary_unary(
                 '/retrieval_draft.v1.StoreService/ListCorpora',
                 request_serializer=retrieval__draft_dot_v1_dot_store__pb2.ListCorporaRequest.SerializeToString,
@@ -137,6 +142,13 @@ class StoreServiceServicer(object):
 
     def Warm(self, request_iterator, context):
         """Acknowledges what is durable, and how durable.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def KnownDocuments(self, request, context):
+        """Which documents a corpus has, so that they need not be sent, nor even tokenised.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -216,6 +228,11 @@ def add_StoreServiceServicer_to_server(servicer, server):
                     servicer.Warm,
                     request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.WarmRequest.FromString,
                     response_serializer=retrieval__draft_dot_v1_dot_store__pb2.WarmProgress.SerializeToString,
+            ),
+            'KnownDocuments': grpc.unary_unary_rpc_method_handler(
+                    servicer.KnownDocuments,
+                    request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.KnownDocumentsRequest.FromString,
+                    response_serializer=retrieval__draft_dot_v1_dot_store__pb2.KnownDocumentsResponse.SerializeToString,
             ),
             'ListCorpora': grpc.unary_unary_rpc_method_handler(
                     servicer.ListCorpora,
@@ -415,6 +432,33 @@ class StoreService(object):
             '/retrieval_draft.v1.StoreService/Warm',
             retrieval__draft_dot_v1_dot_store__pb2.WarmRequest.SerializeToString,
             retrieval__draft_dot_v1_dot_store__pb2.WarmProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KnownDocuments(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrieval_draft.v1.StoreService/KnownDocuments',
+            retrieval__draft_dot_v1_dot_store__pb2.KnownDocumentsRequest.SerializeToString,
+            retrieval__draft_dot_v1_dot_store__pb2.KnownDocumentsResponse.FromString,
             options,
             channel_credentials,
             insecure,
