@@ -58,7 +58,6 @@ def warm(
     )
     requests = feed.requests(batches(documents))
     if (first := next(requests, None)) is None:
-        feed.warmed.is_interrupted = feed.stop.is_set()
         return feed.warmed
     slots = threading.Semaphore(UNACKNOWLEDGED_MAX)
     ended = threading.Event()
@@ -83,7 +82,6 @@ def warm(
             advance(warmed)
     finally:
         ended.set()
-    warmed.is_interrupted = feed.stop.is_set()
     return warmed
 
 
@@ -100,7 +98,7 @@ class _Feed:
         stop: threading.Event,
     ) -> None:
         self.warmed = Warmed(tokenised=tokeniser.work)
-        self.stop = stop
+        self._stop = stop
         self.left_out = 0
         """Documents that were not sent, because the sidecar has them."""
         self._client, self._namespace, self._corpus = client, namespace, corpus
@@ -117,8 +115,11 @@ class _Feed:
             yield self._message([])
 
     def _until_stopped(self, found: Iterator[list[Document]]) -> Iterator[list[Document]]:
-        while not self.stop.is_set() and (batch := next(found, None)) is not None:
+        while not self._stop.is_set():
+            if (batch := next(found, None)) is None:
+                return
             yield batch
+        self.warmed.is_interrupted = True
 
     def _fresh(self, batch: list[Document]) -> list[Tokens]:
         """What the sidecar does not have, tokenised."""
