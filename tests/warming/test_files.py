@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import numpy.typing as npt
 import pytest
 import zstandard
 
@@ -76,7 +77,7 @@ TREE = {
 def test_a_folder_has_the_files_that_git_would_take(tmp_path: Path) -> None:
     put(tmp_path, TREE)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    words = ["git", "-C", tmp_path, "ls-files", "-z", "--others", "--exclude-standard"]
+    words = ["git", "-C", str(tmp_path), "ls-files", "-z", "--others", "--exclude-standard"]
     listed = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     expected = {name for name in listed.split("\0") if name and ".gitignore" not in name}
     found = {str(Path(file.name).relative_to(tmp_path)) for file in files_of([str(tmp_path)])}
@@ -210,7 +211,9 @@ def test_what_is_no_document_is_named_with_the_reason_and_not_fatal(
         (np.array([{"a": 1}], object), "object"),
     ],
 )
-def test_arrays_that_are_no_ids(tmp_path: Path, array: object, reason: str) -> None:
+def test_arrays_that_are_no_ids(
+    tmp_path: Path, array: npt.NDArray[np.generic], reason: str
+) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     _, skipped = read(tmp_path)
     assert reason in next(iter(skipped.values()))

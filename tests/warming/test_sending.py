@@ -161,7 +161,7 @@ def test_no_more_than_a_few_messages_wait_for_their_acknowledgement(
             feed = iter(requests)  # type: ignore[call-overload]
             taken: list[pb.WarmRequest] = []
             # As gRPC does: a thread of its own takes what there is.
-            thread = threading.Thread(target=lambda: [taken.append(one) for one in feed])
+            thread = threading.Thread(target=lambda: taken.extend(feed))
             thread.start()
             acknowledged = 0
             while thread.is_alive() or acknowledged < len(taken):
