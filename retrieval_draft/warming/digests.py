@@ -68,25 +68,27 @@ class Digests:
     def find(self, texts: Sequence[bytes]) -> list[Tokenised | None]:
         """What these texts became, None where it is not known."""
         found: list[Tokenised | None] = []
-        try:
-            for text in texts if self._database else ():
-                row = self._database.execute(  # type: ignore[union-attr]
-                    "SELECT document, tokens FROM texts WHERE text = ?", (text,)
-                ).fetchone()
-                found.append(Tokenised(bytes(row[0]), int(row[1])) if row else None)
-        except (sqlite3.Error, TypeError, ValueError) as error:
-            self._give_up(error)
+        # Its own name: close may be called meanwhile, by the thread that gave up.
+        if (database := self._database) is not None:
+            try:
+                for text in texts:
+                    row = database.execute(
+                        "SELECT document, tokens FROM texts WHERE text = ?", (text,)
+                    ).fetchone()
+                    found.append(Tokenised(bytes(row[0]), int(row[1])) if row else None)
+            except (sqlite3.Error, TypeError, ValueError) as error:
+                self._give_up(error)
         return found + [None] * (len(texts) - len(found))
 
     def keep(self, texts: Sequence[bytes], documents: Sequence[Tokenised]) -> None:
         """Remember what these texts became."""
-        if self._database is None:
+        if (database := self._database) is None:
             return
         rows = [(text, one.digest, one.tokens) for text, one in zip(texts, documents, strict=True)]
         try:
-            with self._database:
-                self._database.execute("BEGIN")
-                self._database.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)
+            with database:
+                database.execute("BEGIN")
+                database.executemany("INSERT OR REPLACE INTO texts VALUES (?, ?, ?)", rows)
         except sqlite3.Error as error:
             self._give_up(error)
 
