@@ -106,8 +106,9 @@ def test_killed_and_repeated_it_goes_on_with_what_is_missing(
         wait_for(lambda: is_stored(target, "killed", expected), "nothing was stored")
         process.send_signal(signal.SIGKILL)
         assert process.wait(SECONDS_MAX) == -signal.SIGKILL
-    assert in_use(target, "killed") == 0
     before = known(target, "killed", expected)
+    # The sidecar may see the end of the stream before it sees that its client is gone.
+    assert in_use(target, "killed") in (0, before)
     assert 0 < before < len(TEXTS) // 2
     again = rerun(target, "killed", tmp_path)
     assert again["documents"] == again["corpus_documents"] == len(TEXTS)
