@@ -19,6 +19,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from retrieval_draft.config import Config
 from retrieval_draft.credentials import Credentials
 from retrieval_draft.step import DraftOptions, StepRequest
+from retrieval_draft.store.records import document_digest
+from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import draft_pb2, store_pb2
 from retrieval_draft.wire import decode_response, encode_request
 from tests.engine.driving import NAMESPACE, VOCAB, part
@@ -205,6 +207,19 @@ def warm(world: World) -> None:
         world.ok(calls, STORE, "DeleteCorpus", request)
 
 
+def known_documents(world: World) -> None:
+    """What a corpus holds is told to its own tenant alone."""
+    digests = [document_digest(int32s(CANARY).tobytes()), b"unknown document"]
+    request = store_pb2.KnownDocumentsRequest(namespace=NAMESPACE, corpus=CORPUS, digests=digests)
+    answers = [
+        store_pb2.KnownDocumentsResponse.FromString(
+            world.ok(calls, STORE, "KnownDocuments", request)
+        ).known
+        for calls in (world.owner, world.other)
+    ]
+    assert answers == [b"\1\0", b"\0\0"]
+
+
 def list_corpora(world: World) -> None:
     assert world.corpora(world.owner) == {CORPUS: len(CANARY), "shared-name": 3}
     assert world.corpora(world.other) == {"shared-name": 3}
@@ -259,6 +274,7 @@ MATRIX: dict[tuple[str, str], Callable[[World], None]] = {
     (STORE, "DeleteNamespace"): delete_namespace,
     (STORE, "CopyNamespace"): not_served(STORE, "CopyNamespace"),
     (STORE, "Warm"): warm,
+    (STORE, "KnownDocuments"): known_documents,
     (STORE, "ListCorpora"): list_corpora,
     (STORE, "CompactCorpus"): not_served(STORE, "CompactCorpus"),
     (STORE, "DeleteCorpus"): delete_corpus,
