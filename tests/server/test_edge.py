@@ -49,6 +49,9 @@ UNARY: dict[tuple[str, str], Message] = {
     (STORE, "ListNamespaces"): store_pb2.ListNamespacesRequest(),
     (STORE, "CopyNamespace"): store_pb2.CopyNamespaceRequest(source=NAMESPACE, decay=0.5),
     (STORE, "DeleteNamespace"): store_pb2.DeleteNamespaceRequest(namespace="fuzz"),
+    (STORE, "KnownDocuments"): store_pb2.KnownDocumentsRequest(
+        namespace=NAMESPACE, corpus="fuzz", digests=[b"1" * 16, b""]
+    ),
     (STORE, "ListCorpora"): store_pb2.ListCorporaRequest(namespace=NAMESPACE),
     (STORE, "CompactCorpus"): store_pb2.CompactCorpusRequest(namespace=NAMESPACE, corpus="books"),
     (STORE, "DeleteCorpus"): store_pb2.DeleteCorpusRequest(namespace=NAMESPACE, corpus="fuzz"),
@@ -323,7 +326,7 @@ def test_an_unknown_namespace_is_not_found(raw: RawCalls) -> None:
     answer = raw.send(DRAFT, "Draft", message)
     assert answer.status == "NOT_FOUND"
     assert "namespace 'unknown' does not exist; create it with CreateNamespace" in answer.details
-    for method in ("GetNamespace", "DeleteNamespace", "ListCorpora", "GetStats"):
+    for method in ("GetNamespace", "DeleteNamespace", "KnownDocuments", "ListCorpora", "GetStats"):
         request = store_pb2.GetNamespaceRequest(namespace="unknown")
         assert raw.send(STORE, method, request).status == "NOT_FOUND"
 
