@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
+from numba.core.typing.context import BaseContext
 from numba.extending import lower_builtin, type_callable
 
 READ, KEEP, DATA = 0, 3, 1
@@ -21,8 +22,10 @@ def ahead(array: npt.NDArray[np.generic], at: int) -> None:
     """
 
 
-@type_callable(ahead)  # type: ignore[no-untyped-call, untyped-decorator]
-def _type_of_ahead(context: object) -> Callable[[types.Array, types.Integer], types.Type | None]:
+@type_callable(ahead)
+def _type_of_ahead(
+    context: BaseContext,
+) -> Callable[[types.Array, types.Integer], types.Type | None]:
     def typer(array: types.Array, at: types.Integer) -> types.Type | None:
         if isinstance(array, types.Array) and isinstance(at, types.Integer):
             return types.void

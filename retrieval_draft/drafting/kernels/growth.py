@@ -133,10 +133,10 @@ SOURCE_BITS = _source_bits()
 @leaf(types.uint32(int64))
 def sources_of(listed: int) -> int:
     """The mask of tiers and kinds of source from a mask of inputs."""
-    mask = np.uint32(0)
+    mask = 0
     for index in range(INPUTS):
         # No branch: which inputs list a candidate cannot be foreseen.
-        mask |= SOURCE_BITS[index] * np.uint32(listed >> index & 1)
+        mask |= int(SOURCE_BITS[index]) * (listed >> index & 1)
     return mask
 
 
