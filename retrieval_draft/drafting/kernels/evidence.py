@@ -83,7 +83,9 @@ COUNTS = 8
 CANDIDATES, ITEMS, CONTEXT_ORDERS, LEARNED_ORDERS, LONGEST, HASHED = 0, 1, 2, 3, 4, 4 + SCOPES
 """Columns of row COUNTS: how many; how many orders know the node; LONGEST + scope: the longest agreement;
 how many orders the path is long enough for."""
-FOUND_ROWS, FOUND_WIDTH = 9, 320
+UNLISTED = 9
+"""By input: how many of the taught candidates it does not list."""
+FOUND_ROWS, FOUND_WIDTH = 10, 320
 
 CONTEXT_WEIGHT = 4.0
 """Of a count in the context against one in the learned tier."""
