@@ -74,10 +74,10 @@ def offer(
 def hope_of(listed: frozenset[int]) -> float:
     """The later a class stands in the list, the more its best children had."""
     if listed & {MATCH, MATCH + 1, MATCH + 2}:
-        return 0.8
+        return 0.72
     orders = [i for i in listed if ORDER <= i < ORDER + 2 * ORDER_COUNT]
     highest = max(((i - ORDER) % ORDER_COUNT + 1 for i in orders), default=0)
-    return [0.24, 0.41, 0.46, 0.53, 0.58, 0.68][highest]
+    return [0.12, 0.27, 0.32, 0.39, 0.44, 0.56][highest]
 
 
 def hope(hopes: list[tuple[float, int]], node: int, worth: float) -> list[tuple[float, int]]:

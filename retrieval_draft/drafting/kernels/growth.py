@@ -67,9 +67,13 @@ RECYCLING_BIT, STAND_BIT = 1 << SOURCES["recycling"], 1 << SOURCES["stand"]
 COMMON_BIT = 1 << SOURCES["order0"]
 
 EXACT = 1 << (MATCH + CONTEXT) | 1 << (MATCH + LEARNED) | 1 << (MATCH + CORPUS)
-HOPE = np.array([0.24, 0.41, 0.46, 0.53, 0.58, 0.68, 0.8])
-"""A node's best child has about so much of its probability: by the highest order that lists the node, the
-last where a match does. Means over recorded outputs; they only say when a node is looked behind."""
+HOPES = (0.12, 0.27, 0.32, 0.39, 0.44, 0.56)
+"""What part of a node's probability its best child is hoped to have, by the highest order that lists the
+node (0 = none). Recorded outputs had 0.24 to 0.68: to hope for less saves a look for 0.2 % of MAT."""
+HOPE_EXACT = 0.72
+"""Where a match lists it; recorded outputs had 0.8."""
+HOPE = np.array([HOPES[orders.bit_length()] for orders in range(1 << ORDER_COUNT)])
+"""By the orders that list a node, as a mask."""
 
 masks_t = types.Array(types.uint32, 1, "C")
 doubles_t = types.Array(types.float64, 1, "C")
@@ -143,13 +147,8 @@ def sources_of(listed: int) -> int:
 @leaf(float64(int64))
 def hope_of(listed: int) -> float:
     """What part of a node's probability its best child is hoped to have, from the inputs that list it."""
-    if listed & EXACT:
-        return float(HOPE[ORDER_COUNT + 1])
-    order = 0
-    for k in range(ORDER_COUNT):
-        if listed >> (ORDER + k) & 1 or listed >> (ORDER + ORDER_COUNT + k) & 1:
-            order = k + 1
-    return float(HOPE[order])
+    orders = (listed >> ORDER | listed >> (ORDER + ORDER_COUNT)) & ((1 << ORDER_COUNT) - 1)
+    return HOPE_EXACT if listed & EXACT else float(HOPE[orders])
 
 
 @leaf(types.void(frontier_t, int64, int64))
@@ -283,6 +282,9 @@ def grow_within(
                 p = hopes.estimate[node - 1]
                 above = grown.parent[node - 1] + 1
                 token = grown.token[node - 1]
+                nodes.tails[node, 0] = token
+                for k in range(1, TAIL):
+                    nodes.tails[node, k] = nodes.tails[above, k - 1]
                 matching.move(tiers, nodes, above, token, context_stop, learned_stop, nodes, node)
             least = frontier.probability[stop - 1] / p if stop == nodes_max else 0.0
             gather(found, tiers, nodes, node, least)
@@ -300,9 +302,6 @@ def grow_within(
         grown.source[n] = sources_of(listed)
         hopes.estimate[n] = best
         n += 1
-        nodes.tails[n, 0] = token
-        for k in range(1, TAIL):
-            nodes.tails[n, k] = nodes.tails[above, k - 1]
         depth = nodes.tails[above, TAIL] + 1
         nodes.tails[n, TAIL] = depth
         ends = depth >= depth_max
