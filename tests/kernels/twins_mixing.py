@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -81,8 +82,8 @@ def teach(came: int, e: Evidence, skill: Skill) -> None:
         skill.weights[chosen] += change
     # Within an input in the order in which the candidates were met, or were listed.
     for k in (BLEND, BLEND + 1):
-        for token in taught:
-            count_bin(skill, bins_of(e, token)[k], [token == came])
+        for b, run in groupby(taught, lambda token: bins_of(e, token)[k]):  # noqa: B023
+            count_bin(skill, b, [token == came for token in run])
     for k, b in e.absent.items():
         if unlisted := [token == came for token in taught if k not in e.listed[token]]:
             count_bin(skill, b, unlisted)

@@ -207,11 +207,24 @@ def teach(came: int, found: Found, skill: Skill, chosen: Chosen) -> None:
         for k in range(WEIGHTS):
             skill.weights[chosen_set, k] += RATE * gradient[k]
     # Bins last: the weights' gradient is that of the bins as they were mixed.
-    for c in range(candidates):
-        if not math.isnan(error[c]):
-            hit_as = 1.0 if rows[TOKEN, c] == came else 0.0
-            for j in range(2):
-                count_bin(skill, rows[BLENDED + j, c], hit_as, 1.0)
+    for j in range(2):
+        # Candidates that follow one another in a bin, as rare ones do, are counted together.
+        b = -1
+        hits_here = 0.0
+        sightings = 0.0
+        for c in range(candidates):
+            if math.isnan(error[c]):
+                continue
+            if rows[BLENDED + j, c] != b:
+                if b >= 0:
+                    count_bin(skill, b, hits_here, sightings)
+                b = rows[BLENDED + j, c]
+                hits_here = 0.0
+                sightings = 0.0
+            hits_here += 1.0 if rows[TOKEN, c] == came else 0.0
+            sightings += 1.0
+        if b >= 0:
+            count_bin(skill, b, hits_here, sightings)
     for k in range(INPUTS):
         if rows[ABSENT, k] >= 0 and rows[UNLISTED, k] > 0:
             missed = hits - (listing >> k & 1)
