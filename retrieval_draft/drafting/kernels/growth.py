@@ -255,8 +255,8 @@ def grow_within(
     """`grow` within given working arrays. Node n of the tree is row n + 1 of `nodes`, the root row 0.
 
     What may follow a node is looked for when its best child may be the next to be taken, by what is hoped
-    of it: half of the nodes of a tree never come to that. Neither depends on how many nodes are asked
-    for, so that a larger tree begins with the smaller one.
+    of it: half of the nodes of a tree never come to that. It does not depend on how many nodes are asked
+    for, so that a larger tree begins with the smaller one (but for what `gather` leaves out).
     """
     for k in range(TAIL):
         nodes.tails[0, k] = root.tails[0, k]
