@@ -1,10 +1,12 @@
 """The draft tree: parallel arrays on the wire, in the stores' kernels and in the verifier alike."""
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import force_setattr
 
 Int32Array = npt.NDArray[np.int32]
 UInt32Array = npt.NDArray[np.uint32]
@@ -27,6 +29,10 @@ SOURCES = {
     "model": 17,
     "order0": 18,
 }
+
+
+NO_PROBABILITY = np.empty(0, np.float32)
+NO_SOURCE = np.empty(0, np.uint32)
 
 
 def int32s(values: object) -> Int32Array:
@@ -62,8 +68,7 @@ class Proposals:
         return None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DraftTree:
+class DraftTree(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Draft tokens in topological order; parent[i] < i, or -1 for a child of the last committed token.
 
     Siblings carry distinct tokens. `probability` is that of the whole path down to the node being
@@ -76,15 +81,16 @@ class DraftTree:
 
     token: Int32Array
     parent: Int32Array
-    probability: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
-    source: UInt32Array = field(default_factory=lambda: np.empty(0, np.uint32))
+    probability: Float32Array = NO_PROBABILITY
+    source: UInt32Array = NO_SOURCE
     proposals: Proposals | None = None
 
     def __post_init__(self) -> None:
         # Left out is 0: kernels and the wire rely on columns of one length.
-        for name, dtype in (("probability", np.float32), ("source", np.uint32)):
-            if not len(getattr(self, name)) and len(self.token):
-                object.__setattr__(self, name, np.zeros(len(self.token), dtype))
+        if not len(self.probability) and len(self.token):
+            force_setattr(self, "probability", np.zeros(len(self.token), np.float32))
+        if not len(self.source) and len(self.token):
+            force_setattr(self, "source", np.zeros(len(self.token), np.uint32))
 
     def __len__(self) -> int:
         return len(self.token)

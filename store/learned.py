@@ -28,6 +28,9 @@ LOOP_PERIOD_MAX = 16
 LOOP_TOKENS_MIN = 32
 """Records are no shorter where a target's predictions fill them."""
 LOOP_REPEATS_MIN = 2
+NO_POSITIONS = np.empty(0, np.int32)
+NO_ROWS, NO_LOGPROBS = np.empty((0, ROW_WIDTH), np.int32), np.empty((0, ROW_WIDTH), np.uint8)
+"""Of a record without predictions."""
 
 
 def ring_capacity(bytes_max: int) -> int:
@@ -75,11 +78,12 @@ class LearnedTier:
     def _apply(self, replica: str, record: "Record") -> None:
         tokens = np.frombuffer(record.tokens, "<i4")
         context = np.frombuffer(record.context, "<i4")
-        if not (self._known(tokens) and self._known(context)):
+        whole = np.concatenate([context, tokens])
+        # As unsigned numbers negative ids are the largest.
+        if len(whole) and int(whole.view(np.uint32).max()) >= self.vocab_size:
             return
         if is_loop(context, tokens):
             return
-        whole = np.concatenate([context, tokens])
         self._observe(record, whole, len(context))
         if not len(tokens):
             return
@@ -94,6 +98,9 @@ class LearnedTier:
 
     def _observe(self, record: "Record", text: Int32Array, first: int) -> None:
         """Rows after contexts of their own, then those along text[first:], which was committed."""
+        if not record.row_tokens:
+            self.stand.observe_text(text, first, NO_POSITIONS, NO_ROWS, NO_LOGPROBS)
+            return
         contexts = np.frombuffer(record.row_contexts, "<i4").reshape(-1, ROW_CONTEXT_TOKENS)
         at = np.frombuffer(record.row_at, "<i4")
         rows = np.frombuffer(record.row_tokens, "<i4").reshape(-1, ROW_WIDTH)
@@ -107,9 +114,6 @@ class LearnedTier:
         own = len(contexts)
         self.stand.observe_rows(contexts, rows[:own], packed[:own])
         self.stand.observe_text(text, first, at, rows[own:], packed[own:])
-
-    def _known(self, tokens: Int32Array) -> bool:
-        return not len(tokens) or (int(tokens.min()) >= 0 and int(tokens.max()) < self.vocab_size)
 
     def digest(self) -> str:
         """Equal on every replica that applied the same records. O(size), nearly all without the GIL."""

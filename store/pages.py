@@ -22,7 +22,12 @@ def zeroed(words: int) -> npt.NDArray[np.int32]:
         room = np.zeros(words + line, np.int32)
         first = -room.ctypes.data // 4 % line
         return room[first : first + words]
-    memory = mmap.mmap(-1, math.ceil(nbytes / mmap.PAGESIZE) * mmap.PAGESIZE)
+    # Private: shared memory, mmap's default, comes in pages of 4 KiB whatever is advised.
+    memory = mmap.mmap(
+        -1,
+        math.ceil(nbytes / mmap.PAGESIZE) * mmap.PAGESIZE,
+        flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS,
+    )
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.int32, words)

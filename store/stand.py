@@ -76,9 +76,12 @@ class Stand:
         """
         self.rows_observed += len(rows)
         row_of = np.full(len(text), -1, np.int32)
-        row_of[at] = np.arange(len(at), dtype=np.int32)
+        shares = NO_SHARES
+        if len(rows):
+            row_of[at] = np.arange(len(at), dtype=np.int32)
+            shares = shares_of(rows, packed)
         self._unlooked += len(text) - first
-        kernels.observe_text(*self.grams, text, first, row_of, rows, shares_of(rows, packed))
+        kernels.observe_text(*self.grams, text, first, row_of, rows, shares)
         self._grow()
 
     def observe_rows(
@@ -120,6 +123,7 @@ def _share_of_packed() -> npt.NDArray[np.uint16]:
 
 
 SHARE_OF_PACKED = _share_of_packed()
+NO_SHARES = np.empty((0, kernels.WIDTH), np.uint16)
 SHARE_OF_RANK = np.array([round(p * kernels.ONE) for p in RANK_PROBABILITY], np.uint16)
 
 

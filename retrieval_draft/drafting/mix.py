@@ -213,13 +213,15 @@ class Mix:
             source,
             bins,
         )
-        grown = DraftTree(token[:size], parent[:size], probability[:size], source[:size])
-        tree = grown
+        if size < n:
+            token, parent, bins = token[:size], parent[:size], bins[:size]
+            probability, source = probability[:size], source[:size]
+        tree = grown = DraftTree(token, parent, probability, source)
         if size > limits.nodes_max:
             # In the order of growth every prefix is a tree.
             most = limits.nodes_max
             tree = DraftTree(token[:most], parent[:most], probability[:most], source[:most])
-        return Draft(tree, Grown(grown, bins[:size], (kind, shape)))
+        return Draft(tree, Grown(grown, bins, (kind, shape)))
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """`committed` followed where the draft was made, whatever was verified: the path map learns."""

@@ -1,9 +1,10 @@
 """What a method sees of one sequence, and within which limits it drafts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 import numpy as np
 
 from retrieval_draft.drafting.places import Places
@@ -27,15 +28,14 @@ NO_GRAMS = Grams.empty(1)
 NO_TOKENS = np.empty(0, np.int32)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, eq=False, gc=False):
     """Bounds of one tree. A chain is a tree without branches; nothing follows an end token."""
 
     nodes_max: int
     depth_max: int = WINDOW_TOKENS
     children_max: int = 1 << 16
     chain: bool = False
-    end_tokens: Int32Array = field(default_factory=lambda: NO_TOKENS)
+    end_tokens: Int32Array = NO_TOKENS
     temperature: float = 0.0
     """0 is greedy: nothing is drawn."""
     floor: float = 0.0
@@ -45,8 +45,7 @@ class Limits:
     """Tells what sequences of one seed draw apart; 64 bits."""
 
 
-@dataclass(frozen=True)
-class Sight:
+class Sight(msgspec.Struct, frozen=True, eq=False, dict=True):
     """One sequence's tiers, read only. Searches run once, when a method first asks."""
 
     context: TokenRing
@@ -56,7 +55,7 @@ class Sight:
     stand: Stand = NOTHING_OBSERVED
     model_tree: DraftTree = EMPTY
     """The worker's own draft for this step, where it sent one."""
-    root: Root = field(default_factory=Root)
+    root: Root = msgspec.field(default_factory=Root)
     """What `mix` keeps of the sequence from step to step."""
 
     @property
@@ -94,8 +93,7 @@ class Sight:
         return Places(windows[:count], lengths[:count])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Grown:
+class Grown(msgspec.Struct, frozen=True, eq=False, gc=False):
     """All that `mix` grew, for its path map: bins int32[n] say where the paths stand, `kind` in which map."""
 
     tree: DraftTree
@@ -103,8 +101,7 @@ class Grown:
     kind: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A tree within the limits, and what it teaches once tokens decide over it."""
 
     tree: DraftTree

@@ -4,6 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, njit, types
 
+from retrieval_draft.store.kernels.ahead import ahead
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Int32Array
 
 row_t = types.Array(types.int32, 1, "C")
@@ -14,6 +16,8 @@ table_t = types.Array(types.int32, 2, "C")
 bytes_t = types.Array(types.uint8, 2, "C")
 
 UNKNOWN_LOGPROB = 255
+AHEAD = 4
+"""Tokens between fetching a row and writing it."""
 
 
 @njit(types.void(table_t, bytes_t, read_row_t, read_table_t, read_bytes_t), nogil=True, cache=True)
@@ -38,7 +42,7 @@ def replace_rows(
                     logprobs[key, k] = UNKNOWN_LOGPROB
 
 
-@njit(types.void(table_t, bytes_t, int64, int64), nogil=True, cache=True)
+@leaf(types.void(table_t, bytes_t, int64, int64))
 def push_front(
     successors: Int32Array,
     logprobs: npt.NDArray[np.uint8],
@@ -66,5 +70,8 @@ def push_text(successors: Int32Array, logprobs: npt.NDArray[np.uint8], text: Int
     """`push_front` for every token of a text after the one before it; ids outside are passed over."""
     vocab_size = successors.shape[0]
     for i in range(1, len(text)):
+        coming = text[min(i + AHEAD, len(text) - 1)]
+        ahead(successors, coming * successors.shape[1])
+        ahead(logprobs, coming * logprobs.shape[1])
         if 0 <= text[i - 1] < vocab_size and 0 <= text[i] < vocab_size:
             push_front(successors, logprobs, text[i - 1], text[i])

@@ -13,6 +13,7 @@ are equal.
 import numpy as np
 from numba import int64, types, uint64
 
+from retrieval_draft.store.kernels.ahead import LINE_WORDS, ahead
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.tree import Int32Array
@@ -37,6 +38,8 @@ TOTAL_MASK = (1 << TOTAL_BITS) - 1
 NEWEST_MASK = 0xF
 REFERENCE_SHIFT = TOTAL_BITS + 4
 REFERENCE_MAX = 15
+AHEAD = 1
+"""Tokens between fetching windows and counting in them."""
 
 row_t = types.Array(types.int32, 1, "C")
 
@@ -149,6 +152,27 @@ def unsee(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
                 table[at + 1] -= SIGHTING
 
 
+@leaf(types.void(row_t, row_t, int64, int64))
+def look_ahead(tokens: Int32Array, table: Int32Array, low: int, at: int) -> None:
+    """Fetch the windows of the contexts before ring position `at`."""
+    mask = len(tokens) - 1
+    state = np.uint64(0)
+    order = 0
+    for k in range(1, ORDERS[ORDER_COUNT - 1] + 1):
+        if at - k < low:
+            break
+        before = tokens[(at - k) & mask]
+        if before < 0:
+            break
+        state = mix(state, before)
+        if k == LENGTHS[order]:
+            first = window_of(len(table), state, order)
+            words = PROBES * (WIDE_WORDS if order < WIDE_ORDERS else NARROW_WORDS)
+            for line in range(first, first + words, LINE_WORDS):
+                ahead(table, line)
+            order += 1
+
+
 @leaf(types.void(row_t, row_t, int64, int64, int64, int64))
 def count(
     tokens: Int32Array,
@@ -163,7 +187,11 @@ def count(
     Contexts never cross a boundary (-1) or `low`.
     """
     mask = len(tokens) - 1
-    for at in range(start, stop):
+    for at in range(start - AHEAD, stop):
+        if at + AHEAD < stop:
+            look_ahead(tokens, table, low, at + AHEAD)
+        if at < start:
+            continue
         token = tokens[at & mask]
         if token < 0:
             continue

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import int64, njit, types, uint64
 
+from retrieval_draft.store.kernels.ahead import ahead
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Int32Array
 
 ORDER_MAX = 4
@@ -19,6 +21,8 @@ VISITS_MAX = 64
 CREDIT_MAX = 15
 ONE = 65535
 """The probability 1."""
+AHEAD = 2
+"""Tokens between fetching slots and visiting them."""
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
@@ -35,14 +39,14 @@ read_table_t = types.Array(types.int32, 2, "C", readonly=True)
 read_shares_t = types.Array(types.uint16, 2, "C", readonly=True)
 
 
-@njit(uint64(uint64, int64), nogil=True, cache=True)
+@leaf(uint64(uint64, int64))
 def mix(state: np.uint64, token: int) -> np.uint64:
     """One round of a multiply-xorshift hash, as in the ring."""
     h = (np.uint64(state) ^ (np.uint64(token) + np.uint64(1))) * np.uint64(0x9E3779B97F4A7C15)
     return h ^ (h >> np.uint64(29))
 
 
-@njit(uint64(read_row_t, int64, int64), nogil=True, cache=True)
+@leaf(uint64(read_row_t, int64, int64))
 def gram_key(tokens: Int32Array, stop: int, order: int) -> np.uint64:
     """The key of the `order` tokens before `stop`; never 0, which marks a free slot."""
     state = np.uint64(0)
@@ -51,7 +55,7 @@ def gram_key(tokens: Int32Array, stop: int, order: int) -> np.uint64:
     return state if state != np.uint64(0) else np.uint64(1)
 
 
-@njit(int64(keys_t, uint64), nogil=True, cache=True)
+@leaf(int64(keys_t, uint64))
 def find(keys: UInt64Array, key: np.uint64) -> int:
     """The slot of this key, or -1."""
     mask = np.uint64(len(keys) - 1)
@@ -64,7 +68,7 @@ def find(keys: UInt64Array, key: np.uint64) -> int:
     return -1
 
 
-@njit(int64(keys_t, bytes_t, bytes_t, table_t, shares_t, uint64), nogil=True, cache=True)
+@leaf(int64(keys_t, bytes_t, bytes_t, table_t, shares_t, uint64))
 def claim(
     keys: UInt64Array,
     visits: UInt8Array,
@@ -104,13 +108,11 @@ def claim(
     return victim
 
 
-@njit(
+@leaf(
     types.void(
         keys_t, bytes_t, bytes_t, table_t, shares_t, uint64, row_t, share_row_t, row_t, share_row_t
-    ),
-    nogil=True,
-    cache=True,
-)
+    )
+)  # fmt: skip
 def visit(
     keys: UInt64Array,
     visits: UInt8Array,
@@ -178,6 +180,30 @@ def visit(
     credit[slot] = min(CREDIT_MAX, int(credit[slot]) + 1)
 
 
+@leaf(types.void(keys_t, bytes_t, bytes_t, table_t, shares_t, read_row_t, int64))
+def look_ahead(
+    keys: UInt64Array,
+    visits: UInt8Array,
+    credit: UInt8Array,
+    tokens: Int32Array,
+    shares: UInt16Array,
+    text: Int32Array,
+    stop: int,
+) -> None:
+    """Fetch the slots where the 1- to 4-grams before text[stop] should stand."""
+    mask = np.uint64(len(keys) - 1)
+    state = np.uint64(0)
+    for order in range(1, min(ORDER_MAX, stop) + 1):
+        state = mix(state, text[stop - order])
+        slot = int(np.int64(state & mask))
+        ahead(keys, slot)
+        ahead(visits, slot)
+        ahead(credit, slot)
+        ahead(tokens, slot * WIDTH)
+        ahead(tokens, slot * WIDTH + WIDTH)
+        ahead(shares, slot * WIDTH)
+
+
 @njit(
     types.void(
         keys_t, bytes_t, bytes_t, table_t, shares_t, read_row_t, int64, read_row_t, read_table_t,
@@ -206,6 +232,7 @@ def observe_text(
     seen, seen_shares = np.empty(WIDTH, np.int32), np.empty(WIDTH, np.uint16)
     merged, merged_shares = np.empty(2 * WIDTH, np.int32), np.empty(2 * WIDTH, np.uint16)
     for at in range(max(first, 1), len(text)):
+        look_ahead(keys, visits, credit, tokens, shares, text, min(at + AHEAD, len(text) - 1))
         row = row_of[at - 1]
         if row >= 0:
             seen[:] = rows[row]

@@ -1,9 +1,9 @@
 """Tiers filled by hand, as a method sees them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from retrieval_draft.drafting.mix import Mix, fresh
 from retrieval_draft.drafting.sight import Limits, Sight

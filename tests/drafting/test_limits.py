@@ -1,10 +1,9 @@
 """Every method, whatever the tiers hold: a valid tree within its limits."""
 
-from dataclasses import replace
-
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from retrieval_draft.drafting.methods import Methods
 from retrieval_draft.drafting.names import METHODS

@@ -1,9 +1,8 @@
 """RASD: the retrieval tree, its pruning by the model's first position, and the fusion."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from retrieval_draft.drafting.rasd import Rasd
 from retrieval_draft.drafting.sight import Limits

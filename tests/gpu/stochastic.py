@@ -1,10 +1,10 @@
 """Trees whose children are drawn, with every way they can be drawn."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
+from msgspec.structs import replace
 
 from retrieval_draft.tree import DraftTree, Proposals, int32s
 from tests.gpu.drafters import tree_of

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -127,13 +128,13 @@ def test_a_drafter_that_answers_nonsense_changes_no_token() -> None:
         "tree",
         tree_of([VOCAB_SIZE], [-1]),
         tree_of([-1], [-1]),
-        dataclasses.replace(tree_of([3, 4], [-1, 0]), parent=int32s([-1])),
+        msgspec.structs.replace(tree_of([3, 4], [-1, 0]), parent=int32s([-1])),
         tree_of([3, 4], [1, -1]),
         tree_of([3, 4], [-2, -1]),
         tree_of([3, 3], [-1, -1]),
         tree_of([[3], [4]], [[-1], [0]]),
-        dataclasses.replace(tree_of([3, 4], [-1, 0]), token=np.array([3.5, float("nan")])),
-        dataclasses.replace(tree_of([3], [-1]), probability=np.ones(2, np.float32)),
+        msgspec.structs.replace(tree_of([3, 4], [-1, 0]), token=np.array([3.5, float("nan")])),
+        msgspec.structs.replace(tree_of([3], [-1]), probability=np.ones(2, np.float32)),
         random_tree(generator, 60, VOCAB_SIZE),  # more nodes than were asked for
         ConnectionResetError("hung up"),
         EMPTY,

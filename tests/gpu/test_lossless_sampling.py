@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -86,7 +87,7 @@ class Drawing:
         tree = tree_of([*order.tolist(), *below.tolist()], [-1, -1, -1, 0, 0])
         shares = np.array([Q, Q], np.float32)
         known = int32s([range(VOCAB_SIZE)] * 2)
-        return replace(tree, proposals=Proposals(int32s([-1, 0]), known, shares))
+        return msgspec.structs.replace(tree, proposals=Proposals(int32s([-1, 0]), known, shares))
 
 
 def sampled_counts(
@@ -195,6 +196,6 @@ def test_drawn_drafts_that_are_pruned_by_identity_are_noticed() -> None:
         kept = [token for token in drawn if token != 0] or drawn
         share = np.array([Q], np.float32)
         proposals = Proposals(int32s([-1]), int32s([range(VOCAB_SIZE)]), share)
-        return replace(tree_of(kept, [-1] * len(kept)), proposals=proposals)
+        return msgspec.structs.replace(tree_of(kept, [-1] * len(kept)), proposals=proposals)
 
     assert p_value(sampled_counts(recursive, 0, sampling, pruned), sampling) < 1e-6

@@ -79,6 +79,34 @@ def test_a_tree_takes_the_most_probable_candidate_next(
     assert probability[:size] == pytest.approx([p for _, _, p in mapped], rel=1e-5)
 
 
+@quick(150)
+@given(worlds.worlds(), st.data(), st.integers(0, 99), st.integers(0, 12), st.integers(0, 12))
+def test_a_larger_tree_begins_with_the_smaller_one(
+    both: Both, data: st.DataObject, seed: int, fewer: int, more: int
+) -> None:
+    root = worlds.empty_nodes(1)
+    worlds.write_node(root, 0, both.tail(), 0, data.draw(worlds.places_in(both)))
+    # Common tokens below what waits are left out, which may move what else they were listed by.
+    both.tiers.common[:] = 0
+    both.tiers.common[0] = -1
+    skill, t = worlds.skill_of(seed), both.tiers
+    worth = np.ones((2, path_kernels.BINS), np.float32)
+    scale = np.ones(path_kernels.DEPTHS, np.float32)
+    trees = []
+    for nodes_max in (fewer, fewer + more):
+        token, parent = np.empty(nodes_max, np.int32), np.empty(nodes_max, np.int32)
+        probability, source = np.empty(nodes_max, np.float32), np.empty(nodes_max, np.uint32)
+        size = growth.grow(
+            t.context, t.context_table, both.context.stop, t.learned, t.learned_table,
+            both.learned.stop, t.corpus, t.successors, t.logprobs, t.stand_keys, t.stand_visits,
+            t.stand_tokens, t.stand_shares, t.common, *root, *skill, worth, scale,
+            nodes_max, 6, 1 << 16, 0, 0.0, int32s([]),
+            token, parent, probability, source, np.empty(nodes_max, np.int32),
+        )  # fmt: skip
+        trees.append(list(zip(token[:size].tolist(), parent[:size].tolist(), strict=True)))
+    assert trees[1][: len(trees[0])] == trees[0]
+
+
 def test_every_input_that_lists_candidates_is_named() -> None:
     for index in twins.ALL_INPUTS:
         assert int(growth.sources_of(1 << index)) == twins.sources_of(frozenset([index]))

@@ -234,6 +234,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "evidence.list_followers": list_followers,
     "evidence.add_shares": list_orders,
     "evidence.list_orders": list_orders,
+    "evidence.look_ahead": list_orders,
     "evidence.list_recycled": list_recycled,
     "evidence.list_expected": list_expected,
     "evidence.list_common": list_common,

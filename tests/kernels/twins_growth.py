@@ -71,6 +71,20 @@ def offer(
     return sorted([*waiting, *children], key=lambda one: -one.probability)[:room]
 
 
+def hope_of(listed: frozenset[int]) -> float:
+    """The later a class stands in the list, the more its best children had."""
+    if listed & {MATCH, MATCH + 1, MATCH + 2}:
+        return 0.72
+    orders = [i for i in listed if ORDER <= i < ORDER + 2 * ORDER_COUNT]
+    highest = max(((i - ORDER) % ORDER_COUNT + 1 for i in orders), default=0)
+    return [0.12, 0.27, 0.32, 0.39, 0.44, 0.56][highest]
+
+
+def hope(hopes: list[tuple[float, int]], node: int, worth: float) -> list[tuple[float, int]]:
+    """Of equals those that waited longer come first."""
+    return sorted([*hopes, (worth, node)], key=lambda pair: -pair[0])
+
+
 def drop(waiting: list[Node], at: int) -> list[Node]:
     return waiting[:at] + waiting[at + 1 :]
 
@@ -91,28 +105,36 @@ def grow(
     grown: list[Node] = []
     lines: list[tuple[list[int], Places]] = [([], places)]
     waiting: list[Node] = []
-    at, p = 0, 1.0
+    hopes = [(1.0, 0)] if depth_max > 0 else []
     while len(grown) < nodes_max:
-        path, here = lines[at]
+        best = waiting[0].probability if waiting else 0.0
         room = nodes_max - len(grown)
-        waiting = waiting[:room]
-        if len(path) < depth_max and not (path and path[-1] in end_tokens):
+        if hopes and hopes[0][0] >= best:
+            worth, at = hopes.pop(0)
+            if worth < floor:
+                break
+            path, here = lines[at]
+            p = grown[at - 1].probability if at else 1.0
+            known = [*reversed(path), *tail][:TAIL]
             # A common token that is less likely than all that wait could not be taken.
             least = waiting[-1].probability / p if len(waiting) == room else 0.0
-            known = [*reversed(path), *tail][:TAIL]
             e = gather(world, here, known, least)
             listed = {token: frozenset(some) for token, some in e.listed.items()}
-            kept = [] if chain else waiting
             most = 1 if chain else children_max
-            waiting = offer(kept, mix(e, skill), listed, at - 1, p, room, most)
-        if not waiting or waiting[0].probability < floor:
+            waiting = offer(waiting, mix(e, skill), listed, at - 1, p, room, most)
+            continue
+        if not waiting or best < floor:
             break
-        best, waiting = waiting[0], drop(waiting, 0)
-        path, here = lines[best.parent + 1]
-        path = [*path, best.token]
-        lines.append((path, matching.move(world, here, best.token, path, context_stop)))
-        grown.append(best)
-        at, p = len(grown), best.probability
+        taken = waiting.pop(0)
+        path, here = lines[taken.parent + 1]
+        path = [*path, taken.token]
+        lines.append((path, matching.move(world, here, taken.token, path, context_stop)))
+        grown.append(taken)
+        worth = best * hope_of(taken.listed)
+        full = len(waiting) == nodes_max - len(grown)
+        beyond = full and waiting and worth <= waiting[-1].probability
+        if len(path) < depth_max and taken.token not in end_tokens and not beyond:
+            hopes = hope(hopes, len(grown), worth)
     return grown
 
 
@@ -123,6 +145,8 @@ TWINS: dict[str, Callable[..., object]] = {
     "growth.sources_of": sources_of,
     "growth.offer": offer,
     "growth.drop": drop,
+    "growth.hope": hope,
+    "growth.hope_of": hope_of,
     "growth.grow_within": grow,
     "growth.grow": grow,
 }

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -59,9 +60,11 @@ def mix(e: Evidence, skill: Skill) -> dict[int, float]:
     return {token: float(weight @ inputs(e, skill, token)) for token in e.listed}
 
 
-def count_bin(skill: Skill, b: int, hit: bool) -> None:
-    seen = min(MEMORY, skill.worth[b, 1] + 1)
-    worth = skill.worth[b, 0] + (hit - skill.worth[b, 0]) / (seen + 0.5)
+def count_bin(skill: Skill, b: int, hits: list[bool]) -> None:
+    """The mean of what was seen before, as often as is remembered, and of what is new."""
+    known, times = skill.worth[b]
+    seen = min(MEMORY, times + len(hits))
+    worth = known + sum(hit - known for hit in hits) / (seen + 0.5)
     # Kept in single precision, and its logit in steps of 1 / 4096 of it.
     skill.worth[b] = np.float32(worth), seen
     middle = min(0.999, max(0.001, (int(worth * 4096) + 0.5) / 4096))
@@ -78,13 +81,15 @@ def teach(came: int, e: Evidence, skill: Skill) -> None:
     for chosen in choose(e):
         skill.weights[chosen] += change
     # Within an input in the order in which the candidates were met, or were listed.
-    for token in taught:
-        for k, b in bins_of(e, token).items():
-            if k not in e.listed[token]:
-                count_bin(skill, b, token == came)
+    for k in (BLEND, BLEND + 1):
+        for b, run in groupby(taught, lambda token: bins_of(e, token)[k]):  # noqa: B023
+            count_bin(skill, b, [token == came for token in run])
+    for k, b in e.absent.items():
+        if unlisted := [token == came for token in taught if k not in e.listed[token]]:
+            count_bin(skill, b, unlisted)
     for token, _, b in e.items:
         if token in taught:
-            count_bin(skill, b, token == came)
+            count_bin(skill, b, [token == came])
 
 
 def is_listed(e: Evidence, token: int) -> bool:
@@ -116,7 +121,6 @@ TWINS: dict[str, Callable[..., object]] = {
     "mixing.squash": squash,
     "mixing.choose": choose,
     "mixing.mix": mix,
-    "mixing.step": teach,
     "mixing.count_bin": count_bin,
     "mixing.teach": teach,
     "mixing.is_listed": is_listed,

@@ -131,4 +131,5 @@ TWINS: dict[str, Callable[..., object]] = {
     "ngrams.see": see,
     "ngrams.unsee": unsee,
     "ngrams.count": count,
+    "ngrams.look_ahead": count,
 }

@@ -109,6 +109,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "stand.claim": claim,
     "stand.visit": visit,
     "stand.observe_text": observe_text,
+    "stand.look_ahead": observe_text,
     "stand.observe_rows": observe_rows,
     "stand.move": move,
 }

@@ -18,6 +18,7 @@ from retrieval_draft.drafting.kernels.mixing import (
     stretch_of,
 )
 from retrieval_draft.store.kernels import stand
+from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Grams
 from tests.kernels import twins_ngrams
@@ -183,6 +184,7 @@ def empty_found() -> kernels.Found:
         np.full(kernels.SLOTS, -9, np.int32),
         np.full(kernels.CANDIDATES_MAX, -9.0),
         np.full(kernels.CANDIDATES_MAX, -9.0),
+        np.full(ORDER_COUNT, 9, np.uint64),
     )
 
 

@@ -43,18 +43,22 @@ from retrieval_draft.drafting.kernels.bins import (
     total_class,
 )
 from retrieval_draft.store.kernels import ngrams, stand
+from retrieval_draft.store.kernels.ahead import LINE_WORDS, ahead
 from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import (
     LENGTHS,
     NARROW_FOLLOWERS,
+    NARROW_WORDS,
     NEWEST_MASK,
     ORDER_COUNT,
     ORDERS,
+    PROBES,
     SIGHTING,
     TOTAL_BITS,
     TOTAL_MASK,
     WIDE_FOLLOWERS,
     WIDE_ORDERS,
+    WIDE_WORDS,
 )
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.tree import Float64Array, Int32Array
@@ -76,9 +80,12 @@ ITEM_CANDIDATE, ITEM_INPUT, ITEM_BIN = 4, 5, 6
 ABSENT = 7
 """By input: the bin of a candidate that it does not list, -1 if that says nothing."""
 COUNTS = 8
-CANDIDATES, ITEMS, CONTEXT_ORDERS, LEARNED_ORDERS, LONGEST = 0, 1, 2, 3, 4
-"""Columns of row COUNTS: how many; how many orders know the node; LONGEST + scope: the longest agreement."""
-FOUND_ROWS, FOUND_WIDTH = 9, 320
+CANDIDATES, ITEMS, CONTEXT_ORDERS, LEARNED_ORDERS, LONGEST, HASHED = 0, 1, 2, 3, 4, 4 + SCOPES
+"""Columns of row COUNTS: how many; how many orders know the node; LONGEST + scope: the longest agreement;
+how many orders the path is long enough for."""
+UNLISTED = 9
+"""By input: how many of the taught candidates it does not list."""
+FOUND_ROWS, FOUND_WIDTH = 10, 320
 
 CONTEXT_WEIGHT = 4.0
 """Of a count in the context against one in the learned tier."""
@@ -124,12 +131,13 @@ class Nodes(NamedTuple):
 
 class Found(NamedTuple):
     """The evidence at one node: rows int32[FOUND_ROWS, FOUND_WIDTH], slots int32[SLOTS] (a hash of the
-    candidates), blend and logit float64[CANDIDATES_MAX]."""
+    candidates), blend and logit float64[CANDIDATES_MAX], states uint64[ORDER_COUNT] (its path's ends)."""
 
     rows: Int32Array
     slots: Int32Array
     blend: Float64Array
     logit: Float64Array
+    states: npt.NDArray[np.uint64]
 
 
 tiers_t = tuple_type(
@@ -140,7 +148,7 @@ tiers_t = tuple_type(
     Tiers,
 )  # fmt: skip
 nodes_t = tuple_type([table_t, cube_t, table_t], Nodes)
-found_t = tuple_type([table_t, row_t, doubles_t, doubles_t], Found)
+found_t = tuple_type([table_t, row_t, doubles_t, doubles_t, keys_t], Found)
 
 
 @leaf(int64(found_t, int64))
@@ -277,6 +285,32 @@ def add_shares(
         found.blend[c] += scale * table[token + followers]
 
 
+@leaf(types.void(found_t, tiers_t, nodes_t, int64))
+def look_ahead(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
+    """Hash the ends of the path into found.states, and fetch what the tables and the matrix hold of them."""
+    last = nodes.tails[node, 0]
+    if last >= 0:
+        ahead(tiers.successors, last * tiers.successors.shape[1])
+        ahead(tiers.logprobs, last * tiers.logprobs.shape[1])
+    state = np.uint64(0)
+    order = 0
+    for k in range(1, ORDERS[ORDER_COUNT - 1] + 1):
+        before = nodes.tails[node, k - 1]
+        if before < 0:
+            break
+        state = mix(state, before)
+        if k == LENGTHS[order]:
+            found.states[order] = state
+            at = ngrams.window_of(len(tiers.learned_table), state, order)
+            words = PROBES * (WIDE_WORDS if order < WIDE_ORDERS else NARROW_WORDS)
+            for line in range(at, at + words, LINE_WORDS):
+                ahead(tiers.learned_table, line)
+            at = ngrams.window_of(len(tiers.context_table), state, order)
+            ahead(tiers.context_table, at)
+            order += 1
+    found.rows[COUNTS, HASHED] = order
+
+
 @leaf(float64(found_t, tiers_t, nodes_t, int64))
 def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
     """The n-gram tables from low to high, and their blend; returns what it leaves to unknown tokens.
@@ -284,18 +318,11 @@ def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
     An order that is unknown in a tier ends that tier: a longer context holds the shorter ones.
     """
     rows = found.rows
-    state = np.uint64(0)
-    order = 0
     in_context = True
     in_learned = True
     escape = 1.0
-    for k in range(1, ORDERS[ORDER_COUNT - 1] + 1):
-        before = nodes.tails[node, k - 1]
-        if before < 0:
-            break
-        state = mix(state, before)
-        if k != LENGTHS[order]:
-            continue
+    for order in range(rows[COUNTS, HASHED]):
+        state = found.states[order]
         followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
         first = rows[COUNTS, ITEMS]
         context_at = -1
@@ -340,9 +367,6 @@ def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
                 each * CONTEXT_WEIGHT,
             )
             add_shares(found, tiers.learned_table, learned_at, followers, middle, stop, each)
-        order += 1
-        if order == ORDER_COUNT:
-            break
     return escape
 
 
@@ -426,6 +450,7 @@ def gather(found: Found, tiers: Tiers, nodes: Nodes, node: int, floor: float) ->
         rows[ABSENT, i] = -1
     for i in range(LONGEST + SCOPES):
         rows[COUNTS, i] = 0
+    look_ahead(found, tiers, nodes, node)
     for scope in range(SCOPES):
         list_places(found, nodes, node, scope)
     escape = blend_corpus(found, nodes, node)

@@ -43,6 +43,7 @@ from retrieval_draft.drafting.kernels.mixing import (
 )
 from retrieval_draft.store.kernels import ngrams, ring
 from retrieval_draft.store.kernels.leaf import leaf
+from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.tree import Float32Array, Int32Array
 
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
@@ -192,6 +193,7 @@ def follow(
         np.empty(SLOTS, np.int32),
         np.empty(CANDIDATES_MAX, np.float64),
         np.empty(CANDIDATES_MAX, np.float64),
+        np.empty(ORDER_COUNT, np.uint64),
     )
     chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
     follow_within(

@@ -8,8 +8,11 @@ from numba import float64, int64, njit, types
 from retrieval_draft.drafting.kernels import matching, mixing, paths
 from retrieval_draft.drafting.kernels.bins import (
     COMMON,
+    CONTEXT,
     CORPUS,
     GAPPED,
+    INPUTS,
+    LEARNED,
     MATCH,
     ORDER,
     RECYCLING,
@@ -63,18 +66,39 @@ LEARNED_BIT, CONTEXT_BIT = 1 << TIERS["learned"], 1 << TIERS["context"]
 RECYCLING_BIT, STAND_BIT = 1 << SOURCES["recycling"], 1 << SOURCES["stand"]
 COMMON_BIT = 1 << SOURCES["order0"]
 
+EXACT = 1 << (MATCH + CONTEXT) | 1 << (MATCH + LEARNED) | 1 << (MATCH + CORPUS)
+HOPES = (0.12, 0.27, 0.32, 0.39, 0.44, 0.56)
+"""What part of a node's probability its best child is hoped to have, by the highest order that lists the
+node (0 = none). Recorded outputs had 0.24 to 0.68: to hope for less saves a look for 0.2 % of MAT."""
+HOPE_EXACT = 0.72
+"""Where a match lists it; recorded outputs had 0.8."""
+HOPE = np.array([HOPES[orders.bit_length()] for orders in range(1 << ORDER_COUNT)])
+"""By the orders that list a node, as a mask."""
+
 masks_t = types.Array(types.uint32, 1, "C")
 doubles_t = types.Array(types.float64, 1, "C")
 
 
 class Frontier(NamedTuple):
-    """Candidates that may still be taken, most probable first: path probability float64, and int32 token,
-    parent node and mask of inputs."""
+    """Candidates that may be taken, most probable first: path probability float64, and int32 token,
+    parent node and mask of inputs. As many entries as nodes may be drafted: what was taken made way for
+    itself, so that those that wait while n are taken stand from entry n on, and what finds no room could
+    never be taken.
+    """
 
     probability: Float64Array
     token: Int32Array
     parent: Int32Array
     listed: Int32Array
+
+
+class Hopes(NamedTuple):
+    """Nodes that were taken and not yet looked behind, most hopeful first: what their best child is hoped
+    to have, float64, and int32 node. `estimate` float64 is every taken node's own probability."""
+
+    hope: Float64Array
+    node: Int32Array
+    estimate: Float64Array
 
 
 class Grown(NamedTuple):
@@ -87,36 +111,50 @@ class Grown(NamedTuple):
 
 
 frontier_t = tuple_type([doubles_t, row_t, row_t, row_t], Frontier)
+hopes_t = tuple_type([doubles_t, row_t, doubles_t], Hopes)
 grown_t = tuple_type([row_t, row_t, floats_t, masks_t], Grown)
+
+
+def _source_bits() -> UInt32Array:
+    bits = np.zeros(INPUTS, np.uint32)
+    for scope in range(SCOPES):
+        kind = CORPUS_BIT if scope == CORPUS else MATCH_BIT
+        bits[MATCH + scope] = bits[GAPPED + scope] = 1 << scope | kind
+    for order in range(ORDER_COUNT):
+        kind = 1 << (ORDER_BIT + min(order, ORDER_BITS - 1))
+        bits[ORDER + order] = CONTEXT_BIT | kind
+        bits[ORDER + ORDER_COUNT + order] = LEARNED_BIT | kind
+    bits[RECYCLING] = LEARNED_BIT | RECYCLING_BIT
+    bits[STAND] = LEARNED_BIT | STAND_BIT
+    bits[COMMON] = LEARNED_BIT | COMMON_BIT
+    return bits
+
+
+SOURCE_BITS = _source_bits()
+"""Tiers and kind of source of every input; the blend is none."""
 
 
 @leaf(types.uint32(int64))
 def sources_of(listed: int) -> int:
     """The mask of tiers and kinds of source from a mask of inputs."""
     mask = 0
-    for scope in range(SCOPES):
-        if listed >> (MATCH + scope) & 1 or listed >> (GAPPED + scope) & 1:
-            mask |= 1 << scope
-            mask |= CORPUS_BIT if scope == CORPUS else MATCH_BIT
-    for order in range(ORDER_COUNT):
-        kind = 1 << (ORDER_BIT + min(order, ORDER_BITS - 1))
-        if listed >> (ORDER + order) & 1:
-            mask |= CONTEXT_BIT | kind
-        if listed >> (ORDER + ORDER_COUNT + order) & 1:
-            mask |= LEARNED_BIT | kind
-    if listed >> RECYCLING & 1:
-        mask |= LEARNED_BIT | RECYCLING_BIT
-    if listed >> STAND & 1:
-        mask |= LEARNED_BIT | STAND_BIT
-    if listed >> COMMON & 1:
-        mask |= LEARNED_BIT | COMMON_BIT
+    for index in range(INPUTS):
+        # No branch: which inputs list a candidate cannot be foreseen.
+        mask |= int(SOURCE_BITS[index]) * (listed >> index & 1)
     return mask
 
 
+@leaf(float64(int64))
+def hope_of(listed: int) -> float:
+    """What part of a node's probability its best child is hoped to have, from the inputs that list it."""
+    orders = (listed >> ORDER | listed >> (ORDER + ORDER_COUNT)) & ((1 << ORDER_COUNT) - 1)
+    return HOPE_EXACT if listed & EXACT else float(HOPE[orders])
+
+
 @leaf(types.void(frontier_t, int64, int64))
-def drop(frontier: Frontier, at: int, waiting: int) -> None:
-    """Take entry `at` of `waiting` off."""
-    for i in range(at, waiting - 1):
+def drop(frontier: Frontier, at: int, stop: int) -> None:
+    """Take entry `at` of those before `stop` off."""
+    for i in range(at, stop - 1):
         frontier.probability[i] = frontier.probability[i + 1]
         frontier.token[i] = frontier.token[i + 1]
         frontier.parent[i] = frontier.parent[i + 1]
@@ -129,16 +167,17 @@ def offer(
     found: Found,
     node: int,
     probability: float,
-    waiting: int,
-    room: int,
+    first: int,
+    stop: int,
     children_max: int,
 ) -> int:
-    """Put a node's best candidates on the frontier; returns how many wait there, at most `room`.
+    """Put a node's best candidates among those that wait in first..stop-1; returns the new stop.
 
     Siblings sum to at most their parent's `probability`. Of a node at most `children_max` wait: others
     could never be taken, and would only keep the rest out.
     """
     rows = found.rows
+    end = len(frontier.probability)
     total = 0.0
     for c in range(rows[COUNTS, CANDIDATES]):
         found.logit[c] = mixing.squash(found.logit[c])
@@ -147,21 +186,21 @@ def offer(
     siblings = 0
     for c in range(rows[COUNTS, CANDIDATES]):
         p = scale * found.logit[c]
-        if waiting == room and p <= frontier.probability[waiting - 1]:
+        if stop == end and p <= frontier.probability[stop - 1]:
             continue
-        out = waiting - 1 if waiting == room else waiting
+        out = stop - 1 if stop == end else stop
         if siblings == children_max:
-            out = waiting - 1
+            out = stop - 1
             while frontier.parent[out] != node - 1:
                 out -= 1
             if p <= frontier.probability[out]:
                 continue
-        if out < waiting:
+        if out < stop:
             siblings -= frontier.parent[out] == node - 1
-            drop(frontier, out, waiting)
-            waiting -= 1
-        at = waiting
-        while at > 0 and frontier.probability[at - 1] < p:
+            drop(frontier, out, stop)
+            stop -= 1
+        at = stop
+        while at > first and frontier.probability[at - 1] < p:
             frontier.probability[at] = frontier.probability[at - 1]
             frontier.token[at] = frontier.token[at - 1]
             frontier.parent[at] = frontier.parent[at - 1]
@@ -171,15 +210,28 @@ def offer(
         frontier.token[at] = rows[TOKEN, c]
         frontier.parent[at] = node - 1
         frontier.listed[at] = rows[LISTED, c]
-        waiting += 1
+        stop += 1
         siblings += 1
-    return waiting
+    return stop
+
+
+@leaf(int64(hopes_t, int64, float64, int64, int64))
+def hope(hopes: Hopes, node: int, worth: float, first: int, stop: int) -> int:
+    """Node `node` joins those that wait in first..stop-1 to be looked behind; returns the new stop."""
+    at = stop
+    while at > first and hopes.hope[at - 1] < worth:
+        hopes.hope[at] = hopes.hope[at - 1]
+        hopes.node[at] = hopes.node[at - 1]
+        at -= 1
+    hopes.hope[at] = worth
+    hopes.node[at] = node
+    return stop + 1
 
 
 @leaf(
     int64(
-        tiers_t, int64, int64, nodes_t, skill_t, int64, int64, int64, int64, float64, row_t,
-        grown_t, nodes_t, found_t, chosen_t, frontier_t,
+        tiers_t, int64, int64, nodes_t, skill_t, int64, int64, int64, float64, row_t,
+        grown_t, nodes_t, found_t, chosen_t, frontier_t, hopes_t,
     )
 )  # fmt: skip
 def grow_within(
@@ -191,7 +243,6 @@ def grow_within(
     nodes_max: int,
     depth_max: int,
     children_max: int,
-    chain: int,
     floor: float,
     end_tokens: Int32Array,
     grown: Grown,
@@ -199,8 +250,14 @@ def grow_within(
     found: Found,
     chosen: Chosen,
     frontier: Frontier,
+    hopes: Hopes,
 ) -> int:
-    """`grow` within given working arrays. Node n of the tree is row n + 1 of `nodes`, the root row 0."""
+    """`grow` within given working arrays. Node n of the tree is row n + 1 of `nodes`, the root row 0.
+
+    What may follow a node is looked for when its best child may be the next to be taken, by what is hoped
+    of it: half of the nodes of a tree never come to that. It does not depend on how many nodes are asked
+    for, so that a larger tree begins with the smaller one (but for what `gather` leaves out).
+    """
     for k in range(TAIL):
         nodes.tails[0, k] = root.tails[0, k]
     nodes.tails[0, TAIL] = 0
@@ -209,41 +266,51 @@ def grow_within(
     for i in range(root.segments[0, SCOPES]):
         for k in range(PLACE_COLUMNS):
             nodes.places[0, i, k] = root.places[0, i, k]
-    waiting = 0
-    node = 0
-    p = 1.0
-    for n in range(nodes_max):
-        # No more can be taken than still fit: less probable ones need not wait.
-        room = nodes_max - n
-        waiting = min(waiting, room)
-        if nodes.tails[node, TAIL] < depth_max:
-            least = frontier.probability[waiting - 1] / p if waiting == room else 0.0
+    n = 0
+    stop = 0
+    hoping = 0
+    hoping_stop = hope(hopes, 0, 1.0, 0, 0) if depth_max > 0 else 0
+    while n < nodes_max:
+        best = frontier.probability[n] if stop > n else 0.0
+        if hoping < hoping_stop and hopes.hope[hoping] >= best:
+            if hopes.hope[hoping] < floor:
+                return n
+            node = int(hopes.node[hoping])
+            hoping += 1
+            p = 1.0
+            if node > 0:
+                p = hopes.estimate[node - 1]
+                above = grown.parent[node - 1] + 1
+                token = grown.token[node - 1]
+                nodes.tails[node, 0] = token
+                for k in range(1, TAIL):
+                    nodes.tails[node, k] = nodes.tails[above, k - 1]
+                matching.move(tiers, nodes, above, token, context_stop, learned_stop, nodes, node)
+            least = frontier.probability[stop - 1] / p if stop == nodes_max else 0.0
             gather(found, tiers, nodes, node, least)
             mixing.mix(found, skill, chosen)
-            if chain:
-                waiting = 0
-            waiting = offer(frontier, found, node, p, waiting, room, 1 if chain else children_max)
-        if waiting == 0 or frontier.probability[0] < floor:
+            stop = offer(frontier, found, node, p, n, stop, children_max)
+            continue
+        if stop == n or best < floor:
             return n
-        above = frontier.parent[0] + 1
-        token = frontier.token[0]
-        p = frontier.probability[0]
+        above = frontier.parent[n] + 1
+        token = frontier.token[n]
+        listed = frontier.listed[n]
         grown.token[n] = token
         grown.parent[n] = above - 1
-        grown.probability[n] = p
-        grown.source[n] = sources_of(frontier.listed[0])
-        drop(frontier, 0, waiting)
-        waiting -= 1
-        node = n + 1
-        nodes.tails[node, 0] = token
-        for k in range(1, TAIL):
-            nodes.tails[node, k] = nodes.tails[above, k - 1]
-        nodes.tails[node, TAIL] = nodes.tails[above, TAIL] + 1
+        grown.probability[n] = best
+        grown.source[n] = sources_of(listed)
+        hopes.estimate[n] = best
+        n += 1
+        depth = nodes.tails[above, TAIL] + 1
+        nodes.tails[n, TAIL] = depth
+        ends = depth >= depth_max
         for end in end_tokens:
-            if end == token:
-                nodes.tails[node, TAIL] = depth_max
-        if nodes.tails[node, TAIL] < depth_max:
-            matching.move(tiers, nodes, above, token, context_stop, learned_stop, nodes, node)
+            ends = ends or end == token
+        worth = best * hope_of(listed)
+        # Behind a full frontier's last nothing would be taken.
+        if not ends and (stop < nodes_max or worth > frontier.probability[stop - 1]):
+            hoping_stop = hope(hopes, n, worth, hoping, hoping_stop)
     return nodes_max
 
 
@@ -313,18 +380,24 @@ def grow(
         np.empty(SLOTS, np.int32),
         np.empty(CANDIDATES_MAX, np.float64),
         np.empty(CANDIDATES_MAX, np.float64),
+        np.empty(ORDER_COUNT, np.uint64),
     )
     chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
     frontier = Frontier(
+        np.empty(nodes_max, np.float64),
+        np.empty(nodes_max, np.int32),
+        np.empty(nodes_max, np.int32),
+        np.empty(nodes_max, np.int32),
+    )
+    hopes = Hopes(
         np.empty(nodes_max + 1, np.float64),
         np.empty(nodes_max + 1, np.int32),
-        np.empty(nodes_max + 1, np.int32),
-        np.empty(nodes_max + 1, np.int32),
+        np.empty(nodes_max, np.float64),
     )
     size = grow_within(
         tiers, context_stop, learned_stop, Nodes(root_tails, root_places, root_segments),
-        Skill(worth, stretch, weights), nodes_max, depth_max, children_max, chain, floor, end_tokens,
-        Grown(token, parent, probability, source), nodes, found, chosen, frontier,
+        Skill(worth, stretch, weights), nodes_max, depth_max, 1 if chain else children_max, floor,
+        end_tokens, Grown(token, parent, probability, source), nodes, found, chosen, frontier, hopes,
     )  # fmt: skip
     paths.map_paths(parent, probability, size, path_worth, path_scale, path_bins)
     return size

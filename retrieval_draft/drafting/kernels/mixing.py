@@ -33,6 +33,7 @@ from retrieval_draft.drafting.kernels.evidence import (
     LISTED,
     LONGEST,
     TOKEN,
+    UNLISTED,
     Found,
     found_t,
 )
@@ -144,18 +145,11 @@ def mix(found: Found, skill: Skill, chosen: Chosen) -> None:
         found.logit[rows[ITEM_CANDIDATE, e]] += weight[k] * x
 
 
-@leaf(types.void(skill_t, chosen_t, int64, float64))
-def step(skill: Skill, chosen: Chosen, k: int, change: float) -> None:
-    """Change weight `k` in all sets of a node."""
-    for j in range(SETS_USED):
-        skill.weights[chosen.sets[j], k] += change
-
-
-@leaf(types.void(skill_t, int64, float64))
-def count_bin(skill: Skill, b: int, hit: float) -> None:
-    """One more sighting of a bin."""
-    seen = min(MEMORY, skill.worth[b, 1] + 1.0)
-    worth = skill.worth[b, 0] + (hit - skill.worth[b, 0]) / (seen + 0.5)
+@leaf(types.void(skill_t, int64, float64, float64))
+def count_bin(skill: Skill, b: int, hits: float, sightings: float) -> None:
+    """So many more sightings of a bin, and how many of them were hits."""
+    seen = min(MEMORY, skill.worth[b, 1] + sightings)
+    worth = skill.worth[b, 0] + (hits - sightings * skill.worth[b, 0]) / (seen + 0.5)
     skill.worth[b, 1] = seen
     skill.worth[b, 0] = worth
     skill.stretch[b] = STRETCH[min(SQUASH_STEPS - 1, max(0, int(worth * SQUASH_STEPS)))]
@@ -165,44 +159,80 @@ def count_bin(skill: Skill, b: int, hit: float) -> None:
 def teach(came: int, found: Found, skill: Skill, chosen: Chosen) -> None:
     """`came` was the token: bins and weights learn of every candidate that could have been drafted.
 
-    Weights follow the gradient of the coding cost. found.logit is used up.
+    Weights follow the gradient of the coding cost. found.logit and chosen.weight are used up: they become
+    every candidate's error (NaN: not taught) and every weight's gradient.
     """
     mix(found, skill, chosen)
     rows = found.rows
+    stretch = skill.stretch
     error = found.logit
+    gradient = chosen.weight
     candidates = rows[COUNTS, CANDIDATES]
+    for k in range(WEIGHTS):
+        gradient[k] = 0.0
+    total = 0.0
+    taught = 0
+    hits = 0
+    listing = 0
     for c in range(candidates):
         hit = rows[TOKEN, c] == came
         if not hit and found.logit[c] <= TAUGHT_FROM:
             error[c] = math.nan
             continue
+        if hit:
+            hits = 1
+            listing = rows[LISTED, c]
         error[c] = (1.0 if hit else 0.0) - squash(found.logit[c])
-        change = RATE * error[c]
-        step(skill, chosen, INPUTS, change * BIAS_INPUT)
+        total += error[c]
+        taught += 1
         for j in range(2):
-            step(skill, chosen, BLEND + j, change * skill.stretch[rows[BLENDED + j, c]])
-        for k in range(INPUTS):
-            if rows[ABSENT, k] >= 0 and rows[LISTED, c] >> k & 1 == 0:
-                step(skill, chosen, k, change * skill.stretch[rows[ABSENT, k]])
+            gradient[BLEND + j] += error[c] * stretch[rows[BLENDED + j, c]]
+    gradient[INPUTS] = total * BIAS_INPUT
+    # As if no input listed anyone, and then what those that do add to that.
+    for k in range(INPUTS):
+        rows[UNLISTED, k] = taught
+        if rows[ABSENT, k] >= 0:
+            gradient[k] = total * stretch[rows[ABSENT, k]]
     for e in range(rows[COUNTS, ITEMS]):
         slope = float(error[rows[ITEM_CANDIDATE, e]])
         if not math.isnan(slope):
-            x = float(skill.stretch[rows[ITEM_BIN, e]])
-            step(skill, chosen, rows[ITEM_INPUT, e], RATE * slope * x)
+            k = rows[ITEM_INPUT, e]
+            x = float(stretch[rows[ITEM_BIN, e]])
+            if rows[ABSENT, k] >= 0:
+                x -= stretch[rows[ABSENT, k]]
+                rows[UNLISTED, k] -= 1
+            gradient[k] += slope * x
+    for j in range(SETS_USED):
+        chosen_set = chosen.sets[j]
+        for k in range(WEIGHTS):
+            skill.weights[chosen_set, k] += RATE * gradient[k]
     # Bins last: the weights' gradient is that of the bins as they were mixed.
-    for c in range(candidates):
-        if math.isnan(error[c]):
-            continue
-        hit_as = 1.0 if rows[TOKEN, c] == came else 0.0
-        for j in range(2):
-            count_bin(skill, rows[BLENDED + j, c], hit_as)
-        for k in range(INPUTS):
-            if rows[ABSENT, k] >= 0 and rows[LISTED, c] >> k & 1 == 0:
-                count_bin(skill, rows[ABSENT, k], hit_as)
+    for j in range(2):
+        # Candidates that follow one another in a bin, as rare ones do, are counted together.
+        b = -1
+        hits_here = 0.0
+        sightings = 0.0
+        for c in range(candidates):
+            if math.isnan(error[c]):
+                continue
+            if rows[BLENDED + j, c] != b:
+                if b >= 0:
+                    count_bin(skill, b, hits_here, sightings)
+                b = rows[BLENDED + j, c]
+                hits_here = 0.0
+                sightings = 0.0
+            hits_here += 1.0 if rows[TOKEN, c] == came else 0.0
+            sightings += 1.0
+        if b >= 0:
+            count_bin(skill, b, hits_here, sightings)
+    for k in range(INPUTS):
+        if rows[ABSENT, k] >= 0 and rows[UNLISTED, k] > 0:
+            missed = hits - (listing >> k & 1)
+            count_bin(skill, rows[ABSENT, k], float(missed), float(rows[UNLISTED, k]))
     for e in range(rows[COUNTS, ITEMS]):
         c = rows[ITEM_CANDIDATE, e]
         if not math.isnan(error[c]):
-            count_bin(skill, rows[ITEM_BIN, e], 1.0 if rows[TOKEN, c] == came else 0.0)
+            count_bin(skill, rows[ITEM_BIN, e], 1.0 if rows[TOKEN, c] == came else 0.0, 1.0)
 
 
 @leaf(int64(found_t, int64))

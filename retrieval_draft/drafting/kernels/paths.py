@@ -111,5 +111,6 @@ def teach_paths(
             worth[1, b] *= 0.5
         surplus[depth_class(depth)] += hit - probability[i]
     for d in range(DEPTHS):
-        changed = scale[d] * math.exp(SCALE_RATE * surplus[d])
-        scale[d] = min(SCALE_MAX, max(1.0 / SCALE_MAX, changed))
+        if surplus[d] != 0.0:
+            changed = scale[d] * math.exp(SCALE_RATE * surplus[d])
+            scale[d] = min(SCALE_MAX, max(1.0 / SCALE_MAX, changed))
