@@ -40,7 +40,7 @@ def run(*words: str, token: str = "", stdin: str = "") -> Done:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr("sys.argv", ["retrieval-draft", *words])
-        patch.setattr("sys.stdin", io.StringIO(stdin))
+        patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
         if token:
             patch.setenv("RETRIEVAL_DRAFT_TOKEN", token)
         try:
