@@ -171,7 +171,7 @@ class Backend(Protocol):
     ) -> NamespaceSpec:
         """Create a namespace whose first snapshot this is: every replica starts from it.
 
-        AlreadyExists unless there is none of this name, or one that is equal and has learned nothing.
+        AlreadyExists if there is one of this name.
         """
         ...
 

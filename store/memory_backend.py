@@ -184,8 +184,7 @@ class MemoryBackend:
         hidden.spaces[key] = space
         captured = Captured(space.journal, JournalPosition(), {}, image)
         with self._store.changed:
-            existing = self._store.spaces.get(key)
-            if existing and (existing.spec != spec or existing.entries or existing.manifests):
+            if key in self._store.spaces:
                 raise AlreadyExists(f"namespace {key.namespace} exists already")
             SnapshotStore(MemoryShelf(hidden), self._store.blocks).put_first(captured)
             self._store.spaces[key] = space

@@ -57,6 +57,8 @@ UNARY: dict[tuple[str, str], Message] = {
     (STORE, "DeleteCorpus"): store_pb2.DeleteCorpusRequest(namespace=NAMESPACE, corpus="fuzz"),
     (STORE, "SaveSnapshot"): store_pb2.SaveSnapshotRequest(namespace=NAMESPACE),
     (STORE, "ListSnapshots"): store_pb2.ListSnapshotsRequest(namespace=NAMESPACE),
+    (STORE, "VerifySnapshots"): store_pb2.VerifySnapshotsRequest(namespace=NAMESPACE),
+    (STORE, "ExportNamespace"): store_pb2.ExportNamespaceRequest(namespace="nothing"),
     (STORE, "GetStats"): store_pb2.GetStatsRequest(namespace=NAMESPACE),
     (STORE, "WatchStats"): store_pb2.WatchStatsRequest(namespace=NAMESPACE, interval_ms=5),
 }
@@ -91,6 +93,7 @@ def assert_ours(answer: Answer) -> None:
 STREAMS: dict[tuple[str, str], Message] = {
     (DRAFT, "DraftStream"): full_step(),
     (STORE, "Warm"): documents([1, 2, 3], [4, 5], corpus="fuzz"),
+    (STORE, "ImportNamespace"): store_pb2.ImportNamespaceRequest(namespace="fuzz", data=b"no file"),
 }
 
 
