@@ -31,6 +31,7 @@ ALLOWED = {
     "FAILED_PRECONDITION",
     "RESOURCE_EXHAUSTED",
     "UNIMPLEMENTED",
+    "DATA_LOSS",  # a file that is imported, and damaged
 }
 PYTHON_TEXT = re.compile(r"Traceback|Error\b|Exception|0x[0-9a-f]{6}|object at|File \"")
 
