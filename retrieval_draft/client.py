@@ -28,6 +28,7 @@ CALL_SECONDS_MAX = 10.0
 """Deadline of a management call."""
 WARM_SECONDS_MAX = 7 * 24 * 3600.0
 """Of a whole warming, which may be billions of tokens; keepalive notices a dead sidecar long before."""
+SNAPSHOT_SECONDS_MAX = 600.0
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -214,6 +215,56 @@ class GrpcClient:
         """Of this replica, with digests if asked; or of the whole fleet."""
         request = store_pb2.GetStatsRequest(namespace=namespace, fleet=fleet, digest=digest)
         return self._call(_store("GetStats"), request, store_pb2.Stats)
+
+    def copy_namespace(self, request: store_pb2.CopyNamespaceRequest) -> store_pb2.Namespace:
+        return self._call(
+            _store("CopyNamespace"), request, store_pb2.Namespace, SNAPSHOT_SECONDS_MAX
+        )
+
+    def save_snapshot(self, namespace: str) -> store_pb2.Snapshot:
+        request = store_pb2.SaveSnapshotRequest(namespace=namespace)
+        return self._call(_store("SaveSnapshot"), request, store_pb2.Snapshot, SNAPSHOT_SECONDS_MAX)
+
+    def snapshots(self, namespace: str) -> list[store_pb2.Snapshot]:
+        request = store_pb2.ListSnapshotsRequest(namespace=namespace)
+        answer = self._call(_store("ListSnapshots"), request, store_pb2.ListSnapshotsResponse)
+        return list(answer.snapshots)
+
+    def verify_snapshots(self, namespace: str) -> list[store_pb2.SnapshotVerdict]:
+        request = store_pb2.VerifySnapshotsRequest(namespace=namespace)
+        kind = store_pb2.VerifySnapshotsResponse
+        answer = self._call(_store("VerifySnapshots"), request, kind, SNAPSHOT_SECONDS_MAX)
+        return list(answer.verdicts)
+
+    def export_namespace(self, namespace: str) -> Iterator[bytes]:
+        """What the namespace has learned, as a file, piece by piece."""
+        call = self._channel.unary_stream(
+            _store("ExportNamespace"),
+            request_serializer=store_pb2.ExportNamespaceRequest.SerializeToString,
+            response_deserializer=store_pb2.ExportNamespaceResponse.FromString,
+        )
+        request = store_pb2.ExportNamespaceRequest(namespace=namespace)
+        try:
+            for answer in call(request, timeout=SNAPSHOT_SECONDS_MAX):
+                yield answer.data
+        except grpc.RpcError as error:
+            raise error_of(error, self.target) from error
+
+    def import_namespace(self, namespace: str, pieces: Iterable[bytes]) -> store_pb2.Namespace:
+        """Create the namespace of this file; "" for the name that it had."""
+        call = self._channel.stream_stream(
+            _store("ImportNamespace"),
+            request_serializer=store_pb2.ImportNamespaceRequest.SerializeToString,
+            response_deserializer=store_pb2.Namespace.FromString,
+        )
+        requests = (
+            store_pb2.ImportNamespaceRequest(namespace=namespace, data=piece) for piece in pieces
+        )
+        try:
+            (made,) = call(requests, timeout=SNAPSHOT_SECONDS_MAX)
+        except grpc.RpcError as error:
+            raise error_of(error, self.target) from error
+        return made
 
     def warm(self, requests: Iterable[store_pb2.WarmRequest]) -> Iterator[store_pb2.WarmProgress]:
         """Send documents; yields what is stored, and last what drafts can use.

@@ -1,10 +1,11 @@
 """Every limit and default of the sidecar, written once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from retrieval_draft.drafting.names import DEFAULT_METHOD
 from retrieval_draft.store.blocks import CACHE_BYTES_MAX, REDIS_BYTES_MAX
+from retrieval_draft.store.journal_rules import JournalRules
 
 MESSAGE_BYTES_MAX = 64 << 20
 """Of one gRPC message: a batch that opens again after a restart is megabytes."""
@@ -48,6 +49,8 @@ class Config:
     """Of these, one tenant's."""
     tenant_learned_bytes_max: int = 32 << 30
     """What all namespaces of one tenant may say together."""
+    journal: JournalRules = field(default_factory=JournalRules)
+    """How much of a namespace's journal is kept, and when snapshots are taken."""
     corpus_tokens_max: int = 64_000_000
     blocks_redis_bytes_max: int = REDIS_BYTES_MAX
     """Of one namespace's snapshots and segments in your own Redis; without bound elsewhere."""

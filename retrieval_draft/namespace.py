@@ -11,6 +11,7 @@ from retrieval_draft.metrics import Counters
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.learned import LearnedTier
+from retrieval_draft.store.learned_image import LearnedImage, restore
 from retrieval_draft.store.records import Batch, Block, NamespaceSpec, tokens_of
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,12 @@ class NamespaceState:
         """Learn one journal batch; called by the one applier thread."""
         with self._applying:
             self.learned.apply(batch)
+            self.position = entry_id
+
+    def load_learned(self, entry_id: str, image: LearnedImage) -> None:
+        """What was learned up to that entry. Corrupt or FailedPrecondition leave all as it was."""
+        with self._applying:
+            restore(self.learned, image)
             self.position = entry_id
 
     def digest(self) -> tuple[str, str]:

@@ -85,6 +85,11 @@ def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -
             dropped_records=journal.dropped,
             journal_position=position,
             learned_digest=digest,
+            gaps=journal.gaps,
+            corrupt_records=journal.corrupt,
+            snapshot_generation=journal.generation,
+            snapshot_unix_seconds=journal.saved_unix_seconds,
+            problems=journal.problems,
         )
     )
     return stats

@@ -3,6 +3,8 @@
 import numpy as np
 
 from retrieval_draft.errors import InvalidInput
+from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.manifest import Manifest
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.stores import Document
 from retrieval_draft.tree import int32s
@@ -35,6 +37,16 @@ def namespace_of(spec: NamespaceSpec) -> pb.Namespace:
         learn_prompts=spec.learn_prompts,
         end_tokens=int32s(spec.end_tokens).tobytes(),
         learned_bytes_max=spec.learned_bytes_max,
+    )
+
+
+def snapshot_of(key: NamespaceKey, manifest: Manifest) -> pb.Snapshot:
+    return pb.Snapshot(
+        namespace=key.namespace,
+        generation=manifest.generation,
+        journal_position=manifest.position.entry_id,
+        bytes=manifest.stored_bytes,
+        unix_seconds=manifest.unix_seconds,
     )
 
 

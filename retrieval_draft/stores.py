@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from retrieval_draft.config import Config
@@ -16,6 +16,8 @@ from retrieval_draft.errors import (
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.store.backend import Backend, Durability
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
+from retrieval_draft.store.learned import LearnedTier
+from retrieval_draft.store.learned_image import LearnedImage
 from retrieval_draft.store.records import (
     Batch,
     Block,
@@ -106,20 +108,39 @@ class Stores:
         if (state := self._states.get(key)) is not None:
             state.apply(entry_id, batch)
 
+    def learned(self, key: NamespaceKey) -> LearnedTier | None:
+        state = self._states.get(key)
+        return state.learned if state else None
+
+    def load_learned(self, key: NamespaceKey, entry_id: str, image: LearnedImage) -> None:
+        if (state := self._states.get(key)) is not None:
+            state.load_learned(entry_id, image)
+
     # What operators ask.
 
     def create(self, tenant: str, spec: NamespaceSpec) -> NamespaceSpec:
         """Durable when it returns. AlreadyExists if the namespace differs, ResourceExhausted if full."""
+        return self.create_by(tenant, spec, lambda key: self.backend.create_namespace(key, spec))
+
+    def create_by(
+        self, tenant: str, spec: NamespaceSpec, make: Callable[[NamespaceKey], NamespaceSpec]
+    ) -> NamespaceSpec:
+        """What `make` makes of a namespace that may be created here; raises as `create` does."""
+        key = self.checked_key(tenant, spec)
+        with self._creating:
+            if key not in self._states:
+                self._check_share(tenant, spec)
+            return make(key)
+
+    def checked_key(self, tenant: str, spec: NamespaceSpec) -> NamespaceKey:
+        """The key of a namespace that is within this server's limits, or InvalidInput."""
         key = NamespaceKey(tenant, spec.namespace)
         if not 1 <= spec.vocab_size <= self.config.vocab_size_max:
             limit = f"1 to {self.config.vocab_size_max}"
             raise InvalidInput("vocab_size", spec.vocab_size, limit)
         if spec.learned_bytes_max > (most := self.config.learned_bytes_hard_max):
             raise InvalidInput("learned_bytes_max", spec.learned_bytes_max, f"0 to {most}")
-        with self._creating:
-            if key not in self._states:
-                self._check_share(tenant, spec)
-            return self.backend.create_namespace(key, spec)
+        return key
 
     def _check_share(self, tenant: str, spec: NamespaceSpec) -> None:
         """Raises ResourceExhausted for one more than there may be, in all or of this tenant."""

@@ -5,13 +5,18 @@ Nothing above `store/` knows which backend it has. All of them pass one suite of
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.connection import Durability as Durability
 from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.records import Batch, Block, NamespaceSpec, Record
+
+if TYPE_CHECKING:
+    from retrieval_draft.store.learned import LearnedTier
+    from retrieval_draft.store.learned_image import LearnedImage
+    from retrieval_draft.store.manifest import Manifest
 
 # How long a management call waits until this replica's own listener has been told of it.
 NOTICE_SECONDS_MAX = 5.0
@@ -26,9 +31,14 @@ class JournalFigures:
     applied: int = 0  # records of every replica that reached the listener
     dropped: int = 0  # of `appended`, given up: the queue was full, or the namespace is gone
     corrupt: int = 0  # journal entries that were damaged, and skipped
-    gaps: int = 0  # holes in a replica's numbering: trimmed or damaged before they were read
+    gaps: int = (
+        0  # times that entries were trimmed before they were read here, or a batch is missing
+    )
     lag_records: int = 0  # of `appended`, neither dropped nor back through the listener yet
     connected: bool = False
+    generation: int = 0  # of the newest snapshot known here; 0 = none
+    saved_unix_seconds: float = 0.0  # when that was taken
+    problems: tuple[str, ...] = ()  # what is not as it should be, in words
 
 
 class Listener(Protocol):
@@ -52,6 +62,20 @@ class Listener(Protocol):
 
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
         """The next batch of the namespace's journal: the same order in every replica, each once."""
+        ...
+
+    def learned(self, key: NamespaceKey) -> "LearnedTier | None":
+        """What `apply` writes, to be saved; asked by any thread, while nothing is applied.
+
+        None if there is nothing to save: the journal is applied from its beginning then.
+        """
+        ...
+
+    def load_learned(self, key: NamespaceKey, entry_id: str, image: "LearnedImage") -> None:
+        """All that was learned up to that entry, to be put in place of what there is.
+
+        Raises Corrupt or FailedPrecondition if it cannot be, and has changed nothing.
+        """
         ...
 
 
@@ -81,10 +105,11 @@ class Backend(Protocol):
         ...
 
     def start(self, replica: str, listener: Listener) -> None:
-        """Announce every namespace, apply every journal from its beginning, then follow.
+        """Announce every namespace, fill it from its newest valid snapshot, and follow its journal.
 
-        Returns when all that existed at the call has been applied. `replica` may be used again by
-        a later process. Raises Unreachable or PermissionDenied, and has then stopped again.
+        Without a snapshot the journal is applied from its beginning. Returns when all that existed at
+        the call has been applied. `replica` may be used again by a later process. Raises Unreachable
+        or PermissionDenied, and has then stopped again.
         """
         ...
 
@@ -119,6 +144,34 @@ class Backend(Protocol):
         """Whether all appended before the call was written and came back through `apply` in time.
 
         Not to be called by a listener.
+        """
+        ...
+
+    def save_snapshot(self, key: NamespaceKey) -> "Manifest":
+        """Save the learned tier as of now, for the next start; returns the newest snapshot.
+
+        NotFound; FailedPrecondition before `start`, or while another replica saves it.
+        """
+        ...
+
+    def snapshots(self, key: NamespaceKey) -> "list[Manifest]":
+        """What is kept, newest first; what is damaged is logged and left out. NotFound."""
+        ...
+
+    def verify_snapshots(self, key: NamespaceKey) -> "list[tuple[Manifest, str]]":
+        """Read all that is kept: each with what is wrong with it, or "". NotFound."""
+        ...
+
+    def learned_image(self, key: NamespaceKey) -> "LearnedImage":
+        """A copy of the learned tier as of now. NotFound; FailedPrecondition before `start`."""
+        ...
+
+    def create_from(
+        self, key: NamespaceKey, spec: NamespaceSpec, image: "LearnedImage"
+    ) -> NamespaceSpec:
+        """Create a namespace whose first snapshot this is: every replica starts from it.
+
+        AlreadyExists if there is one of this name.
         """
         ...
 

@@ -14,13 +14,17 @@ TENANT_CHARACTERS_MAX = 64
 NAMESPACE_CHARACTERS_MAX = 128
 CORPUS_CHARACTERS_MAX = 128
 
-# `spec`, `journal` and the counts (`counts`, `replicas`) of a namespace, the four of its corpora, the two
-# of its blocks (`held`, `chunk`), and the two that all share.
+# `spec`, `journal` and the counts (`counts`, `replicas`) of a namespace, the four of its snapshots, the four
+# of its corpora, the two of its blocks (`held`, `chunk`), and the two that all share.
 Kind = Literal[
     "spec",
     "journal",
     "counts",
     "replicas",
+    "snapshots",
+    "lock",
+    "token",
+    "noted",
     "corpora",
     "blocks",
     "order",

@@ -64,7 +64,7 @@ class LearnedTier:
         self.ring = TokenRing(ring_capacity(bytes_max - others), buckets)
         self.tokens_learned = 0
         # Whose tokens stand at the ring's end, and which position would continue them.
-        self._open: tuple[str, int, int] | None = None
+        self.open_text: tuple[str, int, int] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -88,12 +88,12 @@ class LearnedTier:
         if not len(tokens):
             return
         self.recycling.follow(whole[max(0, len(context) - 1) :])
-        if self._open == (replica, record.sequence, record.position):
+        if self.open_text == (replica, record.sequence, record.position):
             self.ring.extend(tokens)
         else:
             text = np.concatenate([boundary(), context, tokens])
             self.ring.extend(text, known=1 + len(context))
-        self._open = (replica, record.sequence, record.position + len(tokens))
+        self.open_text = (replica, record.sequence, record.position + len(tokens))
         self.tokens_learned += len(tokens)
 
     def _observe(self, record: "Record", text: Int32Array, first: int) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from uuid import uuid4
 
 from retrieval_draft.errors import AlreadyExists, FailedPrecondition
-from retrieval_draft.store.applier import Applier
+from retrieval_draft.store.applier import Applier, captured_image
 from retrieval_draft.store.backend import (
     NOTICE_SECONDS_MAX,
     Durability,
@@ -18,7 +18,11 @@ from retrieval_draft.store.backend import (
 )
 from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.counts import FleetCounts, add, checked_counts, outdated
+from retrieval_draft.store.journal_position import BEGINNING, JournalPosition, order_of
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
+from retrieval_draft.store.learned_image import LearnedImage
+from retrieval_draft.store.manifest import Manifest
+from retrieval_draft.store.memory_shelf import MemoryShelf
 from retrieval_draft.store.memory_store import MemoryStore, StoredCorpus, StoredSpace
 from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Pending
 from retrieval_draft.store.records import (
@@ -31,8 +35,11 @@ from retrieval_draft.store.records import (
     encode_batch,
     encode_block,
 )
+from retrieval_draft.store.snapshot_store import Captured, SnapshotStore
+from retrieval_draft.store.snapshots import Snapshots
 
 IDLE_SECONDS_MAX = 1.0
+SNAPSHOT_SECONDS_MAX = 10.0  # that stop waits for one that is being written
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +60,8 @@ class MemoryBackend:
         self._stop = threading.Event()
         self._seen = 0  # store version that the listener has been told of
         self._next: dict[Journal, int] = {}
+        self._kept = SnapshotStore(MemoryShelf(self._store), self._store.blocks)
+        self._snapshots: Snapshots | None = None
         self._published: dict[tuple[Journal, str], int] = {}
 
     @property
@@ -66,8 +75,9 @@ class MemoryBackend:
             raise FailedPrecondition("this backend was started before")
         self._incarnation = incarnation = f"{replica}/{uuid4().hex[:12]}"
         self._applier = applier = Applier(incarnation, listener, self._pending, self.blocks)
+        self._snapshots = snapshots = Snapshots(self._kept, applier, self._store.rules)
         self._thread = threading.Thread(
-            target=self._follow, args=(applier,), name="journal-follower", daemon=True
+            target=self._follow, args=(applier, snapshots), name="journal-follower", daemon=True
         )
         self._writer = threading.Thread(
             target=self._write, args=(incarnation,), name="journal-writer", daemon=True
@@ -79,12 +89,16 @@ class MemoryBackend:
         self._writer.start()
         with self._store.changed:
             self._store.changed.wait_for(lambda: self._seen >= version)
+        self._snapshots.start()
 
     def stop(self, flush_seconds_max: float) -> bool:
         """See Backend."""
         if self._thread is None or self._writer is None:
             return True
         flushed = self.flush(flush_seconds_max)
+        if self._snapshots is not None and not self._stop.is_set():
+            self._snapshots.save_at_stop()
+            self._snapshots.stop(SNAPSHOT_SECONDS_MAX)
         self._pending.close()
         with self._store.changed:
             self._stop.set()
@@ -139,6 +153,44 @@ class MemoryBackend:
     def flush(self, seconds_max: float) -> bool:
         """See Backend."""
         return self._pending.flush(seconds_max)
+
+    def save_snapshot(self, key: NamespaceKey) -> Manifest:
+        """See Backend."""
+        if self._snapshots is None:
+            raise FailedPrecondition("this backend was not started")
+        return self._snapshots.take(key)
+
+    def snapshots(self, key: NamespaceKey) -> list[Manifest]:
+        """See Backend."""
+        return [one.manifest for one in self._kept.kept(self._journal(key))]
+
+    def verify_snapshots(self, key: NamespaceKey) -> list[tuple[Manifest, str]]:
+        """See Backend."""
+        return self._kept.verify(self._journal(key))
+
+    def learned_image(self, key: NamespaceKey) -> LearnedImage:
+        """See Backend."""
+        if self._applier is None:
+            raise FailedPrecondition("this backend was not started")
+        return captured_image(self._applier, key)
+
+    def create_from(
+        self, key: NamespaceKey, spec: NamespaceSpec, image: LearnedImage
+    ) -> NamespaceSpec:
+        """See Backend."""
+        check_spec(spec)
+        space = StoredSpace(Journal(key, uuid4().hex), spec)
+        hidden = MemoryStore(self._store.blocks)
+        hidden.spaces[key] = space
+        captured = Captured(space.journal, JournalPosition(), {}, image)
+        with self._store.changed:
+            if key in self._store.spaces:
+                raise AlreadyExists(f"namespace {key.namespace} exists already")
+            SnapshotStore(MemoryShelf(hidden), self._store.blocks).put_first(captured)
+            self._store.spaces[key] = space
+            version = self._store.touch()
+        self._wait_until_told(version)
+        return spec
 
     def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
         """See Backend."""
@@ -218,6 +270,7 @@ class MemoryBackend:
             if not self._pending.wait(IDLE_SECONDS_MAX):
                 continue
             self._stop.wait(LINGER_SECONDS)
+            self._pending.wait_for_reader(IDLE_SECONDS_MAX)
             for outgoing in self._pending.take(replica):
                 payload = encode_batch(outgoing.batch)
                 with self._store.changed:
@@ -227,7 +280,11 @@ class MemoryBackend:
                 else:
                     self._pending.abandon(outgoing)
 
-    def _follow(self, applier: Applier) -> None:
+    def _journal(self, key: NamespaceKey) -> Journal:
+        with self._store.changed:
+            return self._store.space(key).journal
+
+    def _follow(self, applier: Applier, snapshots: Snapshots) -> None:
         store = self._store
         while True:
             with store.changed:
@@ -239,7 +296,7 @@ class MemoryBackend:
             self._tell_namespaces(applier, spaces)
             for journal in spaces:
                 self._tell_corpora(applier, journal)
-                self._tell_entries(applier, journal)
+                self._tell_entries(applier, snapshots, journal)
             with store.changed:
                 self._seen = version
                 store.changed.notify_all()
@@ -251,7 +308,7 @@ class MemoryBackend:
                 applier.closed(key)
         for journal, spec in spaces.items():
             applier.opened(journal, spec)
-        self._next = {journal: self._next.get(journal, 0) for journal in spaces}
+        self._next = {journal: n for journal, n in self._next.items() if journal in spaces}
         known = self._published.items()
         self._published = {(j, corpus): at for (j, corpus), at in known if j in spaces}
 
@@ -269,12 +326,28 @@ class MemoryBackend:
                     del self._published[journal, corpus]
                 applier.corpus(journal.key, corpus)
 
-    def _tell_entries(self, applier: Applier, journal: Journal) -> None:
-        with self._store.changed:
-            first, entries = self._store.entries_from(journal, self._next[journal])
+    def _tell_entries(self, applier: Applier, snapshots: Snapshots, journal: Journal) -> None:
+        if journal not in self._next:
+            self._next[journal] = order_of(snapshots.restore(journal) or BEGINNING)[0] + 1
+        mended = snapshots.mend(journal)
+        first, entries = self._entries(journal)
+        if not mended and first > self._next[journal]:
+            what = (
+                f"entries {self._next[journal]} to {first - 1} were trimmed before they were read"
+            )
+            self._next[journal] = first
+            mended = snapshots.missed(journal, f"{first - 1}-0", what)
+        if mended:
+            self._next[journal] = order_of(mended)[0] + 1
+            first, entries = self._entries(journal)
         for number, payload in enumerate(entries, start=first):
             applier.entry(journal.key, f"{number}-0", payload)
         self._next[journal] = first + len(entries)
+        snapshots.progressed(journal.key)
+
+    def _entries(self, journal: Journal) -> tuple[int, list[bytes]]:
+        with self._store.changed:
+            return self._store.entries_from(journal, self._next[journal])
 
     def _wait_until_told(self, version: int) -> None:
         """Wait for the follower, unless it isn't there or is who asks."""

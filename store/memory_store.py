@@ -11,12 +11,12 @@ from itertools import islice
 from retrieval_draft.errors import NotFound
 from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.counts import Heartbeat
+from retrieval_draft.store.journal_position import ENTRY_OVERHEAD_BYTES
+from retrieval_draft.store.journal_rules import JournalRules
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.memory_blocks import MemoryBlocks
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import NamespaceSpec
-
-JOURNAL_BYTES_MAX = 64 * 2**20  # of one namespace; the oldest entries go first
 
 
 @dataclass(slots=True)
@@ -30,23 +30,42 @@ class StoredCorpus:
 
 @dataclass(slots=True)
 class StoredSpace:
-    """One namespace. The number of an entry is its place in the journal since the beginning."""
+    """One namespace. The number of an entry is its place in the journal since the beginning, from 1."""
 
     journal: Journal
     spec: NamespaceSpec
-    first: int = 0  # number of entries[0]
+    first: int = 1  # number of entries[0]
     entries: deque[bytes] = field(default_factory=deque[bytes])
     entries_bytes: int = 0
     corpora: dict[str, StoredCorpus] = field(default_factory=dict[str, StoredCorpus])
     counts: dict[str, int] = field(default_factory=dict[str, int])
     heartbeats: dict[str, Heartbeat] = field(default_factory=dict[str, Heartbeat])
+    manifests: list[bytes] = field(default_factory=list[bytes])  # newest first
+    noted: set[str] = field(default_factory=set[str])
+    token: int = 0
+    locked_until: float = 0.0  # monotonic
+
+    def trim(self, before: int) -> None:
+        """Remove the entries before that number."""
+        while self.entries and self.first < before:
+            self._drop_oldest()
+
+    def bound(self, bytes_max: int) -> None:
+        """Remove the oldest entries until the others fit, whatever comes of it."""
+        while self.entries_bytes > bytes_max and len(self.entries) > 1:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        self.entries_bytes -= len(self.entries.popleft()) + ENTRY_OVERHEAD_BYTES
+        self.first += 1
 
 
 class MemoryStore:
     """What Redis would hold. Guarded by `changed`; `version` rises with each change."""
 
-    def __init__(self, blocks: Blocks | None = None) -> None:
+    def __init__(self, blocks: Blocks | None = None, rules: JournalRules | None = None) -> None:
         self.blocks: Blocks = blocks or MemoryBlocks()
+        self.rules = rules or JournalRules()
         self.changed = threading.Condition()
         self.version = 0
         self.spaces: dict[NamespaceKey, StoredSpace] = {}
@@ -85,9 +104,7 @@ class MemoryStore:
         if space is None or space.journal != journal:
             return False
         space.entries.append(payload)
-        space.entries_bytes += len(payload)
-        while space.entries_bytes > JOURNAL_BYTES_MAX and len(space.entries) > 1:
-            space.entries_bytes -= len(space.entries.popleft())
-            space.first += 1
+        space.entries_bytes += len(payload) + ENTRY_OVERHEAD_BYTES
+        space.bound(self.rules.journal_bytes_max)
         self.touch()
         return True

@@ -18,6 +18,8 @@ LINGER_SECONDS = 0.0005
 TAKE_RECORDS_MAX = 4_096
 TAKE_BYTES_MAX = 2**20
 RECORD_OVERHEAD_BYTES = 400  # of the objects around a record's arrays
+# Written here and not yet read here: beyond it the writer waits for its own follower, who also trims.
+AHEAD_BYTES_MAX = 32 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Outgoing:
     journal: Journal
     batch: Batch
     ticket: int
+    bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -79,7 +82,7 @@ class Pending:
         self.changed = changed or threading.Condition()
         self._records_max, self._bytes_max = records_max, bytes_max
         self._queue: deque[_Queued] = deque()
-        self._queue_bytes = 0
+        self._queue_bytes = self._ahead_bytes = 0
         self._tickets = 0
         self._sent: dict[Journal, _Sent] = {}
         self._counts: dict[NamespaceKey, Counts] = {}
@@ -109,6 +112,13 @@ class Pending:
         with self.changed:
             self.changed.wait_for(lambda: self._queue or self._closed, seconds_max)
             return bool(self._queue)
+
+    def wait_for_reader(self, seconds_max: float) -> None:
+        """Wait until the follower is near enough, but no longer: what it waits for may be lost."""
+        with self.changed:
+            self.changed.wait_for(
+                lambda: self._ahead_bytes <= AHEAD_BYTES_MAX or self._closed, seconds_max
+            )
 
     def close(self) -> None:
         """Give up what is queued, and let in nothing more."""
@@ -145,6 +155,7 @@ class Pending:
         with self.changed:
             sent = self._sent.get(outgoing.journal)
             if sent is not None and sent.outgoing.pop(outgoing.batch.number, None) is not None:
+                self._ahead_bytes -= outgoing.bytes
                 self._drop_counted(outgoing.journal.key, len(outgoing.batch.records))
             self.changed.notify_all()
 
@@ -159,6 +170,7 @@ class Pending:
                 self._written(sent, outgoing)
                 self._count(journal.key).returned += len(outgoing.batch.records)
                 sent.written.discard(earlier)
+                self._ahead_bytes -= outgoing.bytes
                 del sent.outgoing[earlier]
             self.changed.notify_all()
 
@@ -169,7 +181,8 @@ class Pending:
             self._queue = deque(kept)
             self._queue_bytes = sum(queued.bytes for queued in kept)
             for journal in [j for j in self._sent if j.key == key]:
-                del self._sent[journal]
+                lost = self._sent.pop(journal).outgoing.values()
+                self._ahead_bytes -= sum(outgoing.bytes for outgoing in lost)
             self._counts.pop(key, None)
             self.changed.notify_all()
 
@@ -201,7 +214,9 @@ class Pending:
         sent = self._sent.setdefault(journal, _Sent())
         sent.number += 1
         batch = Batch(replica, sent.number, [queued.record for queued in group])
-        outgoing = Outgoing(journal, batch, group[0].ticket)
+        size = sum(queued.bytes for queued in group)
+        outgoing = Outgoing(journal, batch, group[0].ticket, size)
+        self._ahead_bytes += size
         sent.outgoing[sent.number] = outgoing
         return outgoing
 

@@ -13,7 +13,7 @@ import redis
 from redis.client import Pipeline
 
 from retrieval_draft.errors import AlreadyExists, FailedPrecondition, NotFound
-from retrieval_draft.store.applier import Applier
+from retrieval_draft.store.applier import Applier, captured_image
 from retrieval_draft.store.backend import (
     NOTICE_SECONDS_MAX,
     Durability,
@@ -29,7 +29,11 @@ from retrieval_draft.store.connection import (
     unchecked_client,
 )
 from retrieval_draft.store.counts import FleetCounts, checked_counts
+from retrieval_draft.store.journal_position import JournalPosition
+from retrieval_draft.store.journal_rules import JournalRules
 from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
+from retrieval_draft.store.learned_image import LearnedImage
+from retrieval_draft.store.manifest import Manifest
 from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import (
     Block,
@@ -49,8 +53,11 @@ from retrieval_draft.store.redis_follower import (
     RedisFollower,
     control_fields,
 )
+from retrieval_draft.store.redis_shelf import RedisShelf, shelf_keys
 from retrieval_draft.store.redis_writer import RedisWriter, journal_key
 from retrieval_draft.store.remote_blocks import RemoteBlocks
+from retrieval_draft.store.snapshot_store import Captured, SnapshotStore
+from retrieval_draft.store.snapshots import Snapshots
 
 EMBEDDED = "embedded"
 CONTROL_ENTRIES_MAX = 10_000
@@ -75,6 +82,7 @@ class RedisBackend:
         blocks: Blocks | None = None,
         cache: BlockCache | None = None,
         blocks_bytes_max: int = REDIS_BYTES_MAX,
+        rules: JournalRules | None = None,
     ) -> None:
         self.name = name
         self._url = url
@@ -82,12 +90,15 @@ class RedisBackend:
         with translated_errors(url):
             self._durability = describe(self._client).durability
         self._pending = pending or Pending()
+        self._rules = rules or JournalRules()
         self._blocks = blocks or RemoteBlocks(
             RedisBlobs(self._client, url, blocks_bytes_max), cache or BlockCache()
         )
         self._corpora = RedisCorpora(self._client, url, self._announce)
+        self._kept = SnapshotStore(RedisShelf(self._client), self._blocks)
         self._applier: Applier | None = None
         self._counts: RedisCounts | None = None
+        self._snapshots: Snapshots | None = None
         self._writer: RedisWriter | None = None
         self._follower: RedisFollower | None = None
         self._threads_client: redis.Redis | None = None
@@ -111,7 +122,9 @@ class RedisBackend:
         incarnation = f"{replica}/{uuid4().hex[:12]}"
         client = unchecked_client(self._url, THREAD_ANSWER_SECONDS_MAX)
         applier = Applier(incarnation, listener, self._pending, self._blocks)
-        follower = RedisFollower(client, self._url, applier)
+        kept = SnapshotStore(RedisShelf(client), self._blocks)
+        self._snapshots = Snapshots(kept, applier, self._rules)
+        follower = RedisFollower(client, self._url, applier, self._snapshots)
         self._threads_client, self._applier, self._follower = client, applier, follower
         self._counts = RedisCounts(client, self._url, incarnation)
         try:
@@ -121,10 +134,14 @@ class RedisBackend:
             raise
         self._writer = RedisWriter(client, self._url, incarnation, self._pending)
         self._writer.start()
+        self._snapshots.start()
 
     def stop(self, flush_seconds_max: float) -> bool:
         """See Backend."""
         flushed = self._pending.flush(flush_seconds_max) if self._writer else True
+        if self._snapshots and self._writer and not self._stopped:
+            self._snapshots.save_at_stop()
+            self._snapshots.stop(THREAD_STOP_SECONDS_MAX)
         self._stopped = True
         self._pending.close()
         if self._writer:
@@ -138,6 +155,11 @@ class RedisBackend:
 
     def create_namespace(self, key: NamespaceKey, spec: NamespaceSpec) -> NamespaceSpec:
         """See Backend."""
+        self._create(key, spec)
+        self._index(key)
+        return spec
+
+    def _create(self, key: NamespaceKey, spec: NamespaceSpec) -> None:
         check_spec(spec)
         made = StoredNamespace(uuid4().hex, spec)
 
@@ -155,16 +177,10 @@ class RedisBackend:
                 pipeline.xadd(journal, {"created": b""})
 
         self._change(key, create)
-        self._index(key)
-        return spec
 
     def get_namespace(self, key: NamespaceKey) -> NamespaceSpec:
         """See Backend."""
-        with translated_errors(self._url):
-            data = cast(bytes | None, self._client.get(redis_key(key, "spec")))
-        if data is None:
-            raise NotFound(f"there is no namespace {key.namespace}")
-        return decode_namespace(data).spec
+        return self._stored(key).spec
 
     def list_namespaces(self, tenant: str) -> list[NamespaceSpec]:
         """See Backend."""
@@ -189,7 +205,7 @@ class RedisBackend:
             pipeline.unlink(redis_key(key, "spec"), redis_key(key, "corpora"))
             if data is not None:
                 journal = Journal(key, decode_namespace(data).incarnation)
-                pipeline.unlink(journal_key(journal), *count_keys(journal))
+                pipeline.unlink(journal_key(journal), *count_keys(journal), *shelf_keys(journal))
 
         self._change(key, delete)
         self.blocks.remove_all(key)
@@ -209,6 +225,43 @@ class RedisBackend:
     def flush(self, seconds_max: float) -> bool:
         """See Backend."""
         return self._pending.flush(seconds_max)
+
+    def save_snapshot(self, key: NamespaceKey) -> Manifest:
+        """See Backend."""
+        if self._snapshots is None:
+            raise FailedPrecondition("this backend was not started")
+        with translated_errors(self._url):
+            return self._snapshots.take(key)
+
+    def snapshots(self, key: NamespaceKey) -> list[Manifest]:
+        """See Backend."""
+        with translated_errors(self._url):
+            return [one.manifest for one in self._kept.kept(self._journal(key))]
+
+    def verify_snapshots(self, key: NamespaceKey) -> list[tuple[Manifest, str]]:
+        """See Backend."""
+        with translated_errors(self._url):
+            return self._kept.verify(self._journal(key))
+
+    def learned_image(self, key: NamespaceKey) -> LearnedImage:
+        """See Backend."""
+        if self._applier is None:
+            raise FailedPrecondition("this backend was not started")
+        return captured_image(self._applier, key)
+
+    def create_from(
+        self, key: NamespaceKey, spec: NamespaceSpec, image: LearnedImage
+    ) -> NamespaceSpec:
+        """See Backend. No replica looks at a namespace before it is in the hash of all."""
+        with translated_errors(self._url):
+            if self._client.hexists(NAMESPACES, tag(key)):
+                raise AlreadyExists(f"namespace {key.namespace} exists already")
+        self._create(key, spec)
+        captured = Captured(self._journal(key), JournalPosition(), {}, image)
+        with translated_errors(self._url):
+            self._kept.put_first(captured)
+        self._index(key)
+        return spec
 
     def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
         """See Backend."""
@@ -254,13 +307,17 @@ class RedisBackend:
 
     def counts(self, key: NamespaceKey) -> FleetCounts:
         """See Backend."""
+        return read_counts(self._client, self._url, self._journal(key))
+
+    def _stored(self, key: NamespaceKey) -> StoredNamespace:
         with translated_errors(self._url):
             data = cast(bytes | None, self._client.get(redis_key(key, "spec")))
         if data is None:
             raise NotFound(f"there is no namespace {key.namespace}")
-        return read_counts(
-            self._client, self._url, Journal(key, decode_namespace(data).incarnation)
-        )
+        return decode_namespace(data)
+
+    def _journal(self, key: NamespaceKey) -> Journal:
+        return Journal(key, self._stored(key).incarnation)
 
     def _change(self, key: NamespaceKey, change: Callable[[Pipeline], None]) -> None:
         """Make a change that depends on what the namespace is, as one transaction."""

@@ -6,6 +6,7 @@ The control stream only says that something changed: what holds now is read from
 import logging
 import threading
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import cast
 
 import redis
@@ -14,14 +15,17 @@ from redis.typing import EncodableT, FieldT, KeyT, StreamIdT
 from retrieval_draft.errors import Corrupt, DraftError
 from retrieval_draft.store.applier import Applier
 from retrieval_draft.store.connection import translated
+from retrieval_draft.store.journal_position import BEGINNING, order_of
 from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import StoredNamespace, decode_namespace
 from retrieval_draft.store.redis_writer import PAYLOAD_FIELD, BackOff, Complaint, journal_key
+from retrieval_draft.store.snapshots import Snapshots
 
 BLOCK_MS = 250  # also how long stop may take
 READ_ENTRIES_MAX = 64  # of each stream in one answer
-BEGINNING = "0-0"
+# Between looks whether the journal was trimmed past us, while entries come: two snapshots take longer.
+CHECK_SECONDS = 0.1
 CONTROL = redis_key(None, "control")
 NAMESPACES = redis_key(None, "namespaces")
 
@@ -36,6 +40,8 @@ class _Position:
 
     journal: Journal
     entry_id: str = BEGINNING
+    checked: float = 0.0  # monotonic
+    missed: str = ""  # the journal's first entry when it was last found trimmed past us
     published: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
 
 
@@ -46,8 +52,11 @@ class RedisFollower:
     does not matter whether the control stream still holds it.
     """
 
-    def __init__(self, client: redis.Redis, url: str, applier: Applier) -> None:
+    def __init__(
+        self, client: redis.Redis, url: str, applier: Applier, snapshots: Snapshots
+    ) -> None:
         self._client, self._url, self._applier = client, url, applier
+        self._snapshots = snapshots
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal-follower", daemon=True)
         self._changed = threading.Condition()
@@ -75,10 +84,10 @@ class RedisFollower:
         """Whether the listener has been told of this control entry in time; at once for itself."""
         if threading.current_thread() is self._thread:
             return True
-        wanted = _number(entry_id)
+        wanted = order_of(entry_id)
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._stop.is_set() or _number(self._control) >= wanted, seconds_max
+                lambda: self._stop.is_set() or order_of(self._control) >= wanted, seconds_max
             )
 
     def _run(self) -> None:
@@ -112,12 +121,12 @@ class RedisFollower:
 
     def _replay(self) -> None:
         """Read on until every journal is where it was at the call."""
-        targets = {key: _number(self._last_id(key)) for key in self._positions}
+        targets = {key: order_of(self._last_id(key)) for key in self._positions}
         while not self._stop.is_set():
             targets = {
                 key: target
                 for key, target in targets.items()
-                if key in self._positions and _number(self._positions[key].entry_id) < target
+                if key in self._positions and order_of(self._positions[key].entry_id) < target
             }
             if not targets:
                 return
@@ -145,14 +154,46 @@ class RedisFollower:
                 self._control = entry_id.decode()
                 self._changed.notify_all()
         for name, entries in found.items():
-            for entry_id, fields in entries:
-                position = self._positions.get(name)
-                if position is None:
-                    break
-                position.entry_id = entry_id.decode()
-                payload = fields.get(PAYLOAD_FIELD)
-                if payload is not None:  # every journal begins with an entry that only makes it
-                    self._applier.entry(position.journal.key, position.entry_id, payload)
+            position = self._positions.get(name)
+            if position is not None and not self._is_moved(name, position, len(entries)):
+                self._apply(position, entries)
+
+    def _apply(self, position: _Position, entries: _Entries) -> None:
+        key = position.journal.key
+        for entry_id, fields in entries:
+            position.entry_id = entry_id.decode()
+            payload = fields.get(PAYLOAD_FIELD)
+            if payload is not None:  # every journal begins with an entry that only makes it
+                self._applier.entry(key, position.entry_id, payload)
+        self._snapshots.progressed(key)
+
+    def _is_moved(self, name: str, position: _Position, entries: int) -> bool:
+        """Whether to go on elsewhere than behind what was last read: entries are gone, or back."""
+        if entries < READ_ENTRIES_MAX and monotonic() - position.checked < CHECK_SECONDS:
+            return False
+        position.checked = monotonic()
+        journal = position.journal
+        restored = self._snapshots.mend(journal)
+        first = self._first_entry(name) if restored is None else ""
+        # A journal that begins with the entry that made it, or with one that was read, is whole.
+        if first and order_of(first) > order_of(position.entry_id) and first != position.missed:
+            position.missed = first
+            what = f"entries after {position.entry_id} and before {first} were trimmed unread"
+            restored = self._snapshots.missed(journal, first, what)
+        if restored is not None:
+            position.entry_id = restored
+        return restored is not None
+
+    def _first_entry(self, stream: str) -> str:
+        """The id of the oldest entry; "" if that is the one which made the journal."""
+        oldest = cast(_Entries, self._client.xrange(stream, count=1))
+        if oldest and PAYLOAD_FIELD in oldest[0][1]:
+            return oldest[0][0].decode()
+        if oldest:
+            return ""
+        # Nothing is left: what was read last may still be the last that was written.
+        last = cast(dict[str, bytes], self._client.xinfo_stream(stream))["last-generated-id"]
+        return last.decode()
 
     def _changed_by(self, fields: dict[bytes, bytes]) -> None:
         name = fields.get(b"namespace", b"").decode()
@@ -178,8 +219,11 @@ class RedisFollower:
         name = journal_key(journal)
         if name not in self._positions:
             self._close(key)
-            self._positions[name] = _Position(journal)
+            position = _Position(journal)
             self._applier.opened(journal, stored.spec)
+            position.entry_id = self._snapshots.restore(journal) or BEGINNING
+            self._is_moved(name, position, 0)
+            self._positions[name] = position
         position = self._positions[name]
         corpora = self._hash(redis_key(key, "corpora"))
         published = {corpus: token for corpus, token in corpora.items() if token}
@@ -205,8 +249,3 @@ class RedisFollower:
 def control_fields(key: NamespaceKey) -> dict[FieldT, EncodableT]:
     """The control entry that makes every follower look at this namespace again."""
     return {"namespace": tag(key)}
-
-
-def _number(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds or 0), int(sequence or 0)

@@ -12,8 +12,6 @@ from retrieval_draft.store.keys import redis_key
 from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Outgoing, Pending
 from retrieval_draft.store.records import encode_batch
 
-# About 64 MB to 400 MB of a namespace; the trimming by bytes and snapshots comes with snapshots.
-JOURNAL_ENTRIES_MAX = 100_000
 IDLE_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MIN = 0.05
 BACK_OFF_SECONDS_MAX = 2.0
@@ -96,6 +94,7 @@ class RedisWriter:
             if not self._pending.wait(IDLE_SECONDS_MAX):
                 continue
             self._stop.wait(LINGER_SECONDS)
+            self._pending.wait_for_reader(IDLE_SECONDS_MAX)
             batches = self._pending.take(self._replica)
             while batches and not self._stop.is_set():
                 batches = self._attempt(batches)
@@ -119,8 +118,6 @@ class RedisWriter:
                 pipeline.xadd(
                     journal_key(outgoing.journal),
                     {PAYLOAD_FIELD: encode_batch(outgoing.batch)},
-                    maxlen=JOURNAL_ENTRIES_MAX,
-                    approximate=True,
                     nomkstream=True,
                 )
             answers = cast(list[object], pipeline.execute(raise_on_error=False))

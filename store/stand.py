@@ -55,7 +55,7 @@ class Stand:
         self.slots_max = 1 << (slots.bit_length() - 1)
         self.grams = Grams.empty(SLOTS_MIN)
         self.rows_observed = 0
-        self._unlooked = 0
+        self.unlooked = 0
 
     @property
     def nbytes(self) -> int:
@@ -80,7 +80,7 @@ class Stand:
         if len(rows):
             row_of[at] = np.arange(len(at), dtype=np.int32)
             shares = shares_of(rows, packed)
-        self._unlooked += len(text) - first
+        self.unlooked += len(text) - first
         kernels.observe_text(*self.grams, text, first, row_of, rows, shares)
         self._grow()
 
@@ -90,7 +90,7 @@ class Stand:
         """Row i is what followed contexts[i] (int32[r, 4], -1 in front where it is shorter). O(rows)."""
         self.rows_observed += len(rows)
         if len(rows):
-            self._unlooked += len(rows)
+            self.unlooked += len(rows)
             kernels.observe_rows(*self.grams, contexts, rows, shares_of(rows, packed))
             self._grow()
 
@@ -107,9 +107,9 @@ class Stand:
 
     def _grow(self) -> None:
         """Double the slots while more than half of them are taken; looked at when many more could be."""
-        if self._unlooked * kernels.ORDER_MAX < len(self.grams.keys) // 16:
+        if self.unlooked * kernels.ORDER_MAX < len(self.grams.keys) // 16:
             return
-        self._unlooked = 0
+        self.unlooked = 0
         while len(self.grams.keys) < self.slots_max and 2 * self.used() > len(self.grams.keys):
             larger = Grams.empty(2 * len(self.grams.keys))
             kernels.move(*self.grams, *larger)

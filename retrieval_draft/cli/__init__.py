@@ -14,8 +14,9 @@ from retrieval_draft.errors import DraftError
 VERBS = {
     "serve": "Run the sidecar.",
     "tenant": "Say who may use a sidecar: tokens and certificates.",
-    "namespace": "Create, list, show and delete namespaces.",
+    "namespace": "Create, list, show, copy and delete namespaces.",
     "warm": "Put texts into a corpus of a namespace.",
+    "snapshot": "Save, check, export and import what was learned.",
     "draft": "Draw the draft tree of a text.",
     "worker": "Serve a model with tree verification.",
     "generate": "Decode a prompt on a running worker.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval_draft.cli import options
+from retrieval_draft.cli.namespace_copy import copy
 from retrieval_draft.cli.output import err, out, print_json, print_table
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ TOKEN_MAX, BYTES_MAX = (1 << 31) - 1, (1 << 63) - 1
 
 @click.group()
 def namespace() -> None:
-    """Create, list, show and delete namespaces: what may share learned tokens.
+    """Create, list, show, copy and delete namespaces: what may share learned tokens.
 
     One for each model, tokenizer and adapter revision; a tenant sees its own alone.
     """
@@ -190,6 +191,9 @@ def delete(name: str, yes: bool, sidecar: str | None, data: Path | None) -> None
     finally:
         client.close()
     click.echo(f"deleted {name}")
+
+
+namespace.add_command(copy)
 
 
 def as_row(one: "pb.Namespace") -> dict[str, object]:

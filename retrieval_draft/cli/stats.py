@@ -76,6 +76,8 @@ def stats(
 
 def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
     """One namespace's figures as tables."""
+    from rich.markup import escape
+
     print_sums(one, console)
     console.print(
         f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
@@ -84,11 +86,13 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
     )
     console.print(
         f"learned {one.learned_tokens} tokens   lag {one.lag_records} records   "
-        f"dropped {one.dropped_records}"
+        f"dropped {one.dropped_records}   snapshot {one.snapshot_generation or 'none'}"
     )
     if one.journal_position:
         digest = f"   digest {one.learned_digest}" if one.learned_digest else ""
         console.print(f"journal position {one.journal_position}{digest}")
+    for problem in one.problems:
+        console.print(f"[bold red]problem:[/] {escape(problem)}")
     for corpus in one.corpora:
         console.print(
             f"corpus {corpus.corpus}: {corpus.documents} documents, {corpus.tokens} tokens, "

@@ -117,7 +117,7 @@ class Sidecar:
         self._serve(addresses)
 
     def _backend(self, folder: DataFolder) -> Backend:
-        url = self._options.redis
+        url, rules = self._options.redis, self._options.config.journal
         cache = BlockCache(folder.path / "cache", self._options.config.cache_bytes_max)
         blocks = blocks_at(self._options.blocks, cache) if self._options.blocks else None
         if url == "none":
@@ -125,19 +125,19 @@ class Sidecar:
             from retrieval_draft.store.memory_store import MemoryStore
 
             log.warning("--redis none: what is learned and warmed ends with this process")
-            return MemoryBackend(MemoryStore(blocks))
+            return MemoryBackend(MemoryStore(blocks, rules))
         from retrieval_draft.store.redis_backend import RedisBackend
 
         if url:
             most = self._options.config.blocks_redis_bytes_max
-            return RedisBackend(url, blocks=blocks, cache=cache, blocks_bytes_max=most)
+            return RedisBackend(url, blocks=blocks, cache=cache, blocks_bytes_max=most, rules=rules)
         from retrieval_draft.store.embedded import EmbeddedRedis
 
         server = EmbeddedRedis(folder)
         server.start()
         self._undo.append(server.stop)
         blocks = blocks or FolderBlocks(folder.path / "blocks")
-        return RedisBackend(server.url, name="embedded", blocks=blocks)
+        return RedisBackend(server.url, name="embedded", blocks=blocks, rules=rules)
 
     def _reload_tenants(self) -> bool:
         if (path := self._options.tenants) is None:

@@ -1,6 +1,7 @@
 """StoreService: namespaces, warming and figures over gRPC."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import grpc
 from google.protobuf.message import Message
@@ -10,7 +11,8 @@ from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.stats import corpora_of, fleet_stats_of, stats_of
 from retrieval_draft.store.keys import NamespaceKey
-from retrieval_draft.store_wire import documents_of, namespace_of, spec_of
+from retrieval_draft.store_wire import documents_of, namespace_of, snapshot_of, spec_of
+from retrieval_draft.transfer import copy, exported, imported
 from retrieval_draft.v1 import store_pb2 as pb
 
 SERVICE = "retrieval_draft.v1.StoreService"
@@ -32,9 +34,7 @@ class StoreService:
                 "CreateNamespace": unary(pb.CreateNamespaceRequest, self._create),
                 "GetNamespace": unary(pb.GetNamespaceRequest, self._get),
                 "ListNamespaces": unary(pb.ListNamespacesRequest, self._list),
-                "CopyNamespace": unary(
-                    pb.CopyNamespaceRequest, not_served(f"CopyNamespace {later}")
-                ),
+                "CopyNamespace": unary(pb.CopyNamespaceRequest, self._copy),
                 "DeleteNamespace": unary(pb.DeleteNamespaceRequest, self._delete),
                 "Warm": streaming(pb.WarmRequest, self._warm),
                 "KnownDocuments": unary(pb.KnownDocumentsRequest, self._known),
@@ -44,13 +44,11 @@ class StoreService:
                     not_served(f"CompactCorpus {later}: a corpus is one segment"),
                 ),
                 "DeleteCorpus": unary(pb.DeleteCorpusRequest, self._delete_corpus),
-                "SaveSnapshot": unary(
-                    pb.SaveSnapshotRequest,
-                    not_served(f"SaveSnapshot {later}: a start replays the whole journal"),
-                ),
-                "ListSnapshots": unary(
-                    pb.ListSnapshotsRequest, not_served(f"ListSnapshots {later}")
-                ),
+                "SaveSnapshot": unary(pb.SaveSnapshotRequest, self._save_snapshot),
+                "ListSnapshots": unary(pb.ListSnapshotsRequest, self._snapshots),
+                "VerifySnapshots": unary(pb.VerifySnapshotsRequest, self._verify_snapshots),
+                "ExportNamespace": server_streaming(pb.ExportNamespaceRequest, self._export),
+                "ImportNamespace": streaming(pb.ImportNamespaceRequest, self._import),
                 "GetStats": unary(pb.GetStatsRequest, self._stats),
                 "WatchStats": server_streaming(
                     pb.WatchStatsRequest,
@@ -75,6 +73,45 @@ class StoreService:
     ) -> pb.DeleteNamespaceResponse:
         self._stores.delete(tenant, message.namespace)
         return pb.DeleteNamespaceResponse()
+
+    def _copy(self, message: pb.CopyNamespaceRequest, tenant: str) -> pb.Namespace:
+        target = spec_of(message.target)
+        return namespace_of(copy(self._stores, tenant, message.source, target, message.decay))
+
+    def _save_snapshot(self, message: pb.SaveSnapshotRequest, tenant: str) -> pb.Snapshot:
+        key = NamespaceKey(tenant, message.namespace)
+        return snapshot_of(key, self._stores.backend.save_snapshot(key))
+
+    def _snapshots(self, message: pb.ListSnapshotsRequest, tenant: str) -> pb.ListSnapshotsResponse:
+        key = NamespaceKey(tenant, message.namespace)
+        found = self._stores.backend.snapshots(key)
+        return pb.ListSnapshotsResponse(snapshots=[snapshot_of(key, one) for one in found])
+
+    def _verify_snapshots(
+        self, message: pb.VerifySnapshotsRequest, tenant: str
+    ) -> pb.VerifySnapshotsResponse:
+        key = NamespaceKey(tenant, message.namespace)
+        return pb.VerifySnapshotsResponse(
+            verdicts=[
+                pb.SnapshotVerdict(snapshot=snapshot_of(key, one), problem=problem)
+                for one, problem in self._stores.backend.verify_snapshots(key)
+            ]
+        )
+
+    def _export(
+        self, message: pb.ExportNamespaceRequest, tenant: str, context: Context
+    ) -> Iterator[pb.ExportNamespaceResponse]:
+        for data in exported(self._stores, tenant, message.namespace):
+            yield pb.ExportNamespaceResponse(data=data)
+
+    def _import(
+        self, messages: Iterator[pb.ImportNamespaceRequest], tenant: str, context: Context
+    ) -> Iterator[pb.Namespace]:
+        first = next(messages, None)
+        if first is None:
+            raise InvalidInput("message", "an empty stream", "at least one ImportNamespaceRequest")
+        pieces = (message.data for message in chain([first], messages))
+        yield namespace_of(imported(self._stores, tenant, first.namespace, pieces))
 
     def _warm(
         self, messages: Iterator[pb.WarmRequest], tenant: str, context: Context

@@ -229,6 +229,46 @@ class ListSnapshotsResponse(_message.Message):
     snapshots: _containers.RepeatedCompositeFieldContainer[Snapshot]
     def __init__(self, snapshots: _Optional[_Iterable[_Union[Snapshot, _Mapping]]] = ...) -> None: ...
 
+class VerifySnapshotsRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class SnapshotVerdict(_message.Message):
+    __slots__ = ("snapshot", "problem")
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    snapshot: Snapshot
+    problem: str
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., problem: _Optional[str] = ...) -> None: ...
+
+class VerifySnapshotsResponse(_message.Message):
+    __slots__ = ("verdicts",)
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    verdicts: _containers.RepeatedCompositeFieldContainer[SnapshotVerdict]
+    def __init__(self, verdicts: _Optional[_Iterable[_Union[SnapshotVerdict, _Mapping]]] = ...) -> None: ...
+
+class ExportNamespaceRequest(_message.Message):
+    __slots__ = ("namespace",)
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    def __init__(self, namespace: _Optional[str] = ...) -> None: ...
+
+class ExportNamespaceResponse(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class ImportNamespaceRequest(_message.Message):
+    __slots__ = ("namespace", "data")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    data: bytes
+    def __init__(self, namespace: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
 class GetStatsRequest(_message.Message):
     __slots__ = ("namespace", "fleet", "digest")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
@@ -274,7 +314,7 @@ class Hits(_message.Message):
     def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ..., hits: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ...) -> None: ...
 
 class NamespaceStats(_message.Message):
-    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records", "match_lengths", "journal_position", "learned_digest", "replicas")
+    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records", "match_lengths", "journal_position", "learned_digest", "replicas", "gaps", "corrupt_records", "snapshot_generation", "snapshot_unix_seconds", "problems")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -304,6 +344,11 @@ class NamespaceStats(_message.Message):
     JOURNAL_POSITION_FIELD_NUMBER: _ClassVar[int]
     LEARNED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
+    CORRUPT_RECORDS_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     steps: int
     tokens: int
@@ -333,7 +378,12 @@ class NamespaceStats(_message.Message):
     journal_position: str
     learned_digest: str
     replicas: _containers.RepeatedCompositeFieldContainer[Replica]
-    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., match_lengths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., journal_position: _Optional[str] = ..., learned_digest: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ...) -> None: ...
+    gaps: int
+    corrupt_records: int
+    snapshot_generation: int
+    snapshot_unix_seconds: float
+    problems: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., match_lengths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., journal_position: _Optional[str] = ..., learned_digest: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ..., gaps: _Optional[int] = ..., corrupt_records: _Optional[int] = ..., snapshot_generation: _Optional[int] = ..., snapshot_unix_seconds: _Optional[float] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Replica(_message.Message):
     __slots__ = ("replica_id", "unix_seconds", "version", "journal_records", "dropped_records", "lag_records")

@@ -94,6 +94,21 @@ class StoreServiceStub(object):
                 request_serializer=retrieval__draft_dot_v1_dot_store__pb2.ListSnapshotsRequest.SerializeToString,
                 response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.ListSnapshotsResponse.FromString,
                 _registered_method=True)
+        self.VerifySnapshots = channel.unary_unary(
+                '/retrieval_draft.v1.StoreService/VerifySnapshots',
+                request_serializer=retrieval__draft_dot_v1_dot_store__pb2.VerifySnapshotsRequest.SerializeToString,
+                response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.VerifySnapshotsResponse.FromString,
+                _registered_method=True)
+        self.ExportNamespace = channel.unary_stream(
+                '/retrieval_draft.v1.StoreService/ExportNamespace',
+                request_serializer=retrieval__draft_dot_v1_dot_store__pb2.ExportNamespaceRequest.SerializeToString,
+                response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.ExportNamespaceResponse.FromString,
+                _registered_method=True)
+        self.ImportNamespace = channel.stream_stream(
+                '/retrieval_draft.v1.StoreService/ImportNamespace',
+                request_serializer=retrieval__draft_dot_v1_dot_store__pb2.ImportNamespaceRequest.SerializeToString,
+                response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.Namespace.FromString,
+                _registered_method=True)
         self.GetStats = channel.unary_unary(
                 '/retrieval_draft.v1.StoreService/GetStats',
                 request_serializer=retrieval__draft_dot_v1_dot_store__pb2.GetStatsRequest.SerializeToString,
@@ -184,6 +199,27 @@ class StoreServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VerifySnapshots(self, request, context):
+        """Reads all that is kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportNamespace(self, request, context):
+        """The learned tier as of now, as a file; corpora are warmed where it goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportNamespace(self, request_iterator, context):
+        """One answer, when all of it is verified and stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetStats(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -258,6 +294,21 @@ def add_StoreServiceServicer_to_server(servicer, server):
                     servicer.ListSnapshots,
                     request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.ListSnapshotsRequest.FromString,
                     response_serializer=retrieval__draft_dot_v1_dot_store__pb2.ListSnapshotsResponse.SerializeToString,
+            ),
+            'VerifySnapshots': grpc.unary_unary_rpc_method_handler(
+                    servicer.VerifySnapshots,
+                    request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.VerifySnapshotsRequest.FromString,
+                    response_serializer=retrieval__draft_dot_v1_dot_store__pb2.VerifySnapshotsResponse.SerializeToString,
+            ),
+            'ExportNamespace': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportNamespace,
+                    request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.ExportNamespaceRequest.FromString,
+                    response_serializer=retrieval__draft_dot_v1_dot_store__pb2.ExportNamespaceResponse.SerializeToString,
+            ),
+            'ImportNamespace': grpc.stream_stream_rpc_method_handler(
+                    servicer.ImportNamespace,
+                    request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.ImportNamespaceRequest.FromString,
+                    response_serializer=retrieval__draft_dot_v1_dot_store__pb2.Namespace.SerializeToString,
             ),
             'GetStats': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStats,
@@ -594,6 +645,87 @@ class StoreService(object):
             '/retrieval_draft.v1.StoreService/ListSnapshots',
             retrieval__draft_dot_v1_dot_store__pb2.ListSnapshotsRequest.SerializeToString,
             retrieval__draft_dot_v1_dot_store__pb2.ListSnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifySnapshots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/retrieval_draft.v1.StoreService/VerifySnapshots',
+            retrieval__draft_dot_v1_dot_store__pb2.VerifySnapshotsRequest.SerializeToString,
+            retrieval__draft_dot_v1_dot_store__pb2.VerifySnapshotsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportNamespace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/retrieval_draft.v1.StoreService/ExportNamespace',
+            retrieval__draft_dot_v1_dot_store__pb2.ExportNamespaceRequest.SerializeToString,
+            retrieval__draft_dot_v1_dot_store__pb2.ExportNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportNamespace(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/retrieval_draft.v1.StoreService/ImportNamespace',
+            retrieval__draft_dot_v1_dot_store__pb2.ImportNamespaceRequest.SerializeToString,
+            retrieval__draft_dot_v1_dot_store__pb2.Namespace.FromString,
             options,
             channel_credentials,
             insecure,

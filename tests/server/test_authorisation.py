@@ -252,6 +252,82 @@ def get_stats(world: World) -> None:
         assert world.status(world.other, STORE, "GetStats", request) == "NOT_FOUND"
 
 
+def copy_namespace(world: World) -> None:
+    """What another tenant has learned is no source, and a name of ours that it took is free."""
+    world.make(world.owner, "source")
+    target = store_pb2.CreateNamespaceRequest(namespace="copied")
+    request = store_pb2.CopyNamespaceRequest(source="source", target=target)
+    assert world.status(world.other, STORE, "CopyNamespace", request) == "NOT_FOUND"
+    assert world.status(world.owner, STORE, "CopyNamespace", request) == "OK"
+    assert "copied" in world.names(world.owner)
+    assert "copied" not in world.names(world.other)
+    deleted(world, "source", "copied")
+
+
+def snapshots(method: str) -> Callable[[World], None]:
+    """Of a namespace that only the owner has; the other's of a shared name are its own."""
+
+    def row(world: World) -> None:
+        world.make(world.owner, "saved")
+        kind = getattr(store_pb2, f"{method}Request")
+        request = kind(namespace="saved")
+        assert world.status(world.owner, STORE, method, request) == "OK"
+        assert world.status(world.other, STORE, method, request) == "NOT_FOUND"
+        listing = store_pb2.ListSnapshotsRequest(namespace=NAMESPACE)
+        saving = store_pb2.SaveSnapshotRequest(namespace=NAMESPACE)
+        counts = []
+        for calls in (world.owner, world.other):
+            before = kept(world, calls, listing)
+            world.ok(world.owner, STORE, "SaveSnapshot", saving)
+            counts.append(kept(world, calls, listing) != before)
+        assert counts == [True, False]
+        deleted(world, "saved")
+
+    return row
+
+
+def kept(world: World, calls: RawCalls, listing: Message) -> list[int]:
+    answer = world.ok(calls, STORE, "ListSnapshots", listing)
+    found = store_pb2.ListSnapshotsResponse.FromString(answer).snapshots
+    return [one.generation for one in found]
+
+
+def exported(calls: RawCalls, namespace: str) -> Answer:
+    request = store_pb2.ExportNamespaceRequest(namespace=namespace)
+    return calls.stream(STORE, "ExportNamespace", request.SerializeToString())
+
+
+def export_namespace(world: World) -> None:
+    world.make(world.owner, "carried")
+    assert exported(world.owner, "carried").status == "OK"
+    refused = exported(world.other, "carried")
+    assert (refused.status, refused.data) == ("NOT_FOUND", ())
+    deleted(world, "carried")
+
+
+def import_namespace(world: World) -> None:
+    """It is made for who sends it; what another tenant has of that name is another namespace."""
+    world.make(world.owner, "carried")
+    data = [
+        store_pb2.ImportNamespaceRequest(
+            data=store_pb2.ExportNamespaceResponse.FromString(one).data
+        ).SerializeToString()
+        for one in exported(world.owner, "carried").data
+    ]
+    assert world.owner.stream(STORE, "ImportNamespace", *data).status == "ALREADY_EXISTS"
+    deleted(world, "carried")
+    assert world.owner.stream(STORE, "ImportNamespace", *data).status == "OK"
+    assert "carried" in world.names(world.owner)
+    assert "carried" not in world.names(world.other)
+    deleted(world, "carried")
+
+
+def deleted(world: World, *names: str) -> None:
+    for name in names:
+        request = store_pb2.DeleteNamespaceRequest(namespace=name)
+        world.ok(world.owner, STORE, "DeleteNamespace", request)
+
+
 def not_served(service: str, method: str) -> Callable[[World], None]:
     """Until it is served there is nothing to tell apart; then this fails, and wants a row."""
 
@@ -272,14 +348,17 @@ MATRIX: dict[tuple[str, str], Callable[[World], None]] = {
     (STORE, "GetNamespace"): get_namespace,
     (STORE, "ListNamespaces"): list_namespaces,
     (STORE, "DeleteNamespace"): delete_namespace,
-    (STORE, "CopyNamespace"): not_served(STORE, "CopyNamespace"),
+    (STORE, "CopyNamespace"): copy_namespace,
     (STORE, "Warm"): warm,
     (STORE, "KnownDocuments"): known_documents,
     (STORE, "ListCorpora"): list_corpora,
     (STORE, "CompactCorpus"): not_served(STORE, "CompactCorpus"),
     (STORE, "DeleteCorpus"): delete_corpus,
-    (STORE, "SaveSnapshot"): not_served(STORE, "SaveSnapshot"),
-    (STORE, "ListSnapshots"): not_served(STORE, "ListSnapshots"),
+    (STORE, "SaveSnapshot"): snapshots("SaveSnapshot"),
+    (STORE, "ListSnapshots"): snapshots("ListSnapshots"),
+    (STORE, "VerifySnapshots"): snapshots("VerifySnapshots"),
+    (STORE, "ExportNamespace"): export_namespace,
+    (STORE, "ImportNamespace"): import_namespace,
     (STORE, "GetStats"): get_stats,
     (STORE, "WatchStats"): not_served(STORE, "WatchStats"),
 }

@@ -109,6 +109,31 @@ def test_after_kill_9_what_was_learned_and_warmed_is_there_again(folder: Path) -
         assert process.terminate() == 0
 
 
+@needs_server
+def test_after_kill_9_it_starts_from_the_snapshot_and_without_it_where_that_is_damaged(
+    folder: Path,
+) -> None:
+    """Its blocks lie in the data folder; health is told in the figures."""
+    with serving(folder / "data") as process:
+        decode(process.target)
+        wait_for(lambda: learned(process.target) == len(OUTPUT) - 4)
+        with connected(process.target, spec=None) as client:
+            saved = client.save_snapshot(NAMESPACE)
+        process.kill()
+    blocks = [path for path in (folder / "data" / "blocks").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in blocks) == saved.bytes
+    for problems in (0, 1):
+        with serving(folder / "data") as process, connected(process.target, None) as client:
+            (stats,) = client.stats(NAMESPACE).namespaces
+            assert stats.learned_tokens == len(OUTPUT) - 4
+            assert stats.snapshot_generation == (0 if problems else saved.generation)
+            assert len(stats.problems) == problems
+            assert drafted(process.target, OUTPUT[40:44]) == OUTPUT[44:47]
+            process.kill()
+        largest = max(blocks, key=lambda path: path.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[:-1] + b"?")
+
+
 def refused(*arguments: str) -> tuple[int, str]:
     """The exit code and standard error of a `serve` that does not start."""
     ended = subprocess.run(

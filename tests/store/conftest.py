@@ -15,13 +15,19 @@ import redis
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.embedded import EmbeddedRedis
 from retrieval_draft.store.folder import DataFolder, make_private
+from retrieval_draft.store.journal_rules import JournalRules
 from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.learned import LearnedTier
+from retrieval_draft.store.learned_image import LearnedImage, restore
 from retrieval_draft.store.memory_backend import MemoryBackend
+from retrieval_draft.store.memory_shelf import MemoryShelf
 from retrieval_draft.store.memory_store import MemoryStore
 from retrieval_draft.store.pending import Pending
 from retrieval_draft.store.records import Batch, NamespaceSpec, Record
 from retrieval_draft.store.redis_backend import RedisBackend
+from retrieval_draft.store.redis_shelf import RedisShelf
 from retrieval_draft.store.server_binary import Server, installed_servers, record_server
+from retrieval_draft.store.snapshot_store import Shelf
 
 WAIT_SECONDS_MAX = 20.0
 
@@ -36,10 +42,15 @@ class Recorder:
         self.entries: list[tuple[NamespaceKey, str, Batch]] = []
         self.threads: set[int] = set()
         self.poison: int | None = None  # a position whose batch the listener fails on
+        self.tiers: dict[NamespaceKey, LearnedTier] = {}
+        self.learned_bytes_max = 0  # 0: nothing is learned, so nothing is saved either
 
     def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
         with self.changed:
             self.namespaces.append((key, spec))
+            self.tiers.pop(key, None)
+            if spec is not None and self.learned_bytes_max:
+                self.tiers[key] = LearnedTier(spec.vocab_size, self.learned_bytes_max)
             self._note()
 
     def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
@@ -50,9 +61,17 @@ class Recorder:
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
         if any(record.position == self.poison for record in batch.records):
             raise RuntimeError("a bug of the listener")
+        if (tier := self.tiers.get(key)) is not None:
+            tier.apply(batch)
         with self.changed:
             self.entries.append((key, entry_id, batch))
             self._note()
+
+    def learned(self, key: NamespaceKey) -> LearnedTier | None:
+        return self.tiers.get(key)
+
+    def load_learned(self, key: NamespaceKey, entry_id: str, image: LearnedImage) -> None:
+        restore(self.tiers[key], image)
 
     def positions(self, key: NamespaceKey) -> list[int]:
         """The positions of the records applied, in order."""
@@ -74,8 +93,12 @@ class Recorder:
 class Shared(Protocol):
     """A store that backends share, with what only a test may do to it."""
 
+    rules: JournalRules
+
     def open(self, pending: Pending | None = None) -> Backend: ...
     def started(self, replica: str, pending: Pending | None = None) -> tuple[Backend, Recorder]: ...
+    def learning(self, replica: str, bytes_max: int = 1 << 16) -> tuple[Backend, Recorder]: ...
+    def shelf(self) -> Shelf: ...
     def keys(self, key: NamespaceKey) -> list[str]: ...
     def add_raw(self, key: NamespaceKey, payload: bytes) -> None: ...
     def raw(self, key: NamespaceKey) -> list[bytes]: ...
@@ -85,6 +108,7 @@ class _Opened:
     def __init__(self, make: Callable[[Pending | None], Backend]) -> None:
         self._make = make
         self.stack = ExitStack()
+        self.rules = JournalRules()
 
     def open(self, pending: Pending | None = None) -> Backend:
         backend = self._make(pending)
@@ -96,13 +120,27 @@ class _Opened:
         backend.start(replica, recorder)
         return backend, recorder
 
+    def learning(self, replica: str, bytes_max: int = 1 << 16) -> tuple[Backend, Recorder]:
+        """A started backend whose listener has learned tiers."""
+        backend, recorder = self.open(), Recorder()
+        recorder.learned_bytes_max = bytes_max
+        backend.start(replica, recorder)
+        return backend, recorder
+
 
 class SharedMemory(_Opened):
     """Backends on one MemoryStore."""
 
     def __init__(self) -> None:
         self._store = MemoryStore()
-        super().__init__(lambda pending: MemoryBackend(self._store, pending))
+        super().__init__(self._opened)
+
+    def _opened(self, pending: Pending | None) -> Backend:
+        self._store.rules = self.rules
+        return MemoryBackend(self._store, pending)
+
+    def shelf(self) -> Shelf:
+        return MemoryShelf(self._store)
 
     def keys(self, key: NamespaceKey) -> list[str]:
         return [str(found) for found in self._store.spaces if found == key]
@@ -122,7 +160,10 @@ class SharedRedis(_Opened):
     def __init__(self, url: str) -> None:
         self.url = url
         self.client = redis.Redis.from_url(url)
-        super().__init__(lambda pending: RedisBackend(url, pending=pending))
+        super().__init__(lambda pending: RedisBackend(url, pending=pending, rules=self.rules))
+
+    def shelf(self) -> Shelf:
+        return RedisShelf(self.client)
 
     def keys(self, key: NamespaceKey) -> list[str]:
         found = [bytes(name).decode() for name in self.client.scan_iter("*")]

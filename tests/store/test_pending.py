@@ -1,7 +1,11 @@
 """The queue in front of the journal: its bounds, and when a flush is done."""
 
 import threading
+from time import monotonic
 
+import pytest
+
+from retrieval_draft.store import pending as module
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.pending import RECORD_OVERHEAD_BYTES, Journal, Pending
 from retrieval_draft.store.records import Record
@@ -113,3 +117,32 @@ def test_nothing_is_taken_after_close() -> None:
     pending.append(ONE, record(1))
     assert pending.counts(ONE.key).dropped == 2
     assert not pending.wait(20)
+
+
+def test_a_writer_waits_for_a_reader_that_is_far_behind_but_not_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "AHEAD_BYTES_MAX", 3 * (RECORD_OVERHEAD_BYTES + 4))
+    pending = Pending()
+
+    def waited() -> bool:
+        began = monotonic()
+        pending.wait_for_reader(0.02)
+        return monotonic() - began >= 0.02
+
+    sent = []
+    for position in range(4):
+        pending.append(ONE if position % 2 else TWO, record(position))
+        sent += pending.take("a")
+        assert waited() == (position >= 3)
+    pending.returned(ONE, 1)
+    assert not waited()
+    pending.append(TWO, record(4))
+    (last,) = pending.take("a")
+    assert waited()
+    pending.abandon(last)
+    assert not waited()
+    pending.append(TWO, record(5))
+    pending.take("a")
+    pending.forget(TWO.key)
+    assert not waited()
