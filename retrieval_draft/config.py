@@ -7,6 +7,8 @@ from retrieval_draft.drafting.names import DEFAULT_METHOD
 from retrieval_draft.store.blocks import CACHE_BYTES_MAX, REDIS_BYTES_MAX
 from retrieval_draft.store.journal_rules import JournalRules
 
+DENSE_OFF, DENSE_TOKENS, DENSE_HIDDEN = "off", "tokens", "hidden"
+DENSE = (DENSE_OFF, DENSE_TOKENS, DENSE_HIDDEN)
 MESSAGE_BYTES_MAX = 64 << 20
 """Of one gRPC message: a batch that opens again after a restart is megabytes."""
 OBSERVATION_WIDTH = 10
@@ -56,6 +58,11 @@ class Config:
     """Of one namespace's snapshots and segments in your own Redis; without bound elsewhere."""
     cache_bytes_max: int = CACHE_BYTES_MAX
     """Of local copies of segments that lie in Redis or an object store."""
+    dense: str = DENSE_OFF
+    """Also draft what followed similar contexts, found by their tokens or by the model's hidden states."""
+    dense_contexts_max: int = 1 << 18
+    """Per namespace; 130 bytes each and an index (store/dense.py). A power of two."""
+    dense_index: str = "auto"
     record_tokens: int = 64
     """A sequence's output is journalled in pieces of this length, and what is left when it ends."""
     record_rows: int = 32

@@ -5,6 +5,7 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
+from dataclasses import replace
 from hashlib import blake2b
 
 from retrieval_draft.checks import check_batch, check_ids, check_part, checked
@@ -58,6 +59,8 @@ class Engine:
         for sequence in self.clients.open_sequences():
             self._journal_rest(sequence)
         self._reporter.stop()
+        if self.stores.dense_thread is not None:
+            self.stores.dense_thread.stop()
         return self.stores.backend.stop(flush_seconds_max)
 
     def flush(self, seconds_max: float) -> bool:
@@ -188,6 +191,8 @@ class Engine:
         self.clients.account(tenant, sequence.nbytes - nbytes)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
+            if sequence.similar is not None:
+                sequence.similar.observe(part.rows, sequence.stop)
         if sequence.held is not None and sequence.learning != Learning.NONE and len(part.tokens):
             news = Verified(sequence.ring, len(part.tokens), verified, part.rows)
             sequence.state.methods.learn(sequence.held.method, news)
@@ -276,6 +281,8 @@ class Engine:
             return
         for record in sequence.records(tokens_min, rows_min):
             self.stores.backend.append(sequence.state.key, record)
+            if sequence.similar is not None:
+                sequence.similar.learn(self.replica, record)
 
     def _journal_rest(self, sequence: Sequence) -> None:
         self._journal(sequence, tokens_min=1, rows_min=1)
@@ -327,7 +334,11 @@ class Engine:
             seed=options.seed,
             draws=sequence.draws,
         )
-        return sequence.state.methods.draft(options.method, self._sight(sequence), limits)
+        sight = self._sight(sequence)
+        if sequence.similar is not None:
+            sight = replace(sight, near=sequence.similar.near(sequence.ring))
+            sequence.similar.ask(sequence.ring)
+        return sequence.state.methods.draft(options.method, sight, limits)
 
     def _sight(self, sequence: Sequence) -> Sight:
         state = sequence.state

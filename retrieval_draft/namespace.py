@@ -9,10 +9,11 @@ from retrieval_draft.drafting.templates import Template
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.metrics import Counters
 from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.dense_thread import DenseTier
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.learned_image import LearnedImage, restore
-from retrieval_draft.store.records import Batch, Block, NamespaceSpec, tokens_of
+from retrieval_draft.store.records import Batch, Block, NamespaceSpec, Record, tokens_of
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +22,18 @@ class NamespaceState:
     """Arrays are never shared between namespaces: a torn read stays within one tenant."""
 
     def __init__(
-        self, key: NamespaceKey, spec: NamespaceSpec, learned_bytes_max: int, stand_tree: Template
+        self,
+        key: NamespaceKey,
+        spec: NamespaceSpec,
+        learned_bytes_max: int,
+        stand_tree: Template,
+        dense: DenseTier | None = None,
     ) -> None:
         self.key = key
         self.spec = spec
         self.learned = LearnedTier(spec.vocab_size, spec.learned_bytes_max or learned_bytes_max)
-        self.methods = Methods(stand_tree)
+        self.dense = dense
+        self.methods = Methods(stand_tree, is_dense=dense is not None)
         self.counters = Counters()
         self.position = ""
         """The newest journal entry that was applied; "" before the first."""
@@ -40,6 +47,9 @@ class NamespaceState:
         with self._applying:
             self.learned.apply(batch)
             self.position = entry_id
+        if self.dense is not None and not self.dense.is_hidden:
+            for record in batch.records:
+                self._learn_dense(self.dense, batch.replica, record)
 
     def load_learned(self, entry_id: str, image: LearnedImage) -> None:
         """What was learned up to that entry. Corrupt or FailedPrecondition leave all as it was."""
@@ -54,6 +64,12 @@ class NamespaceState:
         """
         with self._applying:
             return self.position, self.learned.digest()
+
+    def _learn_dense(self, dense: DenseTier, replica: str, record: Record) -> None:
+        context, tokens = tokens_of(record.context), tokens_of(record.tokens)
+        # Whatever wrote the journal: what lies outside the vocabulary is not drafted.
+        if len(tokens) and 0 <= int(tokens.min()) <= int(tokens.max()) < self.spec.vocab_size:
+            dense.learn(replica, record.sequence, record.position, context, tokens)
 
     def corpora(self, names: Sequence[str]) -> list[CorpusTier]:
         """The corpora of these names, all of them for none. Raises InvalidInput for an unknown one."""

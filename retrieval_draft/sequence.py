@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft
 from retrieval_draft.predictions import OwnRows, Predictions
+from retrieval_draft.similar import Similar
 from retrieval_draft.step import Learning, Rows, SequenceStart
 from retrieval_draft.store.ngrams import BUCKETS_MIN, BUCKETS_PER_TOKEN
 from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, Record
@@ -70,6 +71,7 @@ class Sequence:
         capacity = min(CAPACITY_MIN, context_tokens_max)
         self._ring = TokenRing(capacity, context_buckets(capacity))
         self.root = Root()
+        self.similar = Similar(state.dense, self.first, self.learned_to) if state.dense else None
         self._predictions = Predictions(self.learned_to)
         self._unread: list[tuple[Rows, DraftTree | None, int]] = []
 
@@ -97,6 +99,8 @@ class Sequence:
             self._ring.truncate(base - self.first)
             self._predictions.cut(base)
             self.root.clear()
+            if self.similar is not None:
+                self.similar.cut(base)
         needed = min(self._ring.stop + count, self._context_tokens_max)
         capacity = self._ring.capacity
         while capacity < needed:

@@ -7,6 +7,9 @@ the columns. Meanings of the fields are documented once, in proto/retrieval_draf
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import numpy as np
+import numpy.typing as npt
+
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
 
@@ -73,12 +76,14 @@ class Rows:
     """The target's top-k predictions of one sequence's step.
 
     at[r] >= 0: of the token after that position; at[r] < 0: after node -1 - at[r] of the verified tree.
-    tokens[r] descend in probability; logprobs are at temperature 1, or have no columns.
+    tokens[r] descend in probability; logprobs are at temperature 1, or have no columns. hidden[r] is
+    the target's last hidden state there, float16, where the worker sends it.
     """
 
     at: Int32Array
     tokens: Int32Array
     logprobs: Float32Array
+    hidden: npt.NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.at)

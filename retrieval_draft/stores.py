@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from retrieval_draft.config import Config
+from retrieval_draft.config import DENSE, DENSE_HIDDEN, DENSE_OFF, Config
 from retrieval_draft.drafting.templates import Template
 from retrieval_draft.errors import (
     FailedPrecondition,
@@ -15,6 +15,8 @@ from retrieval_draft.errors import (
 )
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.store.backend import Backend, Durability
+from retrieval_draft.store.dense import faiss
+from retrieval_draft.store.dense_thread import DenseThread, DenseTier
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
 from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.learned_image import LearnedImage
@@ -63,6 +65,13 @@ class Stores:
         self._states: dict[NamespaceKey, NamespaceState] = {}
         self._creating = threading.Lock()
         self._warming = threading.Lock()
+        self.dense_thread: DenseThread | None = None
+        """Of all namespaces; None where dense retrieval is off."""
+        if config.dense != DENSE_OFF:
+            if config.dense not in DENSE:
+                raise InvalidInput("dense", config.dense, f"one of {', '.join(DENSE)}")
+            faiss()
+            self.dense_thread = DenseThread()
 
     # What drafting asks.
 
@@ -95,7 +104,7 @@ class Stores:
             self._states.pop(key, None)
         elif len(self._states) < self.config.namespaces_max:
             self._states[key] = NamespaceState(
-                key, spec, self.config.learned_bytes_max, self._stand_tree
+                key, spec, self.config.learned_bytes_max, self._stand_tree, self._dense()
             )
         else:
             log.error("namespace not loaded: more than %d", self.config.namespaces_max)
@@ -203,6 +212,17 @@ class Stores:
         self.backend.publish_corpus(state.key, corpus)
         if not state.wait_for_load(corpus, loads, LOAD_SECONDS_MAX):
             raise FailedPrecondition(f"corpus {corpus!r} is stored, but was not indexed in time")
+
+    def _dense(self) -> DenseTier | None:
+        config = self.config
+        if self.dense_thread is None:
+            return None
+        return DenseTier(
+            self.dense_thread,
+            config.dense_contexts_max,
+            config.dense_index,
+            is_hidden=config.dense == DENSE_HIDDEN,
+        )
 
     def _check(self, document: Document, vocab_size: int) -> None:
         tokens = document.tokens

@@ -59,12 +59,20 @@ def joined(rows: list[Rows]) -> Rows | None:
     positions = [part.at >= 0 for part in rows[:-1]]
     width = min(part.tokens.shape[1] for part in rows)
     older = [
-        Rows(part.at[at], part.tokens[at, :width], part.logprobs[at, :width])
+        Rows(
+            part.at[at],
+            part.tokens[at, :width],
+            part.logprobs[at, :width],
+            None if part.hidden is None else part.hidden[at],
+        )
         for part, at in zip(rows, positions, strict=False)
     ]
     parts = [*older, rows[-1]]
+    hidden = [part.hidden for part in parts if part.hidden is not None]
+    has_hidden = len(hidden) == len(parts) and len({one.shape[1] for one in hidden}) == 1
     return Rows(
         np.concatenate([part.at for part in parts]),
         np.concatenate([part.tokens[:, :width] for part in parts]),
         np.concatenate([part.logprobs[:, :width] for part in parts]),
+        np.concatenate(hidden) if has_hidden else None,
     )

@@ -310,10 +310,15 @@ def _rows(message: draft_pb2.Observations, count: int) -> dict[int, Rows]:
     if message.logprobs:
         flat = column(message.logprobs, np.float32, "observations.logprobs", n * width)
         logprobs = flat.reshape(n, width)
+    hidden = None
     if message.hidden:
-        column(message.hidden, np.float16, "observations.hidden", n * message.hidden_width)
+        wide = message.hidden_width
+        flat16 = column(message.hidden, np.float16, "observations.hidden", n * wide)
+        hidden = flat16.reshape(n, wide)
     return {
-        int(owner): Rows(at[mine], tokens[mine], logprobs[mine])
+        int(owner): Rows(
+            at[mine], tokens[mine], logprobs[mine], None if hidden is None else hidden[mine]
+        )
         for owner in np.unique(owners)
         for mine in (owners == owner,)
     }
@@ -323,6 +328,10 @@ def _encode_rows(parts: list[SequenceStep]) -> draft_pb2.Observations:
     rows = [(i, p.rows) for i, p in enumerate(parts) if p.rows is not None and len(p.rows)]
     width = min(r.tokens.shape[1] for _, r in rows)
     with_logprobs = all(r.logprobs.shape[1] >= width for _, r in rows)
+    hidden = [r.hidden for _, r in rows if r.hidden is not None]
+    wide = hidden[0].shape[1] if len(hidden) == len(rows) else 0
+    # One column for all: where some have none, or another width, none are sent.
+    with_hidden = wide > 0 and all(one.shape[1] == wide for one in hidden)
     return draft_pb2.Observations(
         width=width,
         sequences=np.repeat([i for i, _ in rows], [len(r) for _, r in rows])
@@ -334,6 +343,10 @@ def _encode_rows(parts: list[SequenceStep]) -> draft_pb2.Observations:
             np.ascontiguousarray(r.logprobs[:, :width], "<f4").tobytes() for _, r in rows
         )
         if with_logprobs
+        else b"",
+        hidden_width=wide if with_hidden else 0,
+        hidden=b"".join(np.ascontiguousarray(one, "<f2").tobytes() for one in hidden)
+        if with_hidden
         else b"",
     )
 

@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     help="Of the corpus's records: the field to take; repeatable.",
 )
 @click.option(
+    "--dense",
+    default="off",
+    show_default=True,
+    metavar="NAMES",
+    help="Also what followed similar contexts, for `mix`: off, tokens, hidden (a recording's).",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="HTML",
@@ -77,6 +84,7 @@ def replay(
     learned_mb: int,
     corpus: tuple[str, ...],
     corpus_fields: tuple[str, ...],
+    dense: str,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -100,7 +108,7 @@ def replay(
         if not 1 <= value <= 1024:
             raise InvalidInput(name, value, "1 to 1024" if name == "--replicas" else "0 to 1023")
     plan = Plan(
-        options.methods_of(methods),
+        densely(options.methods_of(methods), dense),
         options.numbers_of("--nodes", nodes),
         TreeShape[shape.upper()],
         goodput,
@@ -109,7 +117,7 @@ def replay(
         learned_mb << 20,
         corpus_of(corpus, tokenizer, corpus_fields),
     )
-    recorded = read_files(files, tokenizer, tokens_max)
+    recorded = read_files(files, tokenizer, tokens_max, with_hidden="hidden" in dense)
     with progress() as bar:
         total = plan.passes() * sum(len(file.sequences) for file in recorded)
         task = bar.add_task("replaying", total=total)
@@ -123,6 +131,19 @@ def replay(
         click.echo(msgspec.json.encode(done))
     else:
         show(done)
+
+
+def densely(methods: tuple[str, ...], dense: str) -> tuple[str, ...]:
+    """`mix` once for each kind of dense retrieval that is named. Raises InvalidInput."""
+    from retrieval_draft.config import DENSE, DENSE_OFF
+    from retrieval_draft.errors import InvalidInput
+
+    kinds = tuple(dict.fromkeys(name.strip() for name in dense.split(",")))
+    for kind in kinds:
+        if kind not in DENSE:
+            raise InvalidInput("--dense", kind, f"one of {', '.join(DENSE)}")
+    mixed = tuple("mix" if kind == DENSE_OFF else f"mix+{kind}" for kind in kinds)
+    return tuple(one for name in methods for one in (mixed if name == "mix" else (name,)))
 
 
 def corpus_of(
@@ -149,14 +170,18 @@ def corpus_of(
 
 
 def read_files(
-    files: tuple[Path, ...], tokenizer: str | None, tokens_max: int
+    files: tuple[Path, ...],
+    tokenizer: str | None,
+    tokens_max: int,
+    *,
+    with_hidden: bool = False,
 ) -> "list[RecordedFile]":
     """All that is to be replayed. Raises InvalidInput."""
     from retrieval_draft.replay.sequences import read
     from retrieval_draft.tokenizer import load_tokenizer
 
     loaded = load_tokenizer(tokenizer) if tokenizer else None
-    return [read(path, loaded, tokens_max) for path in files]
+    return [read(path, loaded, tokens_max, with_hidden=with_hidden) for path in files]
 
 
 def show(done: "Replay") -> None:
@@ -197,6 +222,7 @@ def show(done: "Replay") -> None:
             ],
             console,
         )
+        show_dense([run for run in rows if run.dense is not None], console)
         show_origins([run for run in rows if run.nodes_max == rows[-1].nodes_max], console)
     show_goodput(done, console)
     if done.sharing:
@@ -233,6 +259,29 @@ def show(done: "Replay") -> None:
         ],
         console,
         3,
+    )
+
+
+def show_dense(rows: "list[Run]", console: "Console") -> None:
+    """What dense retrieval took beside the steps."""
+    if not rows:
+        return
+    print_table(
+        "",
+        ("method", "budget", "contexts", "MB", "CPU us", "building us"),
+        [
+            (
+                run.method,
+                str(run.nodes_max),
+                str(run.dense.contexts),
+                f"{run.dense.nbytes / 1e6:.1f}",
+                f"{run.dense.us:.0f}",
+                f"{run.dense.build_us:.0f}",
+            )
+            for run in rows
+            if run.dense is not None
+        ],
+        console,
     )
 
 

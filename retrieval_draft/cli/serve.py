@@ -37,6 +37,13 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     help="The static tree of `stand`, as `tree optimise` writes it.  [default: the one that ships]",
 )
 @click.option(
+    "--dense",
+    type=click.Choice(("off", "tokens", "hidden")),
+    default="off",
+    show_default=True,
+    help="Also draft what followed similar contexts, by their tokens or the worker's hidden states.",
+)
+@click.option(
     "--tenants",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -71,6 +78,7 @@ def serve(
     nodes_max: int,
     method: str,
     stand_tree: Path | None,
+    dense: str,
     tenants: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -100,7 +108,7 @@ def serve(
     from retrieval_draft.targets import is_loopback
 
     to_stderr(log_level)
-    config = Config(method=method, nodes_max=nodes_max, stand_tree=stand_tree)
+    config = Config(method=method, nodes_max=nodes_max, stand_tree=stand_tree, dense=dense)
     if not 1 <= nodes_max <= config.nodes_hard_max:
         raise InvalidInput("--nodes-max", nodes_max, f"1 to {config.nodes_hard_max}")
 

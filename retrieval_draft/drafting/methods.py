@@ -31,8 +31,8 @@ class Method(Protocol):
 class Methods:
     """One namespace's methods; `mix` carries what it has learned about its sources."""
 
-    def __init__(self, stand_tree: Template | None = None) -> None:
-        self._mix = Mix()
+    def __init__(self, stand_tree: Template | None = None, *, is_dense: bool = False) -> None:
+        self._mix = Mix(is_dense=is_dense)
         self._phrases = Phrases()
         drafters: tuple[Method, ...] = (
             Lookup(),

@@ -19,6 +19,7 @@ from retrieval_draft.drafting.kernels.bins import (
     BINS,
     COMMON_KEPT,
     CORPUS,
+    GAP_LENGTHS,
     GAPPED,
     LEARNED,
     MATCH,
@@ -27,12 +28,16 @@ from retrieval_draft.drafting.kernels.bins import (
 from retrieval_draft.drafting.kernels.following import follow
 from retrieval_draft.drafting.kernels.growth import grow
 from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
-from retrieval_draft.drafting.sight import Draft, Grown, Limits, Sight
-from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+from retrieval_draft.drafting.near import DISAGREED, SHARE_CLASSES
+from retrieval_draft.drafting.sight import Draft, Grown, Limits, Sight, source_mask
+from retrieval_draft.tree import SOURCES, TIERS, DraftTree, Float32Array, Int32Array, UInt32Array
 
 CLASSES = 3
 """Temperature 0 or unknown, up to WARM_MAX, above: each learns for itself."""
 WARM_MAX = 0.5
+FIRST_DENSE_WORTH, FIRST_DENSE_WEIGHT = 0.8, 0.02
+CORPUS_MASK = source_mask(TIERS["corpus"], SOURCES["corpus"])
+DENSE_MASK = source_mask(TIERS["learned"], SOURCES["dense"])
 SHAPES = 2
 FIRST_WORTH = 0.3
 FIRST_WEIGHT = 0.3
@@ -102,6 +107,23 @@ def shipped_prior() -> dict[str, Float32Array]:
         return read_prior(file)
 
 
+def _expect_dense(state: Mapping[str, Float32Array]) -> None:
+    """Begin with a share being worth less than it says, and with little weight: mostly it is known."""
+    kind = GAPPED + CORPUS
+    worth = state["worth"][:, OFFSETS[kind] : OFFSETS[kind] + DISAGREED * GAP_LENGTHS]
+    share = 2.0 ** (-(SHARE_CLASSES - 1 - np.arange(SHARE_CLASSES)) / 2)
+    worth[:, :GAP_LENGTHS, 0] = FIRST_DENSE_WORTH * share
+    worth[:, GAP_LENGTHS:, 0] = FIRST_DENSE_WORTH * share / 2
+    worth[..., 1] = PRIOR_SIGHTINGS_MAX
+    state["weights"][..., kind] = FIRST_DENSE_WEIGHT
+
+
+def _name_dense(source: UInt32Array) -> None:
+    """Where there are no corpora, what the kernels call a corpus's place is a neighbour."""
+    named = (source & CORPUS_MASK) == CORPUS_MASK
+    source[named] = source[named] & ~np.uint32(CORPUS_MASK) | np.uint32(DENSE_MASK)
+
+
 def temperature_class(temperature: float) -> int:
     """0 to 2; see CLASSES."""
     if temperature <= 0:
@@ -114,8 +136,12 @@ class Mix:
 
     name = "mix"
 
-    def __init__(self, prior: State | None = None) -> None:
+    def __init__(self, prior: State | None = None, *, is_dense: bool = False) -> None:
+        """With `is_dense` sights may have neighbours (`Sight.near`)."""
         state = {k: v.copy() for k, v in (shipped_prior() if prior is None else prior).items()}
+        self._is_dense = is_dense
+        if is_dense:
+            _expect_dense(state)
         self._state = state
         stretch = stretch_of(state["worth"][..., 0])
         common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
@@ -175,8 +201,8 @@ class Mix:
         """O(nodes), whatever has been learned."""
         kind, shape = temperature_class(limits.temperature), int(limits.chain)
         root, n = sight.root, max(limits.nodes_max, SHADOW_NODES)
-        if sight.corpora:
-            root.stand_in(sight.corpus_places)
+        if sight.corpora or sight.near is not None:
+            root.stand_in(sight.corpus_places, sight.near)
         token, parent = np.empty(n, np.int32), np.empty(n, np.int32)
         probability, source = np.empty(n, np.float32), np.empty(n, np.uint32)
         bins = np.empty(n, np.int32)
@@ -216,6 +242,8 @@ class Mix:
         if size < n:
             token, parent, bins = token[:size], parent[:size], bins[:size]
             probability, source = probability[:size], source[:size]
+        if self._is_dense and not sight.corpora:
+            _name_dense(source)
         tree = grown = DraftTree(token, parent, probability, source)
         if size > limits.nodes_max:
             # In the order of growth every prefix is a tree.

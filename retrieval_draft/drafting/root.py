@@ -13,6 +13,7 @@ from retrieval_draft.drafting.kernels.evidence import (
     TAIL,
 )
 from retrieval_draft.drafting.kernels.tally import longest
+from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.places import Places
 from retrieval_draft.tree import int32s
 
@@ -39,11 +40,15 @@ class Root:
         """Tokens were taken back: no place agrees any more."""
         self.segments[:] = 0
 
-    def stand_in(self, corpus: Places) -> None:
-        """Put these places of the corpora, longest agreement first, in place of the old ones."""
+    def stand_in(self, corpus: Places, near: Near | None = None) -> None:
+        """Put these places of the corpora, longest agreement first, in place of the old ones.
+
+        Behind them what is `near`, as interrupted places: no order of tokens agrees there.
+        """
         first = int(self.segments[0, CORPUS])
         count = min(len(corpus), CORPUS_PLACES_MAX, PLACES_MAX - first)
-        windows = np.full((count + 1, corpus.windows.shape[1] + 1), -1, np.int32)
+        similar = 0 if near is None else min(len(near), PLACES_MAX - first - count)
+        windows = np.full((count + similar + 1, corpus.windows.shape[1] + 1), -1, np.int32)
         windows[:count, :-1] = corpus.windows[:count]
         order = np.argsort(-corpus.lengths[:count], kind="stable")
         rows = self.places[0, first : first + count]
@@ -51,5 +56,13 @@ class Root:
         rows[:, LENGTH] = corpus.lengths[order]
         rows[:, NEXT] = windows[order, 0]
         rows[:, GAP] = 0
-        self.segments[0, CORPUS + 1] = first + count
+        if near is not None:
+            depth = min(near.windows.shape[1], corpus.windows.shape[1])
+            windows[count : count + similar, :depth] = near.windows[:similar, :depth]
+            rows = self.places[0, first + count : first + count + similar]
+            rows[:, POSITION] = np.arange(count, count + similar) * windows.shape[1]
+            rows[:, LENGTH] = near.classes[:similar]
+            rows[:, NEXT] = near.windows[:similar, 0]
+            rows[:, GAP] = near.gaps[:similar]
+        self.segments[0, CORPUS + 1] = first + count + similar
         self.corpus = int32s(windows.ravel())

@@ -7,6 +7,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
+from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.places import Places
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.step import Rows
@@ -57,6 +58,8 @@ class Sight(msgspec.Struct, frozen=True, eq=False, dict=True):
     """The worker's own draft for this step, where it sent one."""
     root: Root = msgspec.field(default_factory=Root)
     """What `mix` keeps of the sequence from step to step."""
+    near: Near | None = None
+    """What followed similar contexts, where dense retrieval is on and has answered."""
 
     @property
     def expected(self) -> Grams:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
-from retrieval_draft.config import Config
+from retrieval_draft.config import DENSE_OFF, Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.namespace import NamespaceState
@@ -30,6 +30,7 @@ TENANT = "local"
 NAMESPACE = "replay"
 CLIENT = "replay"
 CORPUS = "default"
+DENSE_SECONDS_MAX = 60.0
 
 
 class Drafter(Protocol):
@@ -70,6 +71,7 @@ class Setting:
     learned_bytes_max: int = 0
     documents: tuple[Int32Array, ...] = ()
     """A corpus that is warmed before the first sequence."""
+    dense: str = DENSE_OFF
 
 
 class EngineDrafter:
@@ -86,7 +88,9 @@ class EngineDrafter:
         replica: str = "replay",
     ) -> None:
         self._replica = replica
-        self.engine = Engine(backend or ReplayBackend(), Config(idle_seconds_max=float("inf")))
+        self.engine = Engine(
+            backend or ReplayBackend(), Config(idle_seconds_max=float("inf"), dense=setting.dense)
+        )
         self.seconds = self.answer_seconds = 0.0
         self.options = setting.options
         """Of the next step; may be changed between two."""
@@ -168,6 +172,9 @@ class EngineDrafter:
         self.engine.settle(TENANT, CLIENT)
         self.seconds = time.perf_counter() - began
         self.answer_seconds = answered - began
+        if (dense := self.engine.stores.dense_thread) is not None:
+            # A real target verifies meanwhile, for longer than the dense thread takes.
+            dense.wait(DENSE_SECONDS_MAX)
         if answer.statuses[0] != Status.OK:
             raise FailedPrecondition(f"the engine refused a step: {answer.problems}")
         self._base += len(tokens)
@@ -182,4 +189,5 @@ def rows_between(sequence: Recorded, first: int, stop: int) -> Rows | None:
     if rows is None:
         return None
     low, high = rows.at.searchsorted([first, stop]).tolist()
-    return Rows(rows.at[low:high], rows.tokens[low:high], rows.logprobs[low:high])
+    hidden = None if rows.hidden is None else rows.hidden[low:high]
+    return Rows(rows.at[low:high], rows.tokens[low:high], rows.logprobs[low:high], hidden)

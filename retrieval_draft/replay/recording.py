@@ -53,7 +53,7 @@ class RecordedSample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recording:
-    """A recording's sequences without hidden states; see `read_recording`."""
+    """A recording's sequences; see `read_recording`."""
 
     vocab_size: int
     end_tokens: tuple[int, ...]
@@ -100,8 +100,10 @@ def write_recording(folder: Path, meaning: Meaning, samples: Sequence[RecordedSa
             file.write(json.dumps(line) + "\n")
 
 
-def read_recording(folder: Path) -> Recording:
-    """The recording of a folder. Raises InvalidInput if there is none, Corrupt if it is damaged."""
+def read_recording(folder: Path, *, with_hidden: bool = False) -> Recording:
+    """The recording of a folder, hidden states only if they are wanted: they are most of it.
+
+    Raises InvalidInput if there is none, Corrupt if it is damaged."""
     from safetensors import SafetensorError, safe_open
 
     if not (folder / LINES).is_file() or not (folder / ROWS).is_file():
@@ -110,8 +112,10 @@ def read_recording(folder: Path) -> Recording:
         with safe_open(folder / ROWS, framework="numpy") as file:
             metadata = file.metadata() or {}
             at, tokens, logprobs = (file.get_tensor(n) for n in ("at", "tokens", "logprobs"))
+            has_hidden = with_hidden and "hidden" in file.keys()  # noqa: SIM118
+            hidden = file.get_tensor("hidden") if has_hidden else None
         lines = (folder / LINES).read_text(encoding="utf-8").splitlines()
-        sequences = [_recorded(json.loads(line), at, tokens, logprobs) for line in lines]
+        sequences = [_recorded(json.loads(line), at, tokens, logprobs, hidden) for line in lines]
         ends = tuple(json.loads(metadata.get("end_tokens", "[]")))
         return Recording(int(metadata["vocab_size"]), ends, sequences)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -123,15 +127,17 @@ def _recorded(
     at: npt.NDArray[np.int32],
     tokens: npt.NDArray[np.int32],
     logprobs: npt.NDArray[np.float32],
+    hidden: Float16Array | None,
 ) -> Recorded:
     first, stop = int32s(line["rows"]).tolist()
     if not 0 <= first <= stop <= len(at):
         raise ValueError(f"rows {first} to {stop} of {len(at)}")
-    rows = Rows(at[first:stop], tokens[first:stop], logprobs[first:stop]) if stop > first else None
+    states = None if hidden is None else hidden[first:stop]
+    rows = Rows(at[first:stop], tokens[first:stop], logprobs[first:stop], states)
     prompt, output = int32s(line["prompt_tokens"]), int32s(line["output_tokens"])
     temperature = line["temperature"]
     known = float(temperature) if isinstance(temperature, int | float) else None
-    return Recorded(prompt, output, rows, known)
+    return Recorded(prompt, output, rows if stop > first else None, known)
 
 
 def _no_rows() -> Rows:

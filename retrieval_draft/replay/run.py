@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from retrieval_draft.config import DENSE_OFF
 from retrieval_draft.replay.agreement import agreements
 from retrieval_draft.replay.drafter import EngineDrafter, Setting
 from retrieval_draft.replay.figures import Figures, figures_of
@@ -23,7 +24,10 @@ from retrieval_draft.tree import Int32Array
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to replay. `replicas` above 1 asks for the value of sharing, at the largest budget."""
+    """What to replay. `replicas` above 1 asks for the value of sharing, at the largest budget.
+
+    A method may be named with its dense retrieval, as `mix+tokens`.
+    """
 
     methods: tuple[str, ...]
     nodes: tuple[int, ...]
@@ -36,10 +40,11 @@ class Plan:
 
     def setting(self, method: str, nodes_max: int, price: float | None = None) -> Setting:
         """How one run drafts."""
-        options = DraftOptions(nodes_max=nodes_max, method=method, shape=self.shape)
+        name, _, dense = method.partition("+")
+        options = DraftOptions(nodes_max=nodes_max, method=name, shape=self.shape)
         if price is not None:
             options = replace(options, verify_cost=verify_cost(price))
-        return Setting(options, self.learned_bytes_max, self.documents)
+        return Setting(options, self.learned_bytes_max, self.documents, dense or DENSE_OFF)
 
     def passes(self) -> int:
         """How often every file is replayed, for a progress bar."""
@@ -50,6 +55,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class DenseCost:
+    """What dense retrieval took beside the steps: CPU of its threads per step, building apart; memory."""
+
+    us: float
+    build_us: float
+    contexts: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One method at one budget over one file."""
 
@@ -57,6 +72,7 @@ class Run:
     method: str
     nodes_max: int
     figures: Figures
+    dense: DenseCost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +139,11 @@ def _replay_file(file: RecordedFile, plan: Plan, done: Replay, advance: Callable
     for method in plan.methods:
         fixed: dict[int, Figures] = {}
         for nodes in sorted({*plan.nodes, *(FIXED_NODES * plan.is_goodput)}):
-            fixed[nodes] = figures(file, plan.setting(method, nodes), seen, advance)
+            with EngineDrafter(file, plan.setting(method, nodes)) as drafter:
+                fixed[nodes] = figures_of(play(drafter, file.sequences, advance), seen)
+                cost = _dense_cost(drafter, fixed[nodes].steps)
             if nodes in plan.nodes:
-                done.runs.append(Run(file.name, method, nodes, fixed[nodes]))
+                done.runs.append(Run(file.name, method, nodes, fixed[nodes], cost))
         for price in PRICES * plan.is_goodput:
             priced = figures(file, plan.setting(method, NODES_MAX, price), seen, advance)
             against = {nodes: fixed[nodes] for nodes in FIXED_NODES}
@@ -147,12 +165,22 @@ def figures(
         return figures_of(play(drafter, file.sequences, advance), seen)
 
 
+def _dense_cost(drafter: EngineDrafter, steps: int) -> DenseCost | None:
+    thread, tier = drafter.engine.stores.dense_thread, drafter.state.dense
+    if thread is None or tier is None:
+        return None
+    used, each = thread.figures, 1e6 / max(1, steps)
+    index = tier.index
+    return DenseCost(used.seconds * each, used.build_seconds * each, len(index), index.nbytes)
+
+
 def _best(file: str, done: Replay) -> list[Best]:
     found = []
     runs = [run for run in done.runs if run.file == file]
     for nodes in sorted({run.nodes_max for run in runs}):
         run = max((r for r in runs if r.nodes_max == nodes), key=lambda r: r.figures.mat)
-        settings = f"--method {run.method} --nodes-max {nodes}"
+        name, _, dense = run.method.partition("+")
+        settings = f"--method {name}{dense and f' --dense {dense}'} --nodes-max {nodes}"
         found.append(Best(file, run.method, nodes, mat=run.figures.mat, settings=settings))
     rows = [one for one in done.goodput if one.file == file]
     for price in sorted({one.price for one in rows}):

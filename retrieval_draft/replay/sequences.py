@@ -61,6 +61,8 @@ def read(
     tokenizer: "Tokenizer | None" = None,
     tokens_max: int = 0,
     context_max: int = CONTEXT_TOKENS_MAX,
+    *,
+    with_hidden: bool = False,
 ) -> RecordedFile:
     """A folder of `retrieval-draft record`, or JSON lines (.jsonl, .jsonl.gz).
 
@@ -73,7 +75,7 @@ def read(
     if path.is_dir():
         from retrieval_draft.replay.recording import read_recording
 
-        recording = read_recording(path)
+        recording = read_recording(path, with_hidden=with_hidden)
         found, size = iter(recording.sequences), recording.vocab_size
         ends = recording.end_tokens
     elif path.is_file():
