@@ -10,6 +10,7 @@ from itertools import pairwise
 from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
 from tests.kernels import (
+    twins_embedding,
     twins_evidence,
     twins_fill,
     twins_following,
@@ -350,6 +351,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_path": grow_path,
     "tally.tally": tallied,
     "tally.longest": longest_exact,
+    **twins_embedding.TWINS,
     **twins_evidence.TWINS,
     **twins_fill.TWINS,
     **twins_following.TWINS,
