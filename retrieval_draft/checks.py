@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retrieval_draft.config import Config
+from retrieval_draft.config import HIDDEN_WIDTH_MAX, Config
 from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.step import DraftOptions, SequenceStep, StepRequest
@@ -45,6 +45,10 @@ def check_ids(part: SequenceStep, vocab_size: int, config: Config) -> None:
     _check_tokens("tokens", part.tokens, vocab_size)
     if part.rows is not None:
         _check_tokens("observations.tokens", part.rows.tokens, vocab_size)
+        hidden = part.rows.hidden
+        if hidden is not None and hidden.shape[1] > HIDDEN_WIDTH_MAX:
+            limit = f"0 to {HIDDEN_WIDTH_MAX}"
+            raise InvalidInput("observations.hidden_width", hidden.shape[1], limit)
     for field, tree in (
         ("verified_trees", part.verified_tree),
         ("model_trees", part.model_tree),

@@ -11,6 +11,8 @@ DENSE_OFF, DENSE_TOKENS, DENSE_HIDDEN = "off", "tokens", "hidden"
 DENSE = (DENSE_OFF, DENSE_TOKENS, DENSE_HIDDEN)
 MESSAGE_BYTES_MAX = 64 << 20
 """Of one gRPC message: a batch that opens again after a restart is megabytes."""
+HIDDEN_WIDTH_MAX = 16_384
+"""Of the hidden states that a worker may send."""
 OBSERVATION_WIDTH = 10
 """Top-k asked of engines: STAND's ten; Token Recycling keeps eight of them."""
 STEP_MS_MAX = 3.0

@@ -26,9 +26,11 @@ FLAT_MAX = 100_000
 BUILD_MIN = 4096
 BUILD_SHARE = 0.25
 """An index is built anew when so many contexts came since, as a share of those it knows."""
-TRAINING_MAX = 65_536
-PROBES = 16
-RANKED_ANEW = 4
+LISTS_MAX, TRAINED_PER_LIST = 1024, 40
+PROBES = 64
+SEARCHED = 128
+"""Of the graph of `hnsw`, per question."""
+RANKED_ANEW = 8
 """Times as many answers of a quantised index are ranked by the vectors themselves."""
 WINDOW_TOKENS = 96
 """Copied after a neighbour: as deep as a tree may be, and what the sequence went on by meanwhile."""
@@ -192,7 +194,7 @@ class DenseIndex:
         module = faiss()
         index = self._made(module, len(vectors))
         if not index.is_trained:
-            step = max(1, len(vectors) // TRAINING_MAX)
+            step = max(1, len(vectors) // (LISTS_MAX * TRAINED_PER_LIST))
             index.train(np.ascontiguousarray(vectors[::step]))
         index.add(vectors)
         nbytes = len(module.serialize_index(index))
@@ -244,12 +246,14 @@ class DenseIndex:
         kind = self._kind
         if kind == "auto":
             kind = "flat" if count <= FLAT_MAX else "ivf"
-        lists = max(1, min(4096, int(4 * count**0.5), count // 39))
+        lists = max(1, min(LISTS_MAX, count // TRAINED_PER_LIST))
         text = {"flat": "Flat", "ivf": f"IVF{lists},PQ32x4fs", "hnsw": "HNSW32,SQ8"}[kind]
         factory: Callable[[int, str, int], _Faiss] = module.index_factory
         index = factory(DIMENSIONS, text, module.METRIC_INNER_PRODUCT)
         if kind == "ivf":
             module.ParameterSpace().set_index_parameter(index, "nprobe", PROBES)
+        if kind == "hnsw":
+            module.ParameterSpace().set_index_parameter(index, "efSearch", SEARCHED)
         return index
 
     def _append(self, tokens: Int32Array, vectors: Float32Array) -> None:

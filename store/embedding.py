@@ -65,7 +65,8 @@ class StateEmbedding:
         projected: Float32Array = np.zeros((len(rows), DIMENSIONS), np.float32)
         projected[known] = (rows[known] - self.mean) @ self.axes
         length = np.linalg.norm(projected, axis=1, keepdims=True)
-        return projected / np.maximum(length, 1e-6)
+        projected /= np.maximum(length, 1e-6)
+        return projected
 
     def _gather(self, rows: Float32Array) -> None:
         if self._sample and self._sample[0].shape[1] != rows.shape[1]:

@@ -5,7 +5,12 @@ from collections.abc import Iterator
 import grpc
 
 from retrieval_draft import __version__
-from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
+from retrieval_draft.config import (
+    DENSE_HIDDEN,
+    HIDDEN_WIDTH_MAX,
+    MESSAGE_BYTES_MAX,
+    OBSERVATION_WIDTH,
+)
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
@@ -88,7 +93,7 @@ class DraftService:
                 message_bytes_max=MESSAGE_BYTES_MAX,
             ),
             observation_width=OBSERVATION_WIDTH,
-            hidden_width=0,
+            hidden_width=HIDDEN_WIDTH_MAX if config.dense == DENSE_HIDDEN else 0,
             store=self._engine.stores.backend.name,
         )
 

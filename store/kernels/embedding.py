@@ -38,9 +38,7 @@ def advance(state: Float32Array, before: Float32Array, token: int) -> None:
 
 
 @leaf(types.void(read_row_t, floats_t, floats_t, float_table_t))
-def embed(
-    tokens: Int32Array, state: Float32Array, before: Float32Array, out: Float32Array
-) -> None:
+def embed(tokens: Int32Array, state: Float32Array, before: Float32Array, out: Float32Array) -> None:
     """out[i] float32[64]: the context that ends with token i, of length 1, both halves alike in weight.
 
     A boundary (-1) begins a new context and is 0 itself. `state` and `before` float32[64] are working

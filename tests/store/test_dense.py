@@ -2,6 +2,7 @@
 
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,8 @@ def vectors(rows: int, seed: int = 0, clusters: int = 0) -> Float32Array:
     if clusters:
         centres = random.normal(size=(clusters, 64))
         found = centres[random.integers(0, clusters, rows)] + found * 0.3
-    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    unit: Float32Array = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
+    return unit
 
 
 def numbered(rows: int) -> Int32Array:
@@ -151,7 +153,7 @@ def test_a_dump_whose_digest_is_another_is_never_read(monkeypatch: pytest.Monkey
     def read(*_: object) -> None:
         pytest.fail("a byte was read as data")
 
-    monkeypatch.setattr(dense.msgspec.msgpack, "decode", read)
+    monkeypatch.setattr(msgspec.msgpack, "decode", read)
     for at in (0, len(data) // 2, len(data) - 1):
         damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
         with pytest.raises(Corrupt, match="digest"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from retrieval_draft.store import dense_thread
+from retrieval_draft.store.dense import DenseIndex
 from retrieval_draft.store.dense_thread import DenseThread, DenseTier, Mailbox
 from retrieval_draft.tree import Int32Array, int32s
 
@@ -59,7 +60,7 @@ def test_a_job_that_fails_does_not_end_the_others(
     thread: DenseThread, caplog: pytest.LogCaptureFixture
 ) -> None:
     done: list[str] = []
-    thread.submit(lambda: 1 // 0, 0)  # type: ignore[arg-type,return-value]
+    thread.submit(lambda: 1 // 0, 0)  # type: ignore[arg-type]
     thread.submit(lambda: done.append("after"), 0)
     assert thread.wait(SECONDS_MAX)
     assert done == ["after"]
@@ -69,8 +70,8 @@ def test_a_job_that_fails_does_not_end_the_others(
 def test_an_index_that_cannot_be_built_leaves_comparing_one_by_one(
     thread: DenseThread, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(dense_thread.DenseIndex, "is_due", True)
-    monkeypatch.setattr(dense_thread.DenseIndex, "build", lambda self: 1 // 0)
+    monkeypatch.setattr(DenseIndex, "is_due", True)
+    monkeypatch.setattr(DenseIndex, "build", lambda self: 1 // 0)
     tier = DenseTier(thread, 1024)
     tier.learn("a", 0, 0, NOTHING, text(0, 100))
     assert thread.wait(SECONDS_MAX)
