@@ -18,6 +18,7 @@ import numpy.typing as npt
 from retrieval_draft.errors import Corrupt, FailedPrecondition, InvalidInput
 from retrieval_draft.store.blocks import block_digest
 from retrieval_draft.store.embedding import DIMENSIONS
+from retrieval_draft.store.neighbours import WINDOW_TOKENS, Neighbours
 from retrieval_draft.tree import Float32Array, Int32Array, int32s
 
 KINDS = ("auto", "flat", "ivf", "hnsw")
@@ -32,23 +33,7 @@ SEARCHED = 128
 """Of the graph of `hnsw`, per question."""
 RANKED_ANEW = 8
 """Times as many answers of a quantised index are ranked by the vectors themselves."""
-WINDOW_TOKENS = 96
-"""Copied after a neighbour: as deep as a tree may be, and what the sequence went on by meanwhile."""
 SIMILARITY_MIN = 0.2
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Neighbours:
-    """What followed contexts like the asked one, most similar first.
-
-    windows int32[n, WINDOW_TOKENS], -1 from a text's end on; similarity float32[n], cosines.
-    """
-
-    windows: Int32Array
-    similarity: Float32Array
-
-    def __len__(self) -> int:
-        return len(self.similarity)
 
 
 class _Faiss(Protocol):

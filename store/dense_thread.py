@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval_draft.store.dense import DenseIndex, Neighbours
+from retrieval_draft.store.dense import DenseIndex
 from retrieval_draft.store.embedding import (
     TAIL_TOKENS,
     Embedding,
@@ -21,6 +21,7 @@ from retrieval_draft.store.embedding import (
     StateEmbedding,
     TokenEmbedding,
 )
+from retrieval_draft.store.neighbours import Neighbours
 from retrieval_draft.tree import Int32Array
 
 NEIGHBOURS = 16

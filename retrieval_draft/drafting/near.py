@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval_draft.store.dense import Neighbours
+from retrieval_draft.store.neighbours import Neighbours
 from retrieval_draft.tree import Int32Array
 
 NEAR_MAX = 4

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrieval_draft.store.dense import DenseIndex, Neighbours
+from retrieval_draft.store.dense import DenseIndex
 from retrieval_draft.store.dense_thread import NEIGHBOURS
 from retrieval_draft.store.embedding import TokenEmbedding
+from retrieval_draft.store.neighbours import Neighbours
 from retrieval_draft.tree import Float32Array, Int32Array, int32s
 
 VOCAB = 50_000

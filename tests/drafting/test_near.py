@@ -16,7 +16,7 @@ from retrieval_draft.drafting.near import (
     near,
     share_class,
 )
-from retrieval_draft.store.dense import Neighbours
+from retrieval_draft.store.neighbours import Neighbours
 from retrieval_draft.tree import int32s
 
 

@@ -11,9 +11,10 @@ from retrieval_draft.config import DENSE, Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.step import Learning, Rows, SequenceStart
-from retrieval_draft.store.dense import DenseIndex, Neighbours
+from retrieval_draft.store.dense import DenseIndex
 from retrieval_draft.store.dense_thread import DenseThread
 from retrieval_draft.store.embedding import SAMPLE_ROWS
+from retrieval_draft.store.neighbours import Neighbours
 from retrieval_draft.store.records import Batch, NamespaceSpec, Record
 from retrieval_draft.tree import SOURCES, DraftTree, Float32Array, int32s
 from tests.engine.driving import (

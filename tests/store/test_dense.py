@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from retrieval_draft.errors import Corrupt, FailedPrecondition, InvalidInput
 from retrieval_draft.store import dense
 from retrieval_draft.store.blocks import block_digest
-from retrieval_draft.store.dense import WINDOW_TOKENS, DenseIndex
+from retrieval_draft.store.dense import DenseIndex
+from retrieval_draft.store.neighbours import WINDOW_TOKENS
 from retrieval_draft.tree import Float32Array, Int32Array, int32s
 
 
