@@ -110,6 +110,9 @@ class Engine:
     def _settle(self, client: ClientState) -> None:
         for sequence in client.unsettled:
             self._journal(sequence, self.config.record_tokens, self.config.record_rows)
+            if sequence.similar is not None and sequence.held is not None:
+                # Only now: what the dense thread does would keep the answer from Python's lock.
+                sequence.similar.ask(sequence.ring)
         client.unsettled.clear()
 
     def finish_sequences(self, tenant: str, client_id: str, sequence_ids: list[str]) -> int:
@@ -337,7 +340,6 @@ class Engine:
         sight = self._sight(sequence)
         if sequence.similar is not None:
             sight = replace(sight, near=sequence.similar.near(sequence.ring))
-            sequence.similar.ask(sequence.ring)
         return sequence.state.methods.draft(options.method, sight, limits)
 
     def _sight(self, sequence: Sequence) -> Sight:
