@@ -15,7 +15,7 @@ from retrieval_draft.errors import (
 )
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.store.backend import Backend, Durability
-from retrieval_draft.store.dense import faiss
+from retrieval_draft.store.dense import KINDS, faiss
 from retrieval_draft.store.dense_thread import DenseThread, DenseTier
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
 from retrieval_draft.store.learned import LearnedTier
@@ -70,6 +70,8 @@ class Stores:
         if config.dense != DENSE_OFF:
             if config.dense not in DENSE:
                 raise InvalidInput("dense", config.dense, f"one of {', '.join(DENSE)}")
+            if config.dense_index not in KINDS:
+                raise InvalidInput("dense_index", config.dense_index, f"one of {', '.join(KINDS)}")
             faiss()
             self.dense_thread = DenseThread()
 

@@ -44,6 +44,13 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     help="Also draft what followed similar contexts, by their tokens or the worker's hidden states.",
 )
 @click.option(
+    "--dense-index",
+    type=click.Choice(("auto", "flat", "ivf", "hnsw")),
+    default="auto",
+    show_default=True,
+    help="Of dense retrieval; auto: exact up to 100,000 contexts, then inverted lists.",
+)
+@click.option(
     "--tenants",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -79,6 +86,7 @@ def serve(
     method: str,
     stand_tree: Path | None,
     dense: str,
+    dense_index: str,
     tenants: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -108,7 +116,13 @@ def serve(
     from retrieval_draft.targets import is_loopback
 
     to_stderr(log_level)
-    config = Config(method=method, nodes_max=nodes_max, stand_tree=stand_tree, dense=dense)
+    config = Config(
+        method=method,
+        nodes_max=nodes_max,
+        stand_tree=stand_tree,
+        dense=dense,
+        dense_index=dense_index,
+    )
     if not 1 <= nodes_max <= config.nodes_hard_max:
         raise InvalidInput("--nodes-max", nodes_max, f"1 to {config.nodes_hard_max}")
 

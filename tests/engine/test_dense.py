@@ -250,7 +250,9 @@ def test_hidden_states_are_never_journalled(hidden: Engine) -> None:
     assert len(dense.index) > len(TEXT)
     before = len(dense.index)
     # What the journal brings of another replica has none: nothing to be found by.
-    state_of(hidden).apply("1-0", Batch("elsewhere", 1, [Record(1, 0, tokens=int32s(TEXT).tobytes())]))
+    state_of(hidden).apply(
+        "1-0", Batch("elsewhere", 1, [Record(1, 0, tokens=int32s(TEXT).tobytes())])
+    )
     settled(hidden)
     assert len(dense.index) == before
 
@@ -277,3 +279,6 @@ def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(InvalidInput, match="dense is 'bert'"), running_engine(Config(dense="bert")):
         pass
     assert DENSE == ("off", "tokens", "hidden")
+    odd = Config(dense="tokens", dense_index="lsh")
+    with pytest.raises(InvalidInput, match="dense_index is 'lsh'"), running_engine(odd):
+        pass

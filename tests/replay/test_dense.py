@@ -1,10 +1,13 @@
 """Replaying with dense retrieval: an ablation of the same run, the same figures twice."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from retrieval_draft.cli.bench_dense import dense
 from retrieval_draft.cli.replay import densely
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.replay.dense_bench import bench
@@ -29,16 +32,16 @@ def test_the_same_replay_gives_the_same_figures_and_says_what_dense_took() -> No
     plan = Plan(ARMS, (8,))
     one, two = replay([file], plan), replay([file], plan)
     assert [run.figures.mat for run in one.runs] == [run.figures.mat for run in two.runs]
-    plain, dense = one.runs
+    plain, similar = one.runs
     assert (plain.method, plain.dense) == ("mix", None)
-    assert dense.dense is not None
-    assert dense.dense.us > 0
-    assert file.output_tokens <= dense.dense.contexts <= file.output_tokens + len(file.sequences)
-    assert dense.dense.nbytes == dense.dense.contexts * 132
+    assert similar.dense is not None
+    assert similar.dense.us > 0
+    assert file.output_tokens <= similar.dense.contexts <= file.output_tokens + len(file.sequences)
+    assert similar.dense.nbytes == similar.dense.contexts * 132
     kinds = {run.method: {s.name for s in run.figures.by_source if s.drafted} for run in one.runs}
     assert "dense" in kinds["mix+tokens"] - kinds["mix"]
     best = max(one.runs, key=lambda run: run.figures.mat)
-    shown = "--method mix --dense tokens" if best is dense else "--method mix"
+    shown = "--method mix --dense tokens" if best is similar else "--method mix"
     assert one.best[0].settings == f"{shown} --nodes-max 8"
 
 
@@ -71,3 +74,13 @@ def test_indexes_are_held_against_the_exact_one() -> None:
     assert flat.index_bytes_per_context > ivf.index_bytes_per_context > 0
     assert 0.3 < ivf.recall <= 1
     assert 0 < flat.query_us_p50 <= flat.query_us_p99
+
+
+def test_the_bench_ends_with_one_line_of_json_and_names_what_is_wrong() -> None:
+    shown = CliRunner().invoke(dense, ["--contexts", "1000", "--kinds", "flat"])
+    assert shown.exit_code == 0, shown.output
+    (row,) = json.loads(shown.stdout.splitlines()[-1])
+    assert (row["kind"], row["contexts"]) == ("flat", 1000)
+    for words in (["--contexts", "999"], ["--kinds", "flat,lsh"]):
+        refused = CliRunner().invoke(dense, words)
+        assert isinstance(refused.exception, InvalidInput)
