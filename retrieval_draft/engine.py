@@ -5,13 +5,13 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
-from dataclasses import replace
 from hashlib import blake2b
 
 from retrieval_draft.checks import check_batch, check_ids, check_part, checked
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import Config
 from retrieval_draft.drafting.budget import kept, probability_floor, pruned
+from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
 from retrieval_draft.namespace import NamespaceState
@@ -337,12 +337,11 @@ class Engine:
             seed=options.seed,
             draws=sequence.draws,
         )
-        sight = self._sight(sequence)
-        if sequence.similar is not None:
-            sight = replace(sight, near=sequence.similar.near(sequence.ring))
-        return sequence.state.methods.draft(options.method, sight, limits)
+        similar = sequence.similar
+        near = None if similar is None else similar.near(sequence.ring)
+        return sequence.state.methods.draft(options.method, self._sight(sequence, near), limits)
 
-    def _sight(self, sequence: Sequence) -> Sight:
+    def _sight(self, sequence: Sequence, near: Near | None = None) -> Sight:
         state = sequence.state
         return Sight(
             context=sequence.ring,
@@ -352,6 +351,7 @@ class Engine:
             stand=state.learned.stand,
             model_tree=sequence.model_tree,
             root=sequence.root,
+            near=near,
         )
 
 
