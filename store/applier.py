@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
+from functools import partial
 
 from retrieval_draft.errors import Corrupt
 from retrieval_draft.store.backend import JournalFigures, Listener
@@ -28,6 +29,7 @@ class _Followed:
     """A namespace that the listener knows, and what came out of its journal."""
 
     journal: Journal
+    spec: NamespaceSpec
     figures: JournalFigures = field(default_factory=JournalFigures)
     # Last batch number of each replica, the most recently heard one at the end.
     numbers: dict[str, int] = field(default_factory=dict[str, int])
@@ -57,8 +59,19 @@ class Applier:
             return
         self.closed(journal.key)
         # Known first: whoever the listener tells may append at once.
-        self._followed[journal.key] = _Followed(journal)
+        self._followed[journal.key] = _Followed(journal, spec)
         self._call("namespace", lambda: self._listener.namespace_changed(journal.key, spec))
+
+    def rewound(self, journal: Journal) -> None:
+        """The journal is not what was applied of it: the listener begins anew, and reads all of it.
+
+        What is on its way there stays. Counted as a gap.
+        """
+        known = self._followed[journal.key]
+        figures = JournalFigures(corrupt=known.figures.corrupt, gaps=known.figures.gaps + 1)
+        self._followed[journal.key] = _Followed(journal, known.spec, figures)
+        for spec in (None, known.spec):
+            self._call("namespace", partial(self._listener.namespace_changed, journal.key, spec))
 
     def closed(self, key: NamespaceKey) -> None:
         """The namespace is gone. Tells the listener, if it knew of it."""

@@ -15,8 +15,9 @@ from pathlib import Path
 from time import monotonic
 
 from retrieval_draft.errors import Corrupt, DraftError, FailedPrecondition, Unreachable
-from retrieval_draft.store.connection import RedisFacts, describe, unchecked_client, unix_url
+from retrieval_draft.store.connection import RedisFacts, describe, unchecked_client
 from retrieval_draft.store.folder import DataFolder, make_private, short_socket_path
+from retrieval_draft.store.redis_address import private_url
 from retrieval_draft.store.server_binary import (
     Server,
     available_server,
@@ -62,7 +63,7 @@ class EmbeddedRedis:
         self.folder = folder.path / "redis"
         make_private(self.folder)
         self.socket = short_socket_path(folder.path, SOCKET)
-        self.url = unix_url(str(self.socket))
+        self.url = private_url(str(self.socket))
         self.server: Server | None = None
         self.facts: RedisFacts | None = None
         self._stop = threading.Event()

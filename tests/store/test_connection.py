@@ -13,15 +13,13 @@ from redis import Redis
 
 from retrieval_draft.errors import DraftError, InvalidInput, PermissionDenied, Unreachable
 from retrieval_draft.store.connection import (
-    PASSWORD_VARIABLE,
     Durability,
     connect,
     describe,
-    shown_url,
-    unix_url,
 )
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.records import NamespaceSpec
+from retrieval_draft.store.redis_address import PASSWORD_VARIABLE, shown_url, unix_url
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.v1 import store_pb2
 from tests.store.conftest import WAIT_SECONDS_MAX, Recorder, SharedRedis, record
