@@ -157,6 +157,8 @@ def _check_parameters(url: str, parameters: Mapping[str, str], kind: Kind, tls: 
         *(_OF_SENTINELS if kind == "sentinel" else ()),
     }
     for name in parameters:
+        if name in _TLS and not tls:
+            raise _refused(url, "rediss:// (with TLS)", f"{name} is of no use without")
         if name not in allowed:
             raise _refused(url, f"the parameters {', '.join(sorted(allowed))}", f"not {name}")
     for name in _FILES:

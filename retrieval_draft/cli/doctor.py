@@ -34,8 +34,15 @@ class Finding:
 @options.data
 @options.sidecar
 @click.option("--redis", default="", metavar="URL", help="Check this Redis too.")
+@options.redis_files
 @options.as_json
-def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) -> None:
+def doctor(
+    data: Path | None,
+    sidecar: str | None,
+    redis: str,
+    as_json: bool,
+    **redis_files: Path | None,
+) -> None:
     """Check versions, kernels, sockets, and Redis' persistence and eviction.
 
     Exits 1 if anything is broken; a warning is no failure.
@@ -48,8 +55,9 @@ def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) ->
         lambda: embedded_socket(data),
         lambda: running_sidecar(sidecar, data),
     ]
-    if redis:
-        checks.append(lambda: your_redis(redis))
+    url = options.redis_url(redis, redis_files)
+    if url:
+        checks.append(lambda: your_redis(url))
     findings = [finding for check in checks for finding in check()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
