@@ -20,7 +20,7 @@ from retrieval_draft.store.redis_backend import RedisBackend
 KEY = NamespaceKey("local", "chaos")
 VOCAB = 500
 SPEC = NamespaceSpec("chaos", VOCAB, learned_bytes_max=4 << 20)
-RECORDS_PER_SECOND = 4_000
+RECORDS_PER_SECOND = 3_000
 BURST = 50
 
 
