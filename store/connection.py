@@ -97,10 +97,19 @@ def translated(error: Exception, url: str) -> DraftError:
     """Our error for one of redis-py's."""
     import redis
     from redis.exceptions import NoPermissionError, RedisClusterException
+    from redis.sentinel import MasterNotFoundError
 
     server, text = shown_url(url), str(error)
     refused = ("NOAUTH", "WRONGPASS", "invalid username-password", "Authentication required")
     denied = (redis.AuthenticationError, NoPermissionError)
+    if isinstance(error, MasterNotFoundError):  # its text shows the settings of the connections
+        if "AuthenticationError" in text:
+            return PermissionDenied(
+                f"the Sentinels at {server} refuse us; give sentinel_password_file in the URL"
+            )
+        return Unreachable(
+            f"no Sentinel at {server} names a primary; do they run, and is this the service's name?"
+        )
     if isinstance(error, NoPermissionError) or "NOPERM" in text:
         return PermissionDenied(f"Redis at {server} forbids this user a command or key: {text}")
     if isinstance(error, denied) or any(word in text for word in refused):

@@ -145,7 +145,8 @@ def test_replicas_converge(redis_of_others: Deployment) -> None:
 
 def in_journal(deployment: Deployment) -> set[tuple[str, int]]:
     """Every record that Redis holds, by its replica and position."""
-    (journal,) = [name for name in deployment.keys() if ":journal:" in name]
+    keys = deployment.keys()
+    (journal,) = [name for name in keys if ":journal:" in name]
     found: set[tuple[str, int]] = set()
     with deployment.servers[0].client() as client:
         for _, fields in client.xrange(journal) or []:

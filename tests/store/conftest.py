@@ -19,7 +19,14 @@ from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.memory_backend import MemoryBackend
 from retrieval_draft.store.memory_store import MemoryStore
 from retrieval_draft.store.pending import Pending
-from retrieval_draft.store.records import Batch, NamespaceSpec, Record
+from retrieval_draft.store.records import (
+    Batch,
+    Block,
+    BlockDocument,
+    NamespaceSpec,
+    Record,
+    document_digest,
+)
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.store.server_binary import Server, record_server
 from tests.redis_servers import deployments as kinds
@@ -220,3 +227,9 @@ def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
 def record(position: int, tokens: bytes = b"\1\0\0\0") -> Record:
     """A small record, told apart by its position."""
     return Record(sequence=1, position=position, tokens=tokens)
+
+
+def block(*texts: str) -> Block:
+    tokens = [b"".join(ord(c).to_bytes(4, "little") for c in text) for text in texts]
+    documents = [BlockDocument("d", document_digest(t), len(t) // 4) for t in tokens]
+    return Block(tuple(documents), b"".join(tokens))
