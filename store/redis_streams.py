@@ -100,7 +100,9 @@ class _Base:
 
 class _One(_Base):
     def read(self, after: Mapping[str, str], block_ms: int) -> dict[str, Entries]:
-        streams: dict[KeyT, StreamIdT] = {**after}
+        streams: dict[KeyT, StreamIdT] = {}
+        for name, entry_id in after.items():
+            streams[name] = entry_id
         answer = self.client.xread(streams, count=READ_ENTRIES_MAX, block=block_ms or None)
         return {name.decode(): rows for name, rows in cast(list[tuple[bytes, Entries]], answer)}
 
