@@ -89,7 +89,7 @@ def redis_files(command: _Command) -> _Command:
     for name, what in reversed(_REDIS_FILES.items()):
         command = click.option(
             f"--redis-{name.replace('_', '-')}",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            type=click.Path(dir_okay=False, path_type=Path),
             metavar="FILE",
             help=what,
         )(command)

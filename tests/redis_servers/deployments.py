@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import redis
 
@@ -112,8 +113,8 @@ def _watcher(binary: Server, folder: Path, port: int) -> RedisProcess:
 
 
 def _complete(client: redis.Redis) -> bool:
-    state = client.sentinel_master(SERVICE)
-    return (int(state["num-other-sentinels"]), int(state["num-slaves"])) == (2, 1)
+    state = cast(dict[str, int], client.sentinel_master(SERVICE))
+    return (state["num-other-sentinels"], state["num-slaves"]) == (2, 1)
 
 
 def cluster(folder: Path, place: str = "PATH") -> Deployment:

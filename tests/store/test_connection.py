@@ -155,7 +155,7 @@ def test_the_user_of_the_documentation_is_enough(
         assert heard.positions(KEY) == [1]
         assert backend.put_block(KEY, "docs", block("a"))
         backend.publish_corpus(KEY, "docs")
-        assert list(backend.blocks(KEY, "docs")) == [block("a")]
+        assert list(backend.corpus_blocks(KEY, "docs")) == [block("a")]
         assert backend.durability is Durability.REDIS, "it could not ask"
         backend.delete_corpus(KEY, "docs")
         backend.delete_namespace(KEY)
