@@ -37,7 +37,9 @@ def main(folder: Path, url: str) -> None:
     client = connect(url)
     say(f"redis {process} {client.config_get('appendfsync')['appendfsync']}")
     client.close()
-    held = [int(document.name) for b in backend.corpus_blocks(KEY, CORPUS) for document in b.documents]
+    held = [
+        int(document.name) for b in backend.corpus_blocks(KEY, CORPUS) for document in b.documents
+    ]
     for number in held:
         say(f"held {number}")
     say("ready")
