@@ -24,9 +24,8 @@ from retrieval_draft.store.block_cache import BlockCache
 from retrieval_draft.store.blocks import REDIS_BYTES_MAX, Blocks
 from retrieval_draft.store.connection import (
     connect,
-    describe,
+    durability_of,
     translated_errors,
-    unchecked_client,
 )
 from retrieval_draft.store.counts import FleetCounts, checked_counts
 from retrieval_draft.store.journal_position import JournalPosition
@@ -54,6 +53,8 @@ from retrieval_draft.store.redis_follower import (
     control_fields,
 )
 from retrieval_draft.store.redis_shelf import RedisShelf, shelf_keys
+from retrieval_draft.store.redis_streams import Streams, open_streams
+from retrieval_draft.store.redis_transaction import transaction
 from retrieval_draft.store.redis_writer import RedisWriter, journal_key
 from retrieval_draft.store.remote_blocks import RemoteBlocks
 from retrieval_draft.store.snapshot_store import Captured, SnapshotStore
@@ -68,7 +69,7 @@ _log = logging.getLogger(__name__)
 
 
 class RedisBackend:
-    """A Backend on one Redis, own or embedded. Drafting never touches its connections.
+    """A Backend on a Redis, own or embedded. Drafting never touches its connections.
 
     Blocks lie in this Redis, up to a bound, unless others are given. Raises InvalidInput, Unreachable
     or PermissionDenied when made, if the server cannot be used.
@@ -88,7 +89,7 @@ class RedisBackend:
         self._url = url
         self._client = connect(url)
         with translated_errors(url):
-            self._durability = describe(self._client).durability
+            self._durability = durability_of(url, self._client)
         self._pending = pending or Pending()
         self._rules = rules or JournalRules()
         self._blocks = blocks or RemoteBlocks(
@@ -101,7 +102,7 @@ class RedisBackend:
         self._snapshots: Snapshots | None = None
         self._writer: RedisWriter | None = None
         self._follower: RedisFollower | None = None
-        self._threads_client: redis.Redis | None = None
+        self._streams: Streams | None = None
         self._stopped = False
 
     @property
@@ -116,23 +117,23 @@ class RedisBackend:
 
     def start(self, replica: str, listener: Listener) -> None:
         """See Backend."""
-        if self._threads_client is not None:
+        if self._streams is not None:
             raise FailedPrecondition("this backend was started before")
         # Numbers of batches begin anew with each process, so each is a replica of its own.
         incarnation = f"{replica}/{uuid4().hex[:12]}"
-        client = unchecked_client(self._url, THREAD_ANSWER_SECONDS_MAX)
+        streams = open_streams(self._url, THREAD_ANSWER_SECONDS_MAX)
         applier = Applier(incarnation, listener, self._pending, self._blocks)
-        kept = SnapshotStore(RedisShelf(client), self._blocks)
+        kept = SnapshotStore(RedisShelf(streams.client), self._blocks)
         self._snapshots = Snapshots(kept, applier, self._rules)
-        follower = RedisFollower(client, self._url, applier, self._snapshots)
-        self._threads_client, self._applier, self._follower = client, applier, follower
-        self._counts = RedisCounts(client, self._url, incarnation)
+        follower = RedisFollower(streams, self._url, applier, self._snapshots)
+        self._streams, self._applier, self._follower = streams, applier, follower
+        self._counts = RedisCounts(streams.client, self._url, incarnation)
         try:
             follower.start()
         except Exception:
             self.stop(0)
             raise
-        self._writer = RedisWriter(client, self._url, incarnation, self._pending)
+        self._writer = RedisWriter(streams, self._url, incarnation, self._pending)
         self._writer.start()
         self._snapshots.start()
 
@@ -148,8 +149,8 @@ class RedisBackend:
             self._writer.stop(THREAD_STOP_SECONDS_MAX)
         if self._follower:
             self._follower.stop(THREAD_STOP_SECONDS_MAX)
-        if self._threads_client:
-            self._threads_client.close()
+        if self._streams:
+            self._streams.client.close()
         self._client.close()
         return flushed
 
@@ -322,7 +323,7 @@ class RedisBackend:
     def _change(self, key: NamespaceKey, change: Callable[[Pipeline], None]) -> None:
         """Make a change that depends on what the namespace is, as one transaction."""
         with translated_errors(self._url):
-            self._client.transaction(change, redis_key(key, "spec"), redis_key(key, "corpora"))
+            transaction(self._client, change, redis_key(key, "spec"), redis_key(key, "corpora"))
 
     def _index(self, key: NamespaceKey) -> None:
         """Bring the hash of all namespaces in line with the namespace's own key, and say so."""

@@ -16,6 +16,7 @@ from retrieval_draft.errors import Corrupt, NotFound
 from retrieval_draft.store.connection import translated_errors
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus, redis_key
 from retrieval_draft.store.records import Block, content_digest, decode_block, encode_block
+from retrieval_draft.store.redis_transaction import transaction
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class RedisCorpora:
     def _change(self, key: NamespaceKey, change: Callable[[Pipeline], None]) -> None:
         with translated_errors(self._url):
             # Watched, so that a namespace deleted meanwhile is not half there again.
-            self._client.transaction(change, redis_key(key, "spec"))
+            transaction(self._client, change, redis_key(key, "spec"))
 
     def _must_exist(self, client: redis.Redis, key: NamespaceKey) -> None:
         if not client.exists(redis_key(key, "spec")):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from retrieval_draft.cli import bench_catchup, bench_share, bench_verify, options
+from retrieval_draft.cli import bench_catchup, bench_share, bench_stall, bench_verify, options
 from retrieval_draft.cli.output import err, out, print_table, progress, size
 from retrieval_draft.cli.replay import read_files
 from retrieval_draft.cli.worker import open_model
@@ -163,4 +163,5 @@ def cells(row: "Row") -> tuple[str, ...]:
 
 bench.add_command(bench_catchup.catchup)
 bench.add_command(bench_share.share)
+bench.add_command(bench_stall.stall)
 bench.add_command(bench_verify.verify)

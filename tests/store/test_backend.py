@@ -19,10 +19,7 @@ from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.pending import Pending
 from retrieval_draft.store.records import (
     Batch,
-    Block,
-    BlockDocument,
     NamespaceSpec,
-    document_digest,
     encode_batch,
 )
 from retrieval_draft.store.redis_backend import RedisBackend
@@ -31,6 +28,7 @@ from tests.store.conftest import (
     Recorder,
     Shared,
     SharedRedis,
+    block,
     embedded,
     record,
     server_of,
@@ -38,12 +36,6 @@ from tests.store.conftest import (
 
 DEMO = NamespaceKey("local", "demo")
 SPEC = NamespaceSpec("demo", 100)
-
-
-def block(*texts: str) -> Block:
-    tokens = [b"".join(ord(c).to_bytes(4, "little") for c in text) for text in texts]
-    documents = [BlockDocument("d", document_digest(t), len(t) // 4) for t in tokens]
-    return Block(tuple(documents), b"".join(tokens))
 
 
 @contextmanager
