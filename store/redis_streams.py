@@ -120,7 +120,10 @@ class _Cluster(_Base):
             by_node.setdefault(self._node_of(key), []).append(index)
         for name, indices in by_node.items():
             try:
-                server = self._cluster.get_redis_connection(self._cluster.get_node(node_name=name))
+                node = self._cluster.get_node(node_name=name)
+                if node is None:  # another thread has just seen it go
+                    raise redis.ConnectionError(f"the Cluster has no node {name} any more")
+                server = self._cluster.get_redis_connection(node)
                 found = _sent(server, [commands[index][1] for index in indices])
             except REDIS_ERRORS as error:
                 found = [error] * len(indices)

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
+from typing import cast
 
 import msgspec
 import pytest
 
 from retrieval_draft.replay.link import Link
 from retrieval_draft.store.records import decode_batch
+from retrieval_draft.store.redis_streams import Entries
 from retrieval_draft.store.server_binary import available_server
 from tests.chaos.replica import Report
 from tests.redis_servers.deployments import Deployment, single
@@ -149,9 +151,9 @@ def in_journal(deployment: Deployment) -> set[tuple[str, int]]:
     (journal,) = [name for name in keys if ":journal:" in name]
     found: set[tuple[str, int]] = set()
     with deployment.servers[0].client() as client:
-        for _, fields in client.xrange(journal) or []:
+        for _, fields in cast(Entries, client.xrange(journal)):
             if payload := fields.get(b"b"):
-                batch = decode_batch(bytes(payload))
+                batch = decode_batch(payload)
                 found |= {(batch.replica, record.position) for record in batch.records}
     return found
 

@@ -12,7 +12,7 @@ from redis.crc import key_slot
 from retrieval_draft.store.keys import NamespaceKey, redis_key
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.store.redis_backend import RedisBackend
-from tests.redis_servers.deployments import Deployment, cluster, role, sentinel
+from tests.redis_servers.deployments import Deployment, cluster, role, said, sentinel
 from tests.redis_servers.processes import RedisProcess, wait_until
 from tests.store.conftest import Recorder, record
 
@@ -124,9 +124,7 @@ def test_a_cluster_moves_the_slot() -> None:
 def owns(server: RedisProcess, slot: int) -> bool:
     with server.client() as client:
         mine = next(
-            line
-            for line in bytes(client.execute_command("CLUSTER", "NODES")).decode().splitlines()
-            if "myself" in line
+            line for line in said(client, "CLUSTER", "NODES").splitlines() if "myself" in line
         )
     ranges = [part.split("-") for part in mine.split()[8:] if not part.startswith("[")]
     return any(int(part[0]) <= slot <= int(part[-1]) for part in ranges)
@@ -135,7 +133,7 @@ def owns(server: RedisProcess, slot: int) -> bool:
 def move(deployment: Deployment, slot: int, source: RedisProcess, target: RedisProcess) -> None:
     """As redis-cli --cluster reshard does it, key by key, slowly enough to be met half-way."""
     with source.client() as old, target.client() as new:
-        names = [bytes(client.execute_command("CLUSTER", "MYID")).decode() for client in (old, new)]
+        names = [said(client, "CLUSTER", "MYID") for client in (old, new)]
         new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
         old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
         while keys := old.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):

@@ -29,7 +29,17 @@ class Authority:
         self._folder, self._key = folder, new_key(SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usual = x509.BasicConstraints(ca=True, path_length=0)
-        signs = x509.KeyUsage(*(False,) * 5, True, True, False, False)
+        signs = x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        )
         builder = self._builder(self._name, self._key)
         builder = builder.add_extension(usual, True).add_extension(signs, True)
         self.path = self._write(f"{name}.crt", builder.sign(self._key, SHA256()))

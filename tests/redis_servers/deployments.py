@@ -45,6 +45,11 @@ class Deployment:
                 client.flushall()
 
 
+def said(client: redis.Redis, *words: str) -> str:
+    """What the server answers to these words, as text."""
+    return cast(bytes, client.execute_command(*words)).decode()
+
+
 def role(server: RedisProcess) -> str:
     with server.client() as client:
         return str(client.info("replication")["role"])
@@ -137,7 +142,7 @@ def cluster(folder: Path, place: str = "PATH") -> Deployment:
 
 
 def _covers(client: redis.Redis) -> bool:
-    lines = bytes(client.execute_command("CLUSTER", "NODES")).decode().splitlines()
-    info = bytes(client.execute_command("CLUSTER", "INFO")).decode()
+    lines = said(client, "CLUSTER", "NODES").splitlines()
+    info = said(client, "CLUSTER", "INFO")
     met = len(lines) == 3 and all("connected" in line and "-" in line.split()[-1] for line in lines)
     return met and "cluster_state:ok" in info
