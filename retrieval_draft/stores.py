@@ -190,7 +190,7 @@ class Stores:
         if len(digests) > KNOWN_DOCUMENTS_MAX:
             limit = f"{KNOWN_DOCUMENTS_MAX} a call"
             raise InvalidInput("digests", len(digests), limit)
-        known = self.backend.known_documents(state.key, checked_corpus(corpus))
+        known = self.backend.corpora.known_documents(state.key, corpus, digests)
         return [digest in known for digest in digests]
 
     def publish(self, tenant: str, namespace: str, corpus: str) -> None:

@@ -42,6 +42,8 @@ class Built:
     seconds: float
     cpu_seconds: float
     tokens_per_second: float
+    tokens_per_cpu_second: float
+    """The same on a machine that does nothing else."""
     peak_bytes_per_token: float
     disk_bytes_per_token: float
     open_ms: float
@@ -57,6 +59,11 @@ class Drafts:
     without_us_p50: float
     without_us_p99: float
     p50_ratio: float
+    cpu_us_p50: float
+    cpu_us_p99: float
+    without_cpu_us_p50: float
+    without_cpu_us_p99: float
+    """Of the calling thread: what other processes do is not in it."""
     search_us_p50: float
     """Of it, finding the places and copying what follows."""
 
@@ -128,7 +135,9 @@ def build(stream: CorpusStream, tokens: int, vocab_size: int, path: Path) -> Bui
     n = segment.token_count
     distinct = len(segment.index.vocabulary)
     segment.close()
-    return Built(n, distinct, seconds, cpu, n / seconds, peak / n, segment.nbytes / n, 1e3 * opened)
+    return Built(
+        n, distinct, seconds, cpu, n / seconds, n / cpu, peak / n, segment.nbytes / n, 1e3 * opened
+    )
 
 
 def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
@@ -137,6 +146,7 @@ def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
     options = DraftOptions(nodes_max=NODES)
     arms = [EngineDrafter(file, Setting(options)) for _ in range(2)]
     times: list[list[float]] = [[], []]
+    worked: list[list[float]] = [[], []]
     length = PROMPT_TOKENS + OUTPUT_TOKENS
     texts = stream.documents(DRAFTS * STEP_TOKENS // OUTPUT_TOKENS * length, length, 1)
     try:
@@ -148,8 +158,10 @@ def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
             for arm in arms:
                 arm.open(text[:PROMPT_TOKENS], None, 0.0)
             for at in range(PROMPT_TOKENS, length, STEP_TOKENS):
-                for arm, own in zip(arms, times, strict=True):
+                for arm, own, cpu in zip(arms, times, worked, strict=True):
+                    began = time.thread_time()
                     arm.draft()
+                    cpu.append(time.thread_time() - began)
                     own.append(arm.seconds)
                     arm.commit(text[at : at + STEP_TOKENS], -1, None)
             for arm in arms:
@@ -160,8 +172,9 @@ def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
             arm.__exit__()
     with_p50, with_p99 = (1e6 * np.quantile(times[0][DRAFTS_BEFORE:], (0.5, 0.99))).tolist()
     p50, p99 = (1e6 * np.quantile(times[1][DRAFTS_BEFORE:], (0.5, 0.99))).tolist()
+    cpu = [(1e6 * np.quantile(own[DRAFTS_BEFORE:], (0.5, 0.99))).tolist() for own in worked]
     search = search_us(segment, stream)
-    return Drafts(NODES, with_p50, with_p99, p50, p99, with_p50 / p50, search)
+    return Drafts(NODES, with_p50, with_p99, p50, p99, with_p50 / p50, *cpu[0], *cpu[1], search)
 
 
 def search_us(segment: Segment, stream: CorpusStream) -> float:

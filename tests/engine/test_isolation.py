@@ -162,7 +162,7 @@ class World:
             return [state_of(engine, tenant).learned.tokens_learned for tenant in OWN]
 
         def warmed(engine: Engine) -> list[set[str]]:
-            return [set(state_of(engine, tenant).corpus_sizes()) for tenant in OWN]
+            return [set(state_of(engine, tenant).corpus_tiers()) for tenant in OWN]
 
         one, other = self.engines
         wait_for(lambda: (learned(one), warmed(one)) == (learned(other), warmed(other)))
