@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from retrieval_draft.store.kernels import segment as kernels
-from retrieval_draft.store.records import document_digest
-from retrieval_draft.store.segment import Segment
+from retrieval_draft.store.segment import DIGEST_BYTES, Segment
 from retrieval_draft.store.segment_build import SegmentBuilder
 from retrieval_draft.tree import Int32Array, int32s
 
@@ -74,12 +73,12 @@ class CorpusTier:
     def of_documents(
         cls, documents: Sequence[Int32Array], vocab_size: int = 1 << 20
     ) -> "CorpusTier":
-        """One segment of these documents, in memory; none for no document."""
+        """One segment of these documents, in memory, numbered for digests; none for no document."""
         if not documents:
             return cls(())
         builder = SegmentBuilder(vocab_size, sum(map(len, documents)) + len(documents))
         for number, tokens in enumerate(documents):
-            builder.add(str(number), document_digest(int32s(tokens).tobytes()), int32s(tokens))
+            builder.add(str(number), number.to_bytes(DIGEST_BYTES, "little"), int32s(tokens))
         file = io.BytesIO()
         builder.write_to(file)
         return cls((Segment(file.getvalue()),))

@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from retrieval_draft.errors import Corrupt
 from retrieval_draft.store.kernels.segment import SAMPLE, Index
-from retrieval_draft.store.records import DIGEST_BYTES
 from retrieval_draft.tree import Int32Array
 
 MAGIC = b"rdseg\r\n\x00"
@@ -33,6 +32,8 @@ VERSION = 1
 PREFIX = struct.Struct("<8sIII")
 """Magic, version, bytes of the header behind it, CRC-32 of these."""
 ALIGNMENT = 4096
+DIGEST_BYTES = 16
+"""Of a document's digest: what it is made of is the business of who builds."""
 PAGE_BYTES = 1 << 20
 SEGMENT_TOKENS_HARD_MAX = 1 << 30
 """Boundaries included: ranks and positions are int32, and so are those of the codes' bytes."""
