@@ -8,9 +8,6 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-NICE = 10
-"""Of the thread: a machine that is busy drafts first."""
-
 Errand = TypeVar("Errand", bound=Hashable)
 
 _log = logging.getLogger(__name__)
@@ -19,11 +16,12 @@ _log = logging.getLogger(__name__)
 class Errands(Generic[Errand]):
     """`run` gets what was put, one after the other; it returns after how many seconds again, or None.
 
-    An exception is logged and ends that errand alone.
+    An exception is logged and ends that errand alone. With `nice` above 0 a busy machine does other
+    things first.
     """
 
-    def __init__(self, name: str, run: Callable[[Errand], float | None]) -> None:
-        self._run = run
+    def __init__(self, name: str, run: Callable[[Errand], float | None], nice: int = 0) -> None:
+        self._run, self._nice = run, nice
         self._due: dict[Errand, float] = {}
         self._changed = threading.Condition()
         self._stopped = False
@@ -68,7 +66,7 @@ class Errands(Generic[Errand]):
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), self._nice)
         while True:
             with self._changed:
                 errand, seconds = self._next()

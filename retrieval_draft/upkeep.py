@@ -24,6 +24,8 @@ AGAIN_SECONDS = 1.0
 LOOK_SECONDS = 0.2
 """So often a caller that waits looks what the store holds: another replica may build."""
 CHECK_PAGES = 16
+NICE = 10
+"""Of building and checking: drafting comes first."""
 START_SECONDS_MAX = 1.0
 STOP_SECONDS_MAX = 2.0
 
@@ -59,8 +61,8 @@ class Upkeep:
         self._backend, self._config, self._state_of = backend, config, state_of
         self._build: CorpusBuild | None = None
         self._mapping = Errands[Where]("corpus-mapping", self._map)
-        self._building = Errands[Where]("corpus-building", self._make)
-        self._checking = Errands[Checked]("corpus-checking", self._check)
+        self._building = Errands[Where]("corpus-building", self._make, NICE)
+        self._checking = Errands[Checked]("corpus-checking", self._check, NICE)
 
     def start(self, replica: str) -> None:
         """Maps what was announced before; drafts may begin without what takes longer than a second."""
