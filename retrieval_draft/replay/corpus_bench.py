@@ -170,11 +170,27 @@ def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
         gc.enable()
         for arm in arms:
             arm.__exit__()
-    with_p50, with_p99 = (1e6 * np.quantile(times[0][DRAFTS_BEFORE:], (0.5, 0.99))).tolist()
-    p50, p99 = (1e6 * np.quantile(times[1][DRAFTS_BEFORE:], (0.5, 0.99))).tolist()
-    cpu = [(1e6 * np.quantile(own[DRAFTS_BEFORE:], (0.5, 0.99))).tolist() for own in worked]
-    search = search_us(segment, stream)
-    return Drafts(NODES, with_p50, with_p99, p50, p99, with_p50 / p50, *cpu[0], *cpu[1], search)
+    us, without_us = (quantiles(own) for own in times)
+    cpu, without_cpu = (quantiles(own) for own in worked)
+    return Drafts(
+        nodes_max=NODES,
+        us_p50=us[0],
+        us_p99=us[1],
+        without_us_p50=without_us[0],
+        without_us_p99=without_us[1],
+        p50_ratio=us[0] / without_us[0],
+        cpu_us_p50=cpu[0],
+        cpu_us_p99=cpu[1],
+        without_cpu_us_p50=without_cpu[0],
+        without_cpu_us_p99=without_cpu[1],
+        search_us_p50=search_us(segment, stream),
+    )
+
+
+def quantiles(seconds: list[float]) -> tuple[float, float]:
+    """Median and 99th percentile of the later drafts, in microseconds."""
+    p50, p99 = np.quantile(seconds[DRAFTS_BEFORE:], (0.5, 0.99)).tolist()
+    return 1e6 * p50, 1e6 * p99
 
 
 def search_us(segment: Segment, stream: CorpusStream) -> float:

@@ -273,7 +273,7 @@ def everything(client: redis.Redis) -> dict[str, bytes]:
     found = {}
     for name in client.scan_iter("*", count=1000):
         key = bytes(name)
-        found[key.decode()] = cast(bytes, client.dump(key) or b"") + _plain(client, key)
+        found[key.decode()] = (client.dump(key) or b"") + _plain(client, key)
     return found
 
 
