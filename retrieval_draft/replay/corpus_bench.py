@@ -171,7 +171,7 @@ def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
         for arm in arms:
             arm.__exit__()
     us, without_us = (quantiles(own) for own in times)
-    cpu, without_cpu = (quantiles(own) for own in worked)
+    spent, without_spent = (quantiles(own) for own in worked)
     return Drafts(
         nodes_max=NODES,
         us_p50=us[0],
@@ -179,10 +179,10 @@ def drafted(segment: Segment, stream: CorpusStream, vocab_size: int) -> Drafts:
         without_us_p50=without_us[0],
         without_us_p99=without_us[1],
         p50_ratio=us[0] / without_us[0],
-        cpu_us_p50=cpu[0],
-        cpu_us_p99=cpu[1],
-        without_cpu_us_p50=without_cpu[0],
-        without_cpu_us_p99=without_cpu[1],
+        cpu_us_p50=spent[0],
+        cpu_us_p99=spent[1],
+        without_cpu_us_p50=without_spent[0],
+        without_cpu_us_p99=without_spent[1],
         search_us_p50=search_us(segment, stream),
     )
 
