@@ -35,8 +35,8 @@ ALIGNMENT = 4096
 DIGEST_BYTES = 16
 """Of a document's digest: what it is made of is the business of who builds."""
 PAGE_BYTES = 1 << 20
-SEGMENT_TOKENS_HARD_MAX = 1 << 30
-"""Boundaries included: ranks and positions are int32, and so are those of the codes' bytes."""
+SEGMENT_TOKENS_HARD_MAX = 1 << 29
+"""Boundaries included: three bytes each while it is sorted, whose positions are int32."""
 NARROW_CODES_MAX = 1 << 16
 SECTIONS = (
     "vocabulary", "slots", "firsts", "keys", "codes", "order", "starts", "digests", "names"
