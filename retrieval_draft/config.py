@@ -51,7 +51,13 @@ class Config:
     """What all namespaces of one tenant may say together."""
     journal: JournalRules = field(default_factory=JournalRules)
     """How much of a namespace's journal is kept, and when snapshots are taken."""
-    corpus_tokens_max: int = 64_000_000
+    corpus_tokens_max: int = 1 << 36
+    segment_tokens_max: int = 1 << 27
+    """A larger corpus has several segments. Building one takes some 12 bytes of memory a token."""
+    build_tokens_min: int = 16_000_000
+    """So many tokens are built into a segment while documents are still coming."""
+    scratch: Path | None = None
+    """Where segments lie while they are built; None = the system's folder for temporary files."""
     blocks_redis_bytes_max: int = REDIS_BYTES_MAX
     """Of one namespace's snapshots and segments in your own Redis; without bound elsewhere."""
     cache_bytes_max: int = CACHE_BYTES_MAX

@@ -5,7 +5,7 @@ one transaction in its slot. The hash of all namespaces and the control stream o
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 from uuid import uuid4
 
@@ -27,6 +27,7 @@ from retrieval_draft.store.connection import (
     durability_of,
     translated_errors,
 )
+from retrieval_draft.store.corpora import Corpora
 from retrieval_draft.store.counts import FleetCounts, checked_counts
 from retrieval_draft.store.journal_position import JournalPosition
 from retrieval_draft.store.journal_rules import JournalRules
@@ -35,7 +36,6 @@ from retrieval_draft.store.learned_image import LearnedImage
 from retrieval_draft.store.manifest import Manifest
 from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import (
-    Block,
     NamespaceSpec,
     Record,
     StoredNamespace,
@@ -95,7 +95,7 @@ class RedisBackend:
         self._blocks = blocks or RemoteBlocks(
             RedisBlobs(self._client, url, blocks_bytes_max), cache or BlockCache()
         )
-        self._corpora = RedisCorpora(self._client, url, self._announce)
+        self._corpora = RedisCorpora(self._client, url, self._blocks, self._announce, self._compact)
         self._kept = SnapshotStore(RedisShelf(self._client), self._blocks)
         self._applier: Applier | None = None
         self._counts: RedisCounts | None = None
@@ -114,6 +114,11 @@ class RedisBackend:
     def blocks(self) -> Blocks:
         """See Backend."""
         return self._blocks
+
+    @property
+    def corpora(self) -> Corpora:
+        """See Backend."""
+        return self._corpora
 
     def start(self, replica: str, listener: Listener) -> None:
         """See Backend."""
@@ -263,31 +268,6 @@ class RedisBackend:
             self._kept.put_first(captured)
         self._index(key)
         return spec
-
-    def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
-        """See Backend."""
-        return self._corpora.put_block(key, corpus, block)
-
-    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
-        """See Backend."""
-        return self._corpora.blocks(key, corpus)
-
-    def corpora(self, key: NamespaceKey) -> list[str]:
-        """See Backend."""
-        return self._corpora.corpora(key)
-
-    def known_documents(self, key: NamespaceKey, corpus: str) -> set[bytes]:
-        """See Backend."""
-        return self._corpora.known_documents(key, corpus)
-
-    def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """See Backend."""
-        self._corpora.delete(key, corpus)
-        self._compact()
-
-    def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """See Backend."""
-        self._corpora.publish(key, corpus)
 
     def figures(self, key: NamespaceKey) -> JournalFigures:
         """See Backend."""

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from retrieval_draft.cli import bench_catchup, bench_share, bench_stall, bench_verify, options
+from retrieval_draft.cli.bench_corpus import corpus
 from retrieval_draft.cli.output import err, out, print_table, progress, size
 from retrieval_draft.cli.replay import read_files
 from retrieval_draft.cli.worker import open_model
@@ -23,6 +24,9 @@ DEMO_SAMPLES, DEMO_TOKENS = 2, 100
 @click.group()
 def bench() -> None:
     """Measure on this machine, beside whatever peers are installed."""
+
+
+bench.add_command(corpus)
 
 
 @bench.command()

@@ -175,8 +175,8 @@ class Mix:
         """O(nodes), whatever has been learned."""
         kind, shape = temperature_class(limits.temperature), int(limits.chain)
         root, n = sight.root, max(limits.nodes_max, SHADOW_NODES)
-        if sight.corpora:
-            root.stand_in(sight.corpus_places)
+        if sight.segments:
+            sight.stand_in_corpora(n + 1)
         token, parent = np.empty(n, np.int32), np.empty(n, np.int32)
         probability, source = np.empty(n, np.float32), np.empty(n, np.uint32)
         bins = np.empty(n, np.int32)

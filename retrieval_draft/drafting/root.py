@@ -4,29 +4,30 @@ import numpy as np
 
 from retrieval_draft.drafting.kernels.bins import CORPUS, SCOPES
 from retrieval_draft.drafting.kernels.evidence import (
-    GAP,
-    LENGTH,
-    NEXT,
     PLACE_COLUMNS,
     PLACES_MAX,
-    POSITION,
     TAIL,
 )
+from retrieval_draft.drafting.kernels.standing import stand
 from retrieval_draft.drafting.kernels.tally import longest
-from retrieval_draft.drafting.places import Places
+from retrieval_draft.drafting.places import WINDOW_TOKENS
+from retrieval_draft.store.corpus import Trails
 from retrieval_draft.tree import int32s
 
-CORPUS_PLACES_MAX = 24
+CORPUS_PLACES_MAX = 16
 
 
 class Root:
-    """Arrays as `evidence.Nodes`, of one node, and the corpus windows that its corpus places stand in."""
+    """Arrays as `evidence.Nodes`, of one node, and the windows of its corpus places, flat in `corpus`."""
 
     def __init__(self) -> None:
         self.tails = np.full((1, TAIL + 1), -1, np.int32)
         self.places = np.zeros((1, PLACES_MAX, PLACE_COLUMNS), np.int32)
         self.segments = np.zeros((1, SCOPES + 1), np.int32)
-        self.corpus = np.full(1, -1, np.int32)
+        self.windows = np.full((CORPUS_PLACES_MAX, WINDOW_TOKENS + 1), -1, np.int32)
+        self.lengths = np.zeros(CORPUS_PLACES_MAX, np.int32)
+        self.corpus = int32s(self.windows.ravel())
+        self.trails = Trails()
 
     def agreement(self) -> int:
         """Tokens of the context's end that stood before somewhere in the tiers, at most 64; 0 if under 3.
@@ -38,18 +39,11 @@ class Root:
     def clear(self) -> None:
         """Tokens were taken back: no place agrees any more."""
         self.segments[:] = 0
+        self.trails.clear()
 
-    def stand_in(self, corpus: Places) -> None:
-        """Put these places of the corpora, longest agreement first, in place of the old ones."""
+    def stand_in(self, count: int) -> None:
+        """Put the first `count` places of `windows` and `lengths` in place of the old ones of the corpora."""
         first = int(self.segments[0, CORPUS])
-        count = min(len(corpus), CORPUS_PLACES_MAX, PLACES_MAX - first)
-        windows = np.full((count + 1, corpus.windows.shape[1] + 1), -1, np.int32)
-        windows[:count, :-1] = corpus.windows[:count]
-        order = np.argsort(-corpus.lengths[:count], kind="stable")
-        rows = self.places[0, first : first + count]
-        rows[:, POSITION] = order * windows.shape[1]
-        rows[:, LENGTH] = corpus.lengths[order]
-        rows[:, NEXT] = windows[order, 0]
-        rows[:, GAP] = 0
+        count = min(count, PLACES_MAX - first)
+        stand(self.windows, self.lengths, count, first, self.places[0])
         self.segments[0, CORPUS + 1] = first + count
-        self.corpus = int32s(windows.ravel())
