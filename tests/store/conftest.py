@@ -97,9 +97,10 @@ class Recorder:
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for something that this listener is told, or that happens beside."""
         deadline = monotonic() + WAIT_SECONDS_MAX
-        with self.changed:
-            while not condition():
-                assert monotonic() < deadline, "it did not happen"
+        # Asked without the lock: the condition may ask a backend, which may be waiting for it.
+        while not condition():
+            assert monotonic() < deadline, "it did not happen"
+            with self.changed:
                 self.changed.wait(0.01)
 
     def _note(self) -> None:
