@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check lint types proto-check lock clean
+.PHONY: demo test soak check lint types proto-check lock clean
 
 demo: $(READY)
 	$(BIN)/retrieval-draft demo
@@ -11,6 +11,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
+
+# The proofs of tests/chaos at a night's counts: 10,000 kills take two to three hours on two cores.
+soak: $(READY)
+	SOAK_KILLS=10000 SOAK_RECORDS=100000 SOAK_FAULTS=60 \
+	  $(BIN)/python -m pytest -q -s tests/chaos --durations=0
 
 check: lint types proto-check
 

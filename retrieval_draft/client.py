@@ -266,6 +266,24 @@ class GrpcClient:
             raise error_of(error, self.target) from error
         return made
 
+    def corpora(self, namespace: str) -> list[store_pb2.Corpus]:
+        """What drafts use of the namespace's corpora, by name; NotFound."""
+        request = store_pb2.ListCorporaRequest(namespace=namespace)
+        return list(
+            self._call(_store("ListCorpora"), request, store_pb2.ListCorporaResponse).corpora
+        )
+
+    def delete_corpus(self, namespace: str, corpus: str) -> None:
+        """Remove it, for every replica; NotFound."""
+        request = store_pb2.DeleteCorpusRequest(namespace=namespace, corpus=corpus)
+        self._call(_store("DeleteCorpus"), request, store_pb2.DeleteCorpusResponse)
+
+    def compact_corpus(self, namespace: str, corpus: str) -> store_pb2.Corpus:
+        """Merge its segments; what it is then. NotFound."""
+        request = store_pb2.CompactCorpusRequest(namespace=namespace, corpus=corpus)
+        kind = store_pb2.CompactCorpusResponse
+        return self._call(_store("CompactCorpus"), request, kind, WARM_SECONDS_MAX).corpus
+
     def warm(self, requests: Iterable[store_pb2.WarmRequest]) -> Iterator[store_pb2.WarmProgress]:
         """Send documents; yields what is stored, and last what drafts can use.
 

@@ -55,7 +55,13 @@ class Config:
     """What all namespaces of one tenant may say together."""
     journal: JournalRules = field(default_factory=JournalRules)
     """How much of a namespace's journal is kept, and when snapshots are taken."""
-    corpus_tokens_max: int = 64_000_000
+    corpus_tokens_max: int = 1 << 36
+    segment_tokens_max: int = 1 << 27
+    """A larger corpus has several segments. Building one takes some 12 bytes of memory a token."""
+    build_tokens_min: int = 16_000_000
+    """So many tokens are built into a segment while documents are still coming."""
+    scratch: Path | None = None
+    """Where segments lie while they are built; None = the system's folder for temporary files."""
     blocks_redis_bytes_max: int = REDIS_BYTES_MAX
     """Of one namespace's snapshots and segments in your own Redis; without bound elsewhere."""
     cache_bytes_max: int = CACHE_BYTES_MAX
@@ -63,7 +69,7 @@ class Config:
     dense: str = DENSE_OFF
     """Also draft what followed similar contexts, found by their tokens or by the model's hidden states."""
     dense_contexts_max: int = 1 << 18
-    """Per namespace; 130 bytes each and an index (store/dense.py). A power of two."""
+    """Per namespace; 132 bytes each and an index (store/dense.py). A power of two."""
     dense_index: str = "auto"
     record_tokens: int = 64
     """A sequence's output is journalled in pieces of this length, and what is left when it ends."""

@@ -52,12 +52,14 @@ class Engine:
         """Load what the backend holds; returns when what was learned before is there again."""
         self.replica = replica
         self.stores.backend.start(replica, self.stores)
+        self.stores.upkeep.start(replica)
         self._reporter.start()
 
     def stop(self, flush_seconds_max: float = 5.0) -> bool:
         """Journal what open sequences have not yet, flush, and end the background threads."""
         for sequence in self.clients.open_sequences():
             self._journal_rest(sequence)
+        self.stores.upkeep.stop()
         self._reporter.stop()
         if self.stores.dense_thread is not None:
             self.stores.dense_thread.stop()
@@ -347,7 +349,7 @@ class Engine:
             context=sequence.ring,
             learned=state.learned.ring,
             recycling=state.learned.recycling,
-            corpora=state.present_corpora(sequence.corpora),
+            segments=state.segments(sequence.corpora),
             stand=state.learned.stand,
             model_tree=sequence.model_tree,
             root=sequence.root,

@@ -1,8 +1,7 @@
 """One namespace as the engine holds it: its learned tier, corpora, methods and counters."""
 
-import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 from retrieval_draft.drafting.methods import Methods
 from retrieval_draft.drafting.templates import Template
@@ -13,9 +12,8 @@ from retrieval_draft.store.dense_thread import DenseTier
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.learned_image import LearnedImage, restore
-from retrieval_draft.store.records import Batch, Block, NamespaceSpec, Record, tokens_of
-
-log = logging.getLogger(__name__)
+from retrieval_draft.store.records import Batch, NamespaceSpec, Record, tokens_of
+from retrieval_draft.store.segment import Segment
 
 
 class NamespaceState:
@@ -39,7 +37,9 @@ class NamespaceState:
         """The newest journal entry that was applied; "" before the first."""
         self._applying = threading.Lock()
         self._corpora: dict[str, CorpusTier] = {}
-        self._loaded: dict[str, int] = {}
+        self._shown: dict[str, tuple[str, ...]] = {}
+        self.problems: dict[tuple[str, str], str] = {}
+        """What is wrong with segments that are left out, by corpus and digest; written by one thread."""
         self._changed = threading.Condition()
 
     def apply(self, entry_id: str, batch: Batch) -> None:
@@ -86,39 +86,44 @@ class NamespaceState:
             return list(corpora.values())
         return [corpora[name] for name in dict.fromkeys(names) if name in corpora]
 
-    def corpus_sizes(self) -> dict[str, CorpusTier]:
+    def segments(self, names: Sequence[str]) -> list[Segment]:
+        """Of the corpora of these names that are there, all of them for none."""
+        return [segment for tier in self.present_corpora(names) for segment in tier.segments]
+
+    def corpus_tiers(self) -> dict[str, CorpusTier]:
         return dict(self._corpora)
 
-    def load_corpus(self, name: str, blocks: Iterable[Block]) -> None:
-        """Index the corpus anew from its blocks and put it in place of the old; none removes it."""
-        documents = []
-        for block in blocks:
-            tokens, at = tokens_of(block.tokens), 0
-            for document in block.documents:
-                part, at = tokens[at : at + document.tokens], at + document.tokens
-                # Whatever wrote the store: an id outside the vocabulary would lead kernels astray.
-                if len(part) and not 0 <= int(part.min()) <= int(part.max()) < self.spec.vocab_size:
-                    log.error("corpus %s: left out a document with unknown token ids", name)
-                    continue
-                documents.append(part)
-        tier = CorpusTier(documents) if documents else None
+    def show(self, name: str, tier: CorpusTier | None, shown: tuple[str, ...] = ()) -> None:
+        """Drafts use `tier` from here on; None removes the corpus; it stands for the digests `shown`."""
         with self._changed:
             if tier is None:
                 self._corpora.pop(name, None)
+                self.problems = {at: text for at, text in self.problems.items() if at[0] != name}
             else:
                 self._corpora[name] = tier
-            self._loaded[name] = self._loaded.get(name, 0) + 1
+            self._shown[name] = shown
             self._changed.notify_all()
 
-    def loads(self, name: str) -> int:
-        """How often the corpus was loaded so far; see `wait_for_load`."""
+    def leave_out(self, name: str, segment: Segment) -> None:
+        """Drafts do not use this segment any more."""
         with self._changed:
-            return self._loaded.get(name, 0)
+            if (tier := self._corpora.get(name)) is not None:
+                kept = tuple(other for other in tier.segments if other is not segment)
+                self._corpora[name] = CorpusTier(kept)
 
-    def wait_for_load(self, name: str, loads: int, seconds_max: float) -> bool:
-        """Whether the corpus has been loaded more often than `loads` before the time is over."""
-        return self._wait(lambda: self._loaded.get(name, 0) > loads, seconds_max)
-
-    def _wait(self, condition: Callable[[], bool], seconds_max: float) -> bool:
+    def wait_until_shown(self, name: str, shown: tuple[str, ...], seconds_max: float) -> bool:
+        """Whether drafts use what stands for these digests before the time is over."""
         with self._changed:
-            return self._changed.wait_for(condition, seconds_max)
+            return self._changed.wait_for(
+                lambda: name in self._corpora and self._shown.get(name) == shown, seconds_max
+            )
+
+    def wait_until_gone(self, name: str, seconds_max: float) -> bool:
+        """Whether drafts use the corpus no more before the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: name not in self._corpora, seconds_max)
+
+    def wait_for_change(self, seconds_max: float) -> bool:
+        """Whether a corpus changed before the time is over."""
+        with self._changed:
+            return self._changed.wait(seconds_max)

@@ -37,9 +37,9 @@ def corpora_of(state: NamespaceState) -> list[pb.Corpus]:
             documents=tier.documents,
             tokens=tier.token_count,
             bytes=tier.nbytes,
-            segments=1,
+            segments=len(tier.segments),
         )
-        for name, tier in sorted(state.corpus_sizes().items())
+        for name, tier in sorted(state.corpus_tiers().items())
     ]
 
 
@@ -76,7 +76,7 @@ def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -
             context_bytes=sum(sequence.nbytes for sequence in mine),
             learned_bytes=state.learned.nbytes,
             learned_tokens=state.learned.tokens_learned,
-            corpus_bytes=sum(tier.nbytes for tier in state.corpus_sizes().values()),
+            corpus_bytes=sum(tier.nbytes for tier in state.corpus_tiers().values()),
             corpora=corpora_of(state),
             draft_us_p50=counters.draft_us_quantile(0.5),
             draft_us_p99=counters.draft_us_quantile(0.99),

@@ -14,7 +14,7 @@ from retrieval_draft.errors import (
     ResourceExhausted,
 )
 from retrieval_draft.namespace import NamespaceState
-from retrieval_draft.store.backend import Backend, Durability
+from retrieval_draft.store.backend import NOTICE_SECONDS_MAX, Backend, Durability
 from retrieval_draft.store.dense import KINDS, faiss
 from retrieval_draft.store.dense_thread import DenseThread, DenseTier
 from retrieval_draft.store.keys import NamespaceKey, checked_corpus
@@ -28,6 +28,7 @@ from retrieval_draft.store.records import (
     document_digest,
 )
 from retrieval_draft.tree import Int32Array, int32s
+from retrieval_draft.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class Stores:
         self._states: dict[NamespaceKey, NamespaceState] = {}
         self._creating = threading.Lock()
         self._warming = threading.Lock()
+        self.upkeep = Upkeep(backend, config, self._states.get)
         self.dense_thread: DenseThread | None = None
         """Of all namespaces; None where dense retrieval is off."""
         if config.dense != DENSE_OFF:
@@ -112,8 +114,7 @@ class Stores:
             log.error("namespace not loaded: more than %d", self.config.namespaces_max)
 
     def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
-        if (state := self._states.get(key)) is not None:
-            state.load_corpus(corpus, self.backend.corpus_blocks(key, corpus))
+        self.upkeep.changed(key, corpus)
 
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
         if (state := self._states.get(key)) is not None:
@@ -182,15 +183,13 @@ class Stores:
         for document in documents:
             self._check(document, state.spec.vocab_size)
         with self._warming:
-            known = self.backend.known_documents(state.key, corpus)
-            fresh: dict[bytes, Document] = {}
-            for document in documents:
-                digest = document_digest(document.tokens.tobytes())
-                if digest not in known and len(document.tokens):
-                    fresh[digest] = document
+            given = {document_digest(d.tokens.tobytes()): d for d in documents if len(d.tokens)}
+            known = self.backend.corpora.known_documents(state.key, corpus, given.keys())
+            fresh = {digest: d for digest, d in given.items() if digest not in known}
             if fresh:
                 self._check_room(state, corpus, sum(len(d.tokens) for d in fresh.values()))
-                self.backend.put_block(state.key, corpus, _block(fresh))
+                self.backend.corpora.put_block(state.key, corpus, _block(fresh))
+                self.upkeep.stored(state.key, corpus)
         tokens = sum(len(document.tokens) for document in documents)
         return Stored(len(documents), tokens, len(documents) - len(fresh), self.backend.durability)
 
@@ -202,18 +201,27 @@ class Stores:
         if len(digests) > KNOWN_DOCUMENTS_MAX:
             limit = f"{KNOWN_DOCUMENTS_MAX} a call"
             raise InvalidInput("digests", len(digests), limit)
-        known = self.backend.known_documents(state.key, checked_corpus(corpus))
+        known = self.backend.corpora.known_documents(state.key, corpus, digests)
         return [digest in known for digest in digests]
 
     def publish(self, tenant: str, namespace: str, corpus: str) -> None:
         """Let every replica index the corpus; returns when drafts here use it."""
         state = self.state(tenant, namespace)
-        if corpus not in self.backend.corpora(state.key):
+        if corpus not in self.backend.corpora.names(state.key):
             raise NotFound(f"corpus {corpus!r} has no documents")
-        loads = state.loads(corpus)
-        self.backend.publish_corpus(state.key, corpus)
-        if not state.wait_for_load(corpus, loads, LOAD_SECONDS_MAX):
+        self.backend.corpora.publish(state.key, corpus)
+        if not self.upkeep.wait_until_drafted(state, corpus, LOAD_SECONDS_MAX):
             raise FailedPrecondition(f"corpus {corpus!r} is stored, but was not indexed in time")
+
+    def compact(self, tenant: str, namespace: str, corpus: str) -> None:
+        """Merge the corpus into as few segments as may be; returns when drafts here use them. NotFound."""
+        self.upkeep.compact(self.state(tenant, namespace), corpus, LOAD_SECONDS_MAX)
+
+    def delete_corpus(self, tenant: str, namespace: str, corpus: str) -> None:
+        """Remove the corpus, for every replica; returns when drafts here do not use it. NotFound."""
+        state = self.state(tenant, namespace)
+        self.backend.corpora.delete(state.key, corpus)
+        state.wait_until_gone(corpus, NOTICE_SECONDS_MAX)
 
     def _dense(self) -> DenseTier | None:
         config = self.config
@@ -237,9 +245,10 @@ class Stores:
 
     def _check_room(self, state: NamespaceState, corpus: str, tokens: int) -> None:
         most = self.config.corpus_tokens_max
-        stored = sum(
-            len(block.tokens) // 4 for block in self.backend.corpus_blocks(state.key, corpus)
-        )
+        try:
+            stored = self.backend.corpora.content(state.key, corpus).tokens
+        except NotFound:
+            stored = 0
         if stored + tokens > most:
             raise ResourceExhausted(
                 f"corpus {corpus!r} would have {stored + tokens} tokens, the limit is {most}"

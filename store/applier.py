@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from retrieval_draft.errors import Corrupt, NotFound
 from retrieval_draft.store.backend import JournalFigures, Listener
@@ -34,6 +35,7 @@ class Followed:
     """A namespace that the listener knows, and what came out of its journal."""
 
     journal: Journal
+    spec: NamespaceSpec | None = None
     position: JournalPosition = field(default_factory=JournalPosition)
     applied: int = 0
     corrupt: int = 0
@@ -85,8 +87,22 @@ class Applier:
         self.closed(journal.key)
         with self._applying:
             # Known first: whoever the listener tells may append at once.
-            self._followed[journal.key] = Followed(journal)
+            self._followed[journal.key] = Followed(journal, spec)
             self._call("namespace", lambda: self._listener.namespace_changed(journal.key, spec))
+
+    def rewound(self, journal: Journal) -> None:
+        """The journal is not what was applied of it: the listener begins anew, and reads all of it.
+
+        What is on its way there stays. Counted as a gap.
+        """
+        with self._applying:
+            known = self._followed[journal.key]
+            anew = Followed(journal, known.spec, corrupt=known.corrupt, gaps=known.gaps + 1)
+            self._followed[journal.key] = anew
+            for spec in (None, known.spec):
+                self._call(
+                    "namespace", partial(self._listener.namespace_changed, journal.key, spec)
+                )
 
     def closed(self, key: NamespaceKey) -> None:
         """The namespace is gone. Tells the listener, if it knew of it."""

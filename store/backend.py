@@ -3,15 +3,16 @@
 Nothing above `store/` knows which backend it has. All of them pass one suite of tests.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.connection import Durability as Durability
+from retrieval_draft.store.corpora import Corpora
 from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
-from retrieval_draft.store.records import Batch, Block, NamespaceSpec, Record
+from retrieval_draft.store.records import Batch, NamespaceSpec, Record
 
 if TYPE_CHECKING:
     from retrieval_draft.store.learned import LearnedTier
@@ -45,7 +46,7 @@ class Listener(Protocol):
     """What follows the shared state. Called from one thread of the backend only.
 
     An exception of a listener is logged and the call counts as made. Calls may read the backend
-    (`corpus_blocks`, `corpora`, ...) and may append; management calls made from here do not wait.
+    (`corpora`, `blocks`, ...) and may append; management calls made from here do not wait.
     """
 
     def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
@@ -57,7 +58,7 @@ class Listener(Protocol):
         ...
 
     def corpus_changed(self, key: NamespaceKey, corpus: str) -> None:
-        """The corpus was published or deleted. Read `corpus_blocks`; several changes may come as one."""
+        """The corpus was published, built or deleted. Read `corpora`; several changes may come as one."""
         ...
 
     def apply(self, key: NamespaceKey, entry_id: str, batch: Batch) -> None:
@@ -102,6 +103,11 @@ class Backend(Protocol):
     @property
     def blocks(self) -> Blocks:
         """Where snapshots and segments of every namespace lie; deleted with it."""
+        ...
+
+    @property
+    def corpora(self) -> Corpora:
+        """What was warmed in every namespace; deleted with it."""
         ...
 
     def start(self, replica: str, listener: Listener) -> None:
@@ -173,33 +179,6 @@ class Backend(Protocol):
 
         AlreadyExists if there is one of this name.
         """
-        ...
-
-    def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
-        """Store a block; False if it was there already. Drafts see it after `publish_corpus`."""
-        ...
-
-    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
-        """The corpus in the order it was stored, one block in memory at a time.
-
-        A damaged block is logged and left out.
-        """
-        ...
-
-    def corpora(self, key: NamespaceKey) -> list[str]:
-        """The names of the corpora that have a block, published or not, sorted."""
-        ...
-
-    def known_documents(self, key: NamespaceKey, corpus: str) -> set[bytes]:
-        """The digests of the documents that are stored."""
-        ...
-
-    def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """Remove it, and tell every replica; NotFound if there is none."""
-        ...
-
-    def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """Tell every replica that the corpus has changed; NotFound if there is none."""
         ...
 
     def figures(self, key: NamespaceKey) -> JournalFigures:

@@ -1,16 +1,13 @@
-"""How a Redis is reached, and what is known of it. Passwords never leave this file.
+"""How a Redis is reached, and what is known of it. No message has a password.
 
 redis-py is imported when a connection is made, not with this module.
 """
 
 import enum
-import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, urlsplit
 
 from retrieval_draft.errors import (
     DraftError,
@@ -19,18 +16,13 @@ from retrieval_draft.errors import (
     PermissionDenied,
     Unreachable,
 )
+from retrieval_draft.store.redis_address import PASSWORD_VARIABLE, parse_redis_url, shown_url
 
 if TYPE_CHECKING:
     import redis
 
-PASSWORD_VARIABLE = "RETRIEVAL_DRAFT_REDIS_PASSWORD"  # noqa: S105 - a name, not a password
-SCHEMES = ("redis", "rediss", "unix")
 CONNECT_SECONDS_MAX = 2.0
 ANSWER_SECONDS_MAX = 5.0
-HIDDEN = "***"
-# Greedy up to the last @: a password with an unescaped @ or / must not show either.
-_LOGIN_PASSWORD = re.compile(r"(//[^/@:]*):.*@", re.DOTALL)
-_QUERY_PASSWORD = re.compile(r"(password[^=&]*=)[^&#]*", re.IGNORECASE)
 
 
 class Durability(enum.IntEnum):
@@ -64,79 +56,76 @@ class RedisFacts:
 def connect(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> "redis.Redis":
     """A client whose server has answered; every wait of it is bounded, and nothing is retried.
 
-    The password comes from the URL, else from the environment. Raises InvalidInput for a URL of
-    another kind, Unreachable if nothing answers, PermissionDenied if it does not let us in.
+    `url` is one of store/redis_address.py. Raises InvalidInput for one of another kind, Unreachable
+    if nothing answers, PermissionDenied if it does not let us in.
     """
-    client = unchecked_client(url, answer_seconds_max)
     try:
         with translated_errors(url):
-            client.ping()
+            client = unchecked_client(url, answer_seconds_max)
+            try:
+                client.ping()
+            except BaseException:
+                client.close()
+                raise
     except UnicodeError:  # of a host name that no resolver takes; its text may quote the URL
         raise InvalidInput("redis URL", shown_url(url), "a host name that exists") from None
     return client
 
 
 def unchecked_client(url: str, answer_seconds_max: float = ANSWER_SECONDS_MAX) -> "redis.Redis":
-    """Like `connect`, but nothing is sent yet."""
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
+    """Like `connect`, but nothing is sent yet, except to a Cluster; raises redis-py's errors.
 
-    if url.partition("://")[0] not in SCHEMES:
-        kinds = ", ".join(f"{scheme}://" for scheme in SCHEMES)
-        raise InvalidInput("redis URL", shown_url(url), kinds)
-    try:
-        password = os.environ.get(PASSWORD_VARIABLE) if not _has_password(url) else None
-        return redis.Redis.from_url(
-            url,
-            **({"password": password} if password else {}),
-            protocol=2,
-            socket_connect_timeout=CONNECT_SECONDS_MAX,
-            socket_timeout=answer_seconds_max,
-            # Whether repeating is safe only the callers know.
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:  # its text may quote a part of the password
-        raise InvalidInput("redis URL", shown_url(url), "a valid URL") from None
+    That of a Cluster is a RedisCluster: it has the commands of a Redis, each on the right node.
+    """
+    from retrieval_draft.store.redis_clients import client_of
 
-
-def shown_url(url: str) -> str:
-    """The URL for messages and logs: without password, wherever it stands."""
-    return _QUERY_PASSWORD.sub(rf"\1{HIDDEN}", _LOGIN_PASSWORD.sub(rf"\1:{HIDDEN}@", url))
-
-
-def unix_url(path: str) -> str:
-    """The URL of a server on this Unix socket."""
-    return f"unix://{quote(path)}"
+    return client_of(parse_redis_url(url), CONNECT_SECONDS_MAX, answer_seconds_max)
 
 
 @contextmanager
 def translated_errors(url: str) -> Iterator[None]:
     """Errors of redis-py inside come out as ours, saying what to do, never with a password."""
-    import redis
+    from retrieval_draft.store.redis_clients import REDIS_ERRORS
 
     try:
         yield
-    except (redis.RedisError, OSError) as error:
+    except REDIS_ERRORS as error:
         raise translated(error, url) from error
 
 
 def translated(error: Exception, url: str) -> DraftError:
     """Our error for one of redis-py's."""
     import redis
-    from redis.exceptions import NoPermissionError
+    from redis.exceptions import NoPermissionError, RedisClusterException
+    from redis.sentinel import MasterNotFoundError
 
     server, text = shown_url(url), str(error)
     refused = ("NOAUTH", "WRONGPASS", "invalid username-password", "Authentication required")
     denied = (redis.AuthenticationError, NoPermissionError)
+    if isinstance(error, MasterNotFoundError):  # its text shows the settings of the connections
+        if "AuthenticationError" in text:
+            return PermissionDenied(
+                f"the Sentinels at {server} refuse us; give sentinel_password_file in the URL"
+            )
+        return Unreachable(
+            f"no Sentinel at {server} names a primary; do they run, and is this the service's name?"
+        )
+    if isinstance(error, NoPermissionError) or "NOPERM" in text:
+        return PermissionDenied(f"Redis at {server} forbids this user a command or key: {text}")
     if isinstance(error, denied) or any(word in text for word in refused):
         return PermissionDenied(
-            f"Redis at {server} refuses this user or password ({text}); "
-            f"give them in the URL or the password in {PASSWORD_VARIABLE}"
+            f"Redis at {server} refuses this user or password ({text}); give them in the URL, "
+            f"or the password in {PASSWORD_VARIABLE} or --redis-password-file"
+        )
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return Unreachable(
+            f"the certificate of Redis at {server} is not trusted ({text}); "
+            "give its authority with --redis-ca, and a name that the certificate has"
         )
     if isinstance(error, redis.BusyLoadingError):
         return Unreachable(f"Redis at {server} is still loading its data; try again shortly")
-    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
+    unreachable = (redis.ConnectionError, redis.TimeoutError, RedisClusterException, OSError)
+    if isinstance(error, unreachable):
         return Unreachable(
             f"Redis at {server} does not answer ({text}); is it running, and is the address right?"
         )
@@ -162,6 +151,27 @@ def describe(client: "redis.Redis") -> RedisFacts:
     )
 
 
+def describe_all(client: "redis.Redis") -> dict[str, RedisFacts]:
+    """The server by its address, or every primary of a Cluster. Raises redis-py's errors."""
+    from retrieval_draft.store.redis_clients import as_cluster, server_name
+
+    cluster = as_cluster(client)
+    if cluster is None:
+        return {server_name(client): describe(client)}
+    primaries = sorted(cluster.get_primaries(), key=lambda node: str(node.name))
+    return {str(p.name): describe(cluster.get_redis_connection(p)) for p in primaries}
+
+
+def durability_of(url: str, client: "redis.Redis") -> Durability:
+    """What survives of what this client's server acknowledges.
+
+    FSYNC only of one server that says so: where another takes over, the last writes may be lost.
+    """
+    if parse_redis_url(url).kind != "single":
+        return Durability.REDIS
+    return describe(client).durability
+
+
 def _info(client: "redis.Redis") -> dict[str, object]:
     import redis
 
@@ -178,8 +188,3 @@ def _setting(client: "redis.Redis", name: str) -> str:
         return str(client.config_get(name).get(name) or "")
     except redis.ResponseError:  # managed servers and ACLs forbid CONFIG: unknown, not an error
         return ""
-
-
-def _has_password(url: str) -> bool:
-    parts = urlsplit(url)
-    return bool(parts.password) or "password" in dict(parse_qsl(parts.query))

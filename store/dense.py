@@ -89,7 +89,7 @@ def faiss() -> ModuleType:
 class DenseIndex:
     """The newest `contexts_max` contexts of one namespace; one thread adds and asks, one builds.
 
-    130 bytes a context, and the index: 256 bytes a context when flat, about 16 with inverted lists.
+    132 bytes a context, and the index: 256 bytes a context when flat, about 16 with inverted lists.
     """
 
     def __init__(self, contexts_max: int, kind: str = "auto") -> None:

@@ -14,9 +14,16 @@ import threading
 from pathlib import Path
 from time import monotonic
 
-from retrieval_draft.errors import Corrupt, DraftError, FailedPrecondition, Unreachable
-from retrieval_draft.store.connection import RedisFacts, describe, unchecked_client, unix_url
+from retrieval_draft.errors import (
+    Corrupt,
+    DraftError,
+    FailedPrecondition,
+    PermissionDenied,
+    Unreachable,
+)
+from retrieval_draft.store.connection import RedisFacts, describe, unchecked_client
 from retrieval_draft.store.folder import DataFolder, make_private, short_socket_path
+from retrieval_draft.store.redis_address import private_url
 from retrieval_draft.store.server_binary import (
     Server,
     available_server,
@@ -62,7 +69,7 @@ class EmbeddedRedis:
         self.folder = folder.path / "redis"
         make_private(self.folder)
         self.socket = short_socket_path(folder.path, SOCKET)
-        self.url = unix_url(str(self.socket))
+        self.url = private_url(str(self.socket))
         self.server: Server | None = None
         self.facts: RedisFacts | None = None
         self._stop = threading.Event()
@@ -84,7 +91,8 @@ class EmbeddedRedis:
         """Returns when the server answers and has loaded its data.
 
         Raises FailedPrecondition if no server can read the folder or it will not start, Corrupt if
-        its file is damaged, Unreachable if it takes too long; nothing runs then.
+        its file is damaged, PermissionDenied if nothing can be written there, Unreachable if it takes
+        too long; nothing runs then.
         """
         self._thread.start()
         self._ready.wait()
@@ -102,7 +110,7 @@ class EmbeddedRedis:
         try:
             self._bring_up()
         except Exception as error:  # raised by `start`, in the thread of its caller
-            self._failure = error
+            self._failure = self._explained(error)
             self._shut_down()
             self._ready.set()
             return
@@ -218,6 +226,14 @@ class EmbeddedRedis:
         path = self.server.path if self.server else "the server"
         said = f"{path} does not start in {self.folder}; {self._log_file} ends with: {tail[-400:]}"
         return Corrupt(said) if "Bad file format" in tail else FailedPrecondition(said)
+
+    def _explained(self, error: Exception) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        return PermissionDenied(
+            f"{self.folder} cannot be written ({error.strerror or error}); "
+            "make room or give another folder with --data"
+        )
 
     def _alive(self) -> bool:
         if self._process is not None:

@@ -59,8 +59,14 @@ def short_socket_path(folder: Path, name: str = DRAFT_SOCKET) -> Path:
 
 
 def make_private(folder: Path) -> None:
-    """Create the folder, or check that it is a folder of ours, and let nobody else in."""
-    folder.mkdir(PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+    """Create the folder, or check that it is a folder of ours, and let nobody else in.
+
+    Raises PermissionDenied if it is somebody else's, or cannot be made.
+    """
+    try:
+        folder.mkdir(PRIVATE_FOLDER_MODE, parents=True, exist_ok=True)
+    except OSError as error:
+        raise PermissionDenied(f"the folder {folder} cannot be made ({error.strerror})") from error
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
         raise PermissionDenied(f"{folder} belongs to somebody else; remove it or use another one")

@@ -14,8 +14,8 @@ TENANT_CHARACTERS_MAX = 64
 NAMESPACE_CHARACTERS_MAX = 128
 CORPUS_CHARACTERS_MAX = 128
 
-# `spec`, `journal` and the counts (`counts`, `replicas`) of a namespace, the four of its snapshots, the four
-# of its corpora, the two of its blocks (`held`, `chunk`), and the two that all share.
+# `spec`, `journal` and the counts (`counts`, `replicas`) of a namespace, the four of its snapshots, the six
+# of its corpora (`corpora` to `claim`), the two of its blocks (`held`, `chunk`), and the two that all share.
 Kind = Literal[
     "spec",
     "journal",
@@ -27,8 +27,10 @@ Kind = Literal[
     "noted",
     "corpora",
     "blocks",
-    "order",
+    "pending",
     "documents",
+    "segments",
+    "claim",
     "held",
     "chunk",
     "namespaces",

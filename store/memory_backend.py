@@ -5,7 +5,7 @@ Backends over one MemoryStore are replicas of one another, as sidecars on one Re
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from uuid import uuid4
 
 from retrieval_draft.errors import AlreadyExists, FailedPrecondition
@@ -17,23 +17,21 @@ from retrieval_draft.store.backend import (
     Listener,
 )
 from retrieval_draft.store.blocks import Blocks
+from retrieval_draft.store.corpora import Corpora
 from retrieval_draft.store.counts import FleetCounts, add, checked_counts, outdated
 from retrieval_draft.store.journal_position import BEGINNING, JournalPosition, order_of
-from retrieval_draft.store.keys import NamespaceKey, checked_corpus
+from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.learned_image import LearnedImage
 from retrieval_draft.store.manifest import Manifest
+from retrieval_draft.store.memory_corpora import MemoryCorpora
 from retrieval_draft.store.memory_shelf import MemoryShelf
-from retrieval_draft.store.memory_store import MemoryStore, StoredCorpus, StoredSpace
+from retrieval_draft.store.memory_store import MemoryStore, StoredSpace
 from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Pending
 from retrieval_draft.store.records import (
-    Block,
     NamespaceSpec,
     Record,
     check_spec,
-    content_digest,
-    decode_block,
     encode_batch,
-    encode_block,
 )
 from retrieval_draft.store.snapshot_store import Captured, SnapshotStore
 from retrieval_draft.store.snapshots import Snapshots
@@ -63,11 +61,17 @@ class MemoryBackend:
         self._kept = SnapshotStore(MemoryShelf(self._store), self._store.blocks)
         self._snapshots: Snapshots | None = None
         self._published: dict[tuple[Journal, str], int] = {}
+        self._corpora = MemoryCorpora(self._store, self._wait_until_told)
 
     @property
     def blocks(self) -> Blocks:
         """See Backend."""
         return self._store.blocks
+
+    @property
+    def corpora(self) -> Corpora:
+        """See Backend."""
+        return self._corpora
 
     def start(self, replica: str, listener: Listener) -> None:
         """See Backend."""
@@ -191,52 +195,6 @@ class MemoryBackend:
             version = self._store.touch()
         self._wait_until_told(version)
         return spec
-
-    def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
-        """See Backend."""
-        checked_corpus(corpus)
-        payload = encode_block(block)
-        digest = content_digest(payload)
-        with self._store.changed:
-            stored = self._store.space(key).corpora.setdefault(corpus, StoredCorpus())
-            if digest in stored.blocks:
-                return False
-            stored.blocks[digest] = payload
-            stored.documents.update(document.digest for document in block.documents)
-            return True
-
-    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
-        """See Backend."""
-        with self._store.changed:
-            stored = self._store.space(key).corpora.get(corpus)
-            payloads = list(stored.blocks.values()) if stored else []
-        return (decode_block(payload) for payload in payloads)
-
-    def corpora(self, key: NamespaceKey) -> list[str]:
-        """See Backend."""
-        with self._store.changed:
-            return sorted(self._store.space(key).corpora)
-
-    def known_documents(self, key: NamespaceKey, corpus: str) -> set[bytes]:
-        """See Backend."""
-        with self._store.changed:
-            stored = self._store.space(key).corpora.get(corpus)
-            return set(stored.documents) if stored else set()
-
-    def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """See Backend."""
-        with self._store.changed:
-            self._store.corpus(key, corpus)
-            del self._store.space(key).corpora[corpus]
-            version = self._store.touch()
-        self._wait_until_told(version)
-
-    def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """See Backend."""
-        with self._store.changed:
-            version = self._store.touch()
-            self._store.corpus(key, corpus).published = version
-        self._wait_until_told(version)
 
     def figures(self, key: NamespaceKey) -> JournalFigures:
         """See Backend."""

@@ -10,6 +10,7 @@ from itertools import islice
 
 from retrieval_draft.errors import NotFound
 from retrieval_draft.store.blocks import Blocks
+from retrieval_draft.store.corpora import PendingEntry, SegmentEntry
 from retrieval_draft.store.counts import Heartbeat
 from retrieval_draft.store.journal_position import ENTRY_OVERHEAD_BYTES
 from retrieval_draft.store.journal_rules import JournalRules
@@ -21,9 +22,13 @@ from retrieval_draft.store.records import NamespaceSpec
 
 @dataclass(slots=True)
 class StoredCorpus:
-    """Encoded blocks by digest, in the order they were put."""
+    """Encoded pending blocks by digest, what they hold, and the segments built of others."""
 
     blocks: dict[bytes, bytes] = field(default_factory=dict[bytes, bytes])
+    pending: dict[bytes, PendingEntry] = field(default_factory=dict[bytes, PendingEntry])
+    segments: tuple[SegmentEntry, ...] = ()
+    claimed_by: str = ""
+    claimed_until: float = 0.0  # monotonic seconds
     documents: set[bytes] = field(default_factory=set[bytes])
     published: int = 0  # store version of the last publish; 0 = never
 

@@ -5,7 +5,7 @@ one transaction in its slot. The hash of all namespaces and the control stream o
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 from uuid import uuid4
 
@@ -24,10 +24,10 @@ from retrieval_draft.store.block_cache import BlockCache
 from retrieval_draft.store.blocks import REDIS_BYTES_MAX, Blocks
 from retrieval_draft.store.connection import (
     connect,
-    describe,
+    durability_of,
     translated_errors,
-    unchecked_client,
 )
+from retrieval_draft.store.corpora import Corpora
 from retrieval_draft.store.counts import FleetCounts, checked_counts
 from retrieval_draft.store.journal_position import JournalPosition
 from retrieval_draft.store.journal_rules import JournalRules
@@ -36,7 +36,6 @@ from retrieval_draft.store.learned_image import LearnedImage
 from retrieval_draft.store.manifest import Manifest
 from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import (
-    Block,
     NamespaceSpec,
     Record,
     StoredNamespace,
@@ -54,6 +53,8 @@ from retrieval_draft.store.redis_follower import (
     control_fields,
 )
 from retrieval_draft.store.redis_shelf import RedisShelf, shelf_keys
+from retrieval_draft.store.redis_streams import Streams, open_streams
+from retrieval_draft.store.redis_transaction import transaction
 from retrieval_draft.store.redis_writer import RedisWriter, journal_key
 from retrieval_draft.store.remote_blocks import RemoteBlocks
 from retrieval_draft.store.snapshot_store import Captured, SnapshotStore
@@ -68,7 +69,7 @@ _log = logging.getLogger(__name__)
 
 
 class RedisBackend:
-    """A Backend on one Redis, own or embedded. Drafting never touches its connections.
+    """A Backend on a Redis, own or embedded. Drafting never touches its connections.
 
     Blocks lie in this Redis, up to a bound, unless others are given. Raises InvalidInput, Unreachable
     or PermissionDenied when made, if the server cannot be used.
@@ -88,20 +89,20 @@ class RedisBackend:
         self._url = url
         self._client = connect(url)
         with translated_errors(url):
-            self._durability = describe(self._client).durability
+            self._durability = durability_of(url, self._client)
         self._pending = pending or Pending()
         self._rules = rules or JournalRules()
         self._blocks = blocks or RemoteBlocks(
             RedisBlobs(self._client, url, blocks_bytes_max), cache or BlockCache()
         )
-        self._corpora = RedisCorpora(self._client, url, self._announce)
+        self._corpora = RedisCorpora(self._client, url, self._blocks, self._announce, self._compact)
         self._kept = SnapshotStore(RedisShelf(self._client), self._blocks)
         self._applier: Applier | None = None
         self._counts: RedisCounts | None = None
         self._snapshots: Snapshots | None = None
         self._writer: RedisWriter | None = None
         self._follower: RedisFollower | None = None
-        self._threads_client: redis.Redis | None = None
+        self._streams: Streams | None = None
         self._stopped = False
 
     @property
@@ -114,25 +115,30 @@ class RedisBackend:
         """See Backend."""
         return self._blocks
 
+    @property
+    def corpora(self) -> Corpora:
+        """See Backend."""
+        return self._corpora
+
     def start(self, replica: str, listener: Listener) -> None:
         """See Backend."""
-        if self._threads_client is not None:
+        if self._streams is not None:
             raise FailedPrecondition("this backend was started before")
         # Numbers of batches begin anew with each process, so each is a replica of its own.
         incarnation = f"{replica}/{uuid4().hex[:12]}"
-        client = unchecked_client(self._url, THREAD_ANSWER_SECONDS_MAX)
+        streams = open_streams(self._url, THREAD_ANSWER_SECONDS_MAX)
         applier = Applier(incarnation, listener, self._pending, self._blocks)
-        kept = SnapshotStore(RedisShelf(client), self._blocks)
+        kept = SnapshotStore(RedisShelf(streams.client), self._blocks)
         self._snapshots = Snapshots(kept, applier, self._rules)
-        follower = RedisFollower(client, self._url, applier, self._snapshots)
-        self._threads_client, self._applier, self._follower = client, applier, follower
-        self._counts = RedisCounts(client, self._url, incarnation)
+        follower = RedisFollower(streams, self._url, applier, self._snapshots)
+        self._streams, self._applier, self._follower = streams, applier, follower
+        self._counts = RedisCounts(streams.client, self._url, incarnation)
         try:
             follower.start()
         except Exception:
             self.stop(0)
             raise
-        self._writer = RedisWriter(client, self._url, incarnation, self._pending)
+        self._writer = RedisWriter(streams, self._url, incarnation, self._pending)
         self._writer.start()
         self._snapshots.start()
 
@@ -148,8 +154,8 @@ class RedisBackend:
             self._writer.stop(THREAD_STOP_SECONDS_MAX)
         if self._follower:
             self._follower.stop(THREAD_STOP_SECONDS_MAX)
-        if self._threads_client:
-            self._threads_client.close()
+        if self._streams:
+            self._streams.client.close()
         self._client.close()
         return flushed
 
@@ -263,31 +269,6 @@ class RedisBackend:
         self._index(key)
         return spec
 
-    def put_block(self, key: NamespaceKey, corpus: str, block: Block) -> bool:
-        """See Backend."""
-        return self._corpora.put_block(key, corpus, block)
-
-    def corpus_blocks(self, key: NamespaceKey, corpus: str) -> Iterator[Block]:
-        """See Backend."""
-        return self._corpora.blocks(key, corpus)
-
-    def corpora(self, key: NamespaceKey) -> list[str]:
-        """See Backend."""
-        return self._corpora.corpora(key)
-
-    def known_documents(self, key: NamespaceKey, corpus: str) -> set[bytes]:
-        """See Backend."""
-        return self._corpora.known_documents(key, corpus)
-
-    def delete_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """See Backend."""
-        self._corpora.delete(key, corpus)
-        self._compact()
-
-    def publish_corpus(self, key: NamespaceKey, corpus: str) -> None:
-        """See Backend."""
-        self._corpora.publish(key, corpus)
-
     def figures(self, key: NamespaceKey) -> JournalFigures:
         """See Backend."""
         if self._applier is None:
@@ -322,7 +303,7 @@ class RedisBackend:
     def _change(self, key: NamespaceKey, change: Callable[[Pipeline], None]) -> None:
         """Make a change that depends on what the namespace is, as one transaction."""
         with translated_errors(self._url):
-            self._client.transaction(change, redis_key(key, "spec"), redis_key(key, "corpora"))
+            transaction(self._client, change, redis_key(key, "spec"), redis_key(key, "corpora"))
 
     def _index(self, key: NamespaceKey) -> None:
         """Bring the hash of all namespaces in line with the namespace's own key, and say so."""

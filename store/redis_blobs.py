@@ -14,6 +14,7 @@ from retrieval_draft.errors import NotFound, ResourceExhausted
 from retrieval_draft.store.blocks import REDIS_BYTES_MAX
 from retrieval_draft.store.connection import translated_errors
 from retrieval_draft.store.keys import NamespaceKey, redis_key
+from retrieval_draft.store.redis_transaction import transaction
 
 CHUNK_BYTES_MAX = 8 * 2**20
 _UNFINISHED = b"?"
@@ -92,7 +93,7 @@ class RedisBlobs:
             pipeline.hset(held, name, cast(str, entry))
 
         with translated_errors(self._url):
-            self._client.transaction(note, redis_key(key, "spec"), held)
+            transaction(self._client, note, redis_key(key, "spec"), held)
 
     def _sizes(self, key: NamespaceKey) -> dict[bytes, bytes]:
         with translated_errors(self._url):

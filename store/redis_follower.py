@@ -1,4 +1,4 @@
-"""The thread that reads every namespace's journal, and the control stream, with one blocking XREAD.
+"""The thread that reads every namespace's journal, and the control stream.
 
 The control stream only says that something changed: what holds now is read from the keys.
 """
@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import cast
 
-import redis
-from redis.typing import EncodableT, FieldT, KeyT, StreamIdT
+from redis.typing import EncodableT, FieldT
 
 from retrieval_draft.errors import Corrupt, DraftError
 from retrieval_draft.store.applier import Applier
@@ -19,19 +18,18 @@ from retrieval_draft.store.journal_position import BEGINNING, order_of
 from retrieval_draft.store.keys import NamespaceKey, parse_tag, redis_key, tag
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import StoredNamespace, decode_namespace
+from retrieval_draft.store.redis_clients import REDIS_ERRORS
+from retrieval_draft.store.redis_streams import READ_ENTRIES_MAX, Entries, Streams
 from retrieval_draft.store.redis_writer import PAYLOAD_FIELD, BackOff, Complaint, journal_key
 from retrieval_draft.store.snapshots import Snapshots
 
 BLOCK_MS = 250  # also how long stop may take
-READ_ENTRIES_MAX = 64  # of each stream in one answer
 # Between looks whether the journal was trimmed past us, while entries come: two snapshots take longer.
 CHECK_SECONDS = 0.1
 CONTROL = redis_key(None, "control")
 NAMESPACES = redis_key(None, "namespaces")
 
 _log = logging.getLogger(__name__)
-
-_Entries = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 @dataclass(slots=True)
@@ -49,21 +47,22 @@ class RedisFollower:
     """Feeds an Applier. After an outage it goes on behind the last entry it has read.
 
     What was created, deleted or published meanwhile is found by comparing with the keys, so it
-    does not matter whether the control stream still holds it.
+    does not matter whether the control stream still holds it. A journal that has lost what was
+    read of it (another server took over before it had the newest entries) is read from its
+    beginning, so that every replica comes to the same.
     """
 
-    def __init__(
-        self, client: redis.Redis, url: str, applier: Applier, snapshots: Snapshots
-    ) -> None:
-        self._client, self._url, self._applier = client, url, applier
-        self._snapshots = snapshots
+    def __init__(self, streams: Streams, url: str, applier: Applier, snapshots: Snapshots) -> None:
+        self._streams, self._client = streams, streams.client
+        self._url, self._applier, self._snapshots = url, applier, snapshots
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal-follower", daemon=True)
         self._changed = threading.Condition()
         self._replayed = False
         self._failure: Exception | None = None
-        self._control = ""
+        self._control = BEGINNING
         self._positions: dict[str, _Position] = {}
+        self._connections = 0  # when the positions were last compared with the journals
         self.connected = False
 
     def start(self) -> None:
@@ -96,7 +95,7 @@ class RedisFollower:
             self._compare()
             self._replay()
         except Exception as error:  # raised by `start`, in the thread of its caller
-            foreign = isinstance(error, (redis.RedisError, OSError))
+            foreign = isinstance(error, REDIS_ERRORS)
             with self._changed:
                 self._failure = translated(error, self._url) if foreign else error
                 self._changed.notify_all()
@@ -130,24 +129,32 @@ class RedisFollower:
             }
             if not targets:
                 return
-            self._read(None)
+            self._read(0)
 
     def _compare(self) -> None:
-        """Bring the listener's namespaces and corpora to what Redis holds."""
+        """Bring the listener's namespaces, journals and corpora to what Redis holds."""
+        self._connections = self._streams.connections  # one that is made from here on is compared
+        ids = {name: position.entry_id for name, position in self._positions.items()}
+        lost = self._streams.lost({**ids, CONTROL: self._control})
+        if CONTROL in lost:
+            self._control = self._last_id(CONTROL)
         stored = {parse_tag(name.decode()): data for name, data in self._hash(NAMESPACES).items()}
         gone = [key for key in self._applier.known() if key not in stored]
         if gone:
             _log.warning("%d namespaces are gone from Redis: deleted, or lost by it", len(gone))
         for key in gone:
             self._close(key)
+        for name in lost & self._positions.keys():
+            self._rewind(name)
         for key in sorted(stored):
             self._open(key, stored[key])
 
-    def _read(self, block_ms: int | None) -> None:
-        streams: dict[KeyT, StreamIdT] = {k: p.entry_id for k, p in self._positions.items()}
-        streams[CONTROL] = self._control
-        answer = self._client.xread(streams, count=READ_ENTRIES_MAX, block=block_ms)
-        found = {name.decode(): rows for name, rows in cast(list[tuple[bytes, _Entries]], answer)}
+    def _read(self, block_ms: int) -> None:
+        after = {name: position.entry_id for name, position in self._positions.items()}
+        found = self._streams.read({**after, CONTROL: self._control}, block_ms)
+        if self._streams.connections != self._connections:
+            self._compare()  # who answered may not have what was read before: read again then
+            return
         for entry_id, fields in found.pop(CONTROL, []):
             self._changed_by(fields)
             with self._changed:
@@ -158,7 +165,7 @@ class RedisFollower:
             if position is not None and not self._is_moved(name, position, len(entries)):
                 self._apply(position, entries)
 
-    def _apply(self, position: _Position, entries: _Entries) -> None:
+    def _apply(self, position: _Position, entries: Entries) -> None:
         key = position.journal.key
         for entry_id, fields in entries:
             position.entry_id = entry_id.decode()
@@ -186,7 +193,7 @@ class RedisFollower:
 
     def _first_entry(self, stream: str) -> str:
         """The id of the oldest entry; "" if that is the one which made the journal."""
-        oldest = cast(_Entries, self._client.xrange(stream, count=1))
+        oldest = cast(Entries, self._client.xrange(stream, count=1))
         if oldest and PAYLOAD_FIELD in oldest[0][1]:
             return oldest[0][0].decode()
         if oldest:
@@ -232,6 +239,14 @@ class RedisFollower:
             if published.get(corpus) != before.get(corpus):
                 self._applier.corpus(key, corpus.decode())
 
+    def _rewind(self, name: str) -> None:
+        journal = self._positions[name].journal
+        _log.error("the journal of %s has lost entries: it is read afresh", journal.key)
+        self._applier.rewound(journal)
+        self._positions[name] = position = _Position(journal)
+        position.entry_id = self._snapshots.restore(journal) or BEGINNING
+        self._is_moved(name, position, 0)
+
     def _close(self, key: NamespaceKey) -> None:
         journal = self._applier.journal(key)
         if journal is not None:
@@ -242,7 +257,7 @@ class RedisFollower:
         return cast(dict[bytes, bytes], self._client.hgetall(name))
 
     def _last_id(self, stream: str) -> str:
-        newest = cast(_Entries, self._client.xrevrange(stream, count=1))
+        newest = cast(Entries, self._client.xrevrange(stream, count=1))
         return newest[0][0].decode() if newest else BEGINNING
 
 

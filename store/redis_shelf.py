@@ -15,6 +15,7 @@ from retrieval_draft.store.journal_position import BEGINNING
 from retrieval_draft.store.keys import Kind, NamespaceKey, redis_key
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import decode_namespace
+from retrieval_draft.store.redis_transaction import transaction
 from retrieval_draft.store.redis_writer import journal_key
 from retrieval_draft.store.snapshot_store import Fenced
 
@@ -68,7 +69,7 @@ class RedisShelf:
             if is_mine:
                 pipeline.unlink(lock)
 
-        self._client.transaction(let, lock)
+        transaction(self._client, let, lock)
 
     def note(self, journal: Journal, token: int, digests: list[str], seconds: float) -> None:
         """See Shelf."""
@@ -122,7 +123,7 @@ class RedisShelf:
                 raise NotFound(f"there is no namespace {journal.key.namespace}")
             change(pipeline)
 
-        self._client.transaction(checked, spec, lock, *watched)
+        transaction(self._client, checked, spec, lock, *watched)
 
     def _holds(self, pipeline: Pipeline, journal: Journal, token: int) -> bool:
         return cast(bytes | None, pipeline.get(shelf_keys(journal)[1])) == b"%d" % token

@@ -3,14 +3,15 @@
 import logging
 import random
 import threading
-from typing import cast
 
-import redis
+from redis.client import Pipeline
 
 from retrieval_draft.store.connection import translated
 from retrieval_draft.store.keys import redis_key
 from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Outgoing, Pending
 from retrieval_draft.store.records import encode_batch
+from retrieval_draft.store.redis_clients import REDIS_ERRORS
+from retrieval_draft.store.redis_streams import Command, Streams
 
 IDLE_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MIN = 0.05
@@ -50,7 +51,7 @@ class Complaint:
 
     def say(self, error: Exception) -> None:
         """Log what failed, if it is news."""
-        if not isinstance(error, (redis.RedisError, OSError)):
+        if not isinstance(error, REDIS_ERRORS):
             _log.error("%s: an error of ours", self._consequence, exc_info=error)
             return
         shown = translated(error, self._url)
@@ -72,8 +73,8 @@ class RedisWriter:
     was stored without an answer is stored twice, and its number tells the followers.
     """
 
-    def __init__(self, client: redis.Redis, url: str, replica: str, pending: Pending) -> None:
-        self._client, self._replica, self._pending = client, replica, pending
+    def __init__(self, streams: Streams, url: str, replica: str, pending: Pending) -> None:
+        self._streams, self._replica, self._pending = streams, replica, pending
         self._stop = threading.Event()
         self._back_off = BackOff(self._stop)
         self._complaint = Complaint(url, "records wait in memory")
@@ -113,14 +114,7 @@ class RedisWriter:
         return [outgoing for outgoing, _ in failed]
 
     def _send(self, batches: list[Outgoing]) -> list[tuple[Outgoing, Exception]]:
-        with self._client.pipeline(transaction=False) as pipeline:
-            for outgoing in batches:
-                pipeline.xadd(
-                    journal_key(outgoing.journal),
-                    {PAYLOAD_FIELD: encode_batch(outgoing.batch)},
-                    nomkstream=True,
-                )
-            answers = cast(list[object], pipeline.execute(raise_on_error=False))
+        answers = self._streams.send([_appending(outgoing) for outgoing in batches])
         failed: list[tuple[Outgoing, Exception]] = []
         for outgoing, answer in zip(batches, answers, strict=True):
             if isinstance(answer, Exception) and "WRONGTYPE" not in str(answer):
@@ -141,3 +135,12 @@ class RedisWriter:
         self._complaint.withdraw()
         self.connected = True
         self._back_off.reset()
+
+
+def _appending(outgoing: Outgoing) -> tuple[str, Command]:
+    name, payload = journal_key(outgoing.journal), encode_batch(outgoing.batch)
+
+    def append(pipeline: Pipeline) -> object:
+        return pipeline.xadd(name, {PAYLOAD_FIELD: payload}, nomkstream=True)
+
+    return name, append

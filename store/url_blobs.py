@@ -18,9 +18,9 @@ from retrieval_draft.errors import (
 )
 from retrieval_draft.store.block_cache import BlockCache
 from retrieval_draft.store.blocks import PIECE_BYTES, Blocks, folder_name
-from retrieval_draft.store.connection import shown_url
 from retrieval_draft.store.folder_blocks import FolderBlocks
 from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.redis_address import shown_url
 from retrieval_draft.store.remote_blocks import RemoteBlocks
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ VERBS = {
     "namespace": "Create, list, show, copy and delete namespaces.",
     "warm": "Put texts into a corpus of a namespace.",
     "snapshot": "Save, check, export and import what was learned.",
+    "corpus": "List, show, delete and compact what was warmed.",
     "draft": "Draw the draft tree of a text.",
     "worker": "Serve a model with tree verification.",
     "generate": "Decode a prompt on a running worker.",

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from retrieval_draft.cli import bench_catchup, bench_dense, bench_share, bench_verify, options
+from retrieval_draft.cli import (
+    bench_catchup,
+    bench_dense,
+    bench_share,
+    bench_stall,
+    bench_verify,
+    options,
+)
+from retrieval_draft.cli.bench_corpus import corpus
 from retrieval_draft.cli.output import err, out, print_table, progress, size
 from retrieval_draft.cli.replay import read_files
 from retrieval_draft.cli.worker import open_model
@@ -23,6 +31,9 @@ DEMO_SAMPLES, DEMO_TOKENS = 2, 100
 @click.group()
 def bench() -> None:
     """Measure on this machine, beside whatever peers are installed."""
+
+
+bench.add_command(corpus)
 
 
 @bench.command()
@@ -163,5 +174,6 @@ def cells(row: "Row") -> tuple[str, ...]:
 
 bench.add_command(bench_catchup.catchup)
 bench.add_command(bench_share.share)
+bench.add_command(bench_stall.stall)
 bench.add_command(bench_verify.verify)
 bench.add_command(bench_dense.dense)

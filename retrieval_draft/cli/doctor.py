@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from retrieval_draft.cli import options
 from retrieval_draft.cli.output import out, print_json, print_table
+
+if TYPE_CHECKING:
+    from retrieval_draft.store.connection import RedisFacts
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 PACKAGES = ("numpy", "numba", "grpcio", "protobuf", "redis", "tokenizers")
@@ -30,8 +34,15 @@ class Finding:
 @options.data
 @options.sidecar
 @click.option("--redis", default="", metavar="URL", help="Check this Redis too.")
+@options.redis_files
 @options.as_json
-def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) -> None:
+def doctor(
+    data: Path | None,
+    sidecar: str | None,
+    redis: str,
+    as_json: bool,
+    **redis_files: Path | None,
+) -> None:
     """Check versions, kernels, sockets, and Redis' persistence and eviction.
 
     Exits 1 if anything is broken; a warning is no failure.
@@ -44,8 +55,9 @@ def doctor(data: Path | None, sidecar: str | None, redis: str, as_json: bool) ->
         lambda: embedded_socket(data),
         lambda: running_sidecar(sidecar, data),
     ]
-    if redis:
-        checks.append(lambda: your_redis(redis))
+    url = options.redis_url(redis, redis_files)
+    if url:
+        checks.append(lambda: your_redis(url))
     findings = [finding for check in checks for finding in check()]
     if as_json:
         print_json([asdict(finding) for finding in findings])
@@ -121,16 +133,16 @@ def data_folder(data: Path | None) -> list[Finding]:
 
 def embedded_socket(data: Path | None) -> list[Finding]:
     """The private Redis of the folder, while it runs."""
-    from retrieval_draft.store.connection import unix_url
     from retrieval_draft.store.embedded import SOCKET
     from retrieval_draft.store.folder import default_path, find_socket
+    from retrieval_draft.store.redis_address import private_url
 
     socket = find_socket(data or default_path(), SOCKET)
     if not socket.is_socket():
         return []
     if socket.stat().st_mode & 0o077:
         return [Finding("redis", FAIL, f"{socket} is open to others")]
-    return your_redis(unix_url(str(socket)))
+    return your_redis(private_url(str(socket)))
 
 
 def running_sidecar(sidecar: str | None, data: Path | None) -> list[Finding]:
@@ -151,27 +163,55 @@ def running_sidecar(sidecar: str | None, data: Path | None) -> list[Finding]:
 
 
 def your_redis(url: str) -> list[Finding]:
-    """Version, and the settings that decide what a crash or a full memory loses."""
+    """The server, or every primary of a Cluster: version, and what a crash or full memory loses."""
     from retrieval_draft.errors import DraftError
-    from retrieval_draft.store.connection import connect, describe, shown_url
+    from retrieval_draft.store.connection import connect, describe_all, translated_errors
+    from retrieval_draft.store.redis_address import parse_redis_url, shown_url
 
     try:
-        facts = describe(connect(url))
+        kind = parse_redis_url(url).kind
+        client = connect(url)
+        try:
+            with translated_errors(url):
+                servers = describe_all(client)
+        finally:
+            client.close()
     except DraftError as error:
         return [Finding("redis", FAIL, str(error))]
-    found = [Finding("redis", OK, f"{shown_url(url)}, version {facts.version}, {facts.role}")]
+    found = [Finding("redis", OK, shown_url(url))]
+    for name, facts in servers.items():
+        found += _one_redis(name, facts)
+    if kind != "single":
+        detail = (
+            "replicas are written after the answer: a failover may lose the last moment's writes"
+        )
+        found.append(Finding("redis failover", WARN, detail))
+    return found
+
+
+def _one_redis(name: str, facts: "RedisFacts") -> list[Finding]:
+    known = f"{name}, version {facts.version}, {facts.role}"
+    if not facts.version:
+        known = f"{name}: this user may not ask for its version (INFO)"
+    found = [Finding("redis server", OK, known)]
     if facts.appendonly == "yes" and facts.appendfsync == "always":
         found.append(Finding("redis persistence", OK, "append-only file, fsync always"))
     elif facts.appendonly == "yes":
-        detail = f"append-only file, fsync {facts.appendfsync}: a crash may lose a second"
+        fsync = facts.appendfsync or "unknown (CONFIG is forbidden)"
+        detail = f"append-only file, fsync {fsync}: a crash may lose a second"
+        found.append(Finding("redis persistence", WARN, detail))
+    elif facts.appendonly == "no" or facts.version:
+        detail = "appendonly is off: what was learned and warmed since the last dump may be lost"
         found.append(Finding("redis persistence", WARN, detail))
     else:
-        detail = "appendonly is off: what was learned and warmed since the last dump may be lost"
+        detail = "unknown, INFO and CONFIG are forbidden: as durable as that Redis is"
         found.append(Finding("redis persistence", WARN, detail))
     bounded = facts.maxmemory not in ("", "0")
     evicts = bounded and facts.maxmemory_policy != "noeviction"
     detail = f"maxmemory {facts.maxmemory if bounded else 'unbounded'}, {facts.maxmemory_policy}"
-    if evicts:
+    if not facts.maxmemory:
+        detail = "maxmemory unknown: set it with maxmemory-policy noeviction"
+    elif evicts:
         detail += ": it may evict journals and corpora; set noeviction"
-    found.append(Finding("redis eviction", WARN if evicts else OK, detail))
+    found.append(Finding("redis eviction", WARN if evicts or not facts.maxmemory else OK, detail))
     return found

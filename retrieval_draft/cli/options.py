@@ -1,6 +1,6 @@
 """Options that mean the same with every verb."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 
 NODES_HARD_MAX = 1024
 """Config.nodes_hard_max, which the engine checks too."""
+
+_REDIS_FILES = {
+    "password_file": "The password of your Redis, read for every connection.",
+    "ca": "The authority that signed its certificate.  [default: the system's]",
+    "cert": "Our certificate, if it wants one.",
+    "key": "Its key, if it is in a file of its own.",
+}
+_REDIS_PARAMETERS = {
+    "redis_password_file": "password_file",
+    "redis_ca": "ssl_ca_certs",
+    "redis_cert": "ssl_certfile",
+    "redis_key": "ssl_keyfile",
+}
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -69,6 +82,29 @@ def listen(command: _Command) -> _Command:
         help="Where to serve: unix:PATH or HOST:PORT; repeatable.  "
         "[default: a Unix socket in the data folder]",
     )(command)
+
+
+def redis_files(command: _Command) -> _Command:
+    """Files for a Redis; the command hears of them as `redis_*`. See `redis_url`."""
+    for name, what in reversed(_REDIS_FILES.items()):
+        command = click.option(
+            f"--redis-{name.replace('_', '-')}",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help=what,
+        )(command)
+    return command
+
+
+def redis_url(url: str, files: Mapping[str, Path | None]) -> str:
+    """The URL with those files that `redis_files` was given. Raises InvalidInput without a URL."""
+    from retrieval_draft.store.redis_address import with_files
+
+    given = {name: path.absolute() for name, path in files.items() if path is not None}
+    if given and url in ("", "none"):
+        option = "--" + min(given).replace("_", "-")
+        raise InvalidInput("--redis", url, "the URL of a Redis", f"{option} is of no use without")
+    return with_files(url, {_REDIS_PARAMETERS[name]: path for name, path in given.items()})
 
 
 def as_json(command: _Command) -> _Command:

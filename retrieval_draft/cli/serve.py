@@ -16,9 +16,11 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     "--redis",
     default="",
     metavar="URL",
-    help="Your Redis: redis://, rediss:// or unix://; `none` keeps everything in memory.  "
+    help="Your Redis: redis://, rediss:// (TLS), unix://, redis+sentinel:// or redis+cluster:// "
+    "(docs/redis.md); `none` keeps everything in memory.  "
     "[default: a private server in the data folder]",
 )
+@options.redis_files
 @click.option(
     "--blocks",
     default="",
@@ -94,6 +96,7 @@ def serve(
     pad_drafts: bool,
     insecure: bool,
     log_level: str,
+    **redis_files: Path | None,
 ) -> None:
     """Run the sidecar until SIGTERM.
 
@@ -134,7 +137,7 @@ def serve(
     serving = ServeOptions(
         listen=listen,
         data=data,
-        redis=redis,
+        redis=options.redis_url(redis, redis_files),
         blocks=blocks,
         insecure=insecure,
         config=config,

@@ -12,6 +12,7 @@ import numpy as np
 from retrieval_draft.drafting.merging import merged
 from retrieval_draft.drafting.rest import prefixes
 from retrieval_draft.drafting.sight import Draft, Limits, Sight, source_mask
+from retrieval_draft.store.corpus import match
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import SOURCES, TIERS, DraftTree, Int32Array
 
@@ -39,12 +40,12 @@ class Hierarchy:
         _add(sequences, _newest(sight.context, sight.query), CONTEXT)
         if len(sequences) < SEQUENCES_ENOUGH:
             _add(sequences, _most_frequent(sight.learned, sight.query), LEARNED)
-        for corpus in sight.corpora:
+        for segment in sight.segments:
             if len(sequences) >= SEQUENCES_ENOUGH:
                 break
-            match = corpus.match(sight.query, 1, CORPUS_SUFFIX_MAX)
-            if match.length:
-                tree = prefixes(match, CORPUS_NODES, SEQUENCE_TOKENS, _UNBOUNDED)
+            found = match(segment, sight.query, 1, CORPUS_SUFFIX_MAX)
+            if found.length:
+                tree = prefixes(found, CORPUS_NODES, SEQUENCE_TOKENS, _UNBOUNDED)
                 _add(sequences, _paths(tree), CORPUS)
         return Draft(_merged(sequences, limits))
 

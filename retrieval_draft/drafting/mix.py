@@ -201,8 +201,8 @@ class Mix:
         """O(nodes), whatever has been learned."""
         kind, shape = temperature_class(limits.temperature), int(limits.chain)
         root, n = sight.root, max(limits.nodes_max, SHADOW_NODES)
-        if sight.corpora or sight.near is not None:
-            root.stand_in(sight.corpus_places, sight.near)
+        if sight.segments or sight.near is not None:
+            sight.stand_in(n + 1)
         token, parent = np.empty(n, np.int32), np.empty(n, np.int32)
         probability, source = np.empty(n, np.float32), np.empty(n, np.uint32)
         bins = np.empty(n, np.int32)
@@ -242,7 +242,7 @@ class Mix:
         if size < n:
             token, parent, bins = token[:size], parent[:size], bins[:size]
             probability, source = probability[:size], source[:size]
-        if self._is_dense and not sight.corpora:
+        if self._is_dense and not sight.segments:
             _name_dense(source)
         tree = grown = DraftTree(token, parent, probability, source)
         if size > limits.nodes_max:

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from retrieval_draft.tree import Int32Array
 
+WINDOW_TOKENS = 64
+"""Tokens copied after a place: no tree is deeper."""
+
 
 @dataclass(frozen=True, slots=True)
 class Places:

@@ -8,19 +8,19 @@ import msgspec
 import numpy as np
 
 from retrieval_draft.drafting.near import Near
+from retrieval_draft.drafting.places import WINDOW_TOKENS as WINDOW_TOKENS
 from retrieval_draft.drafting.places import Places
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.step import Rows
-from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.corpus import places
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
+from retrieval_draft.store.segment import Segment
 from retrieval_draft.store.stand import Grams, Stand
 from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
 
 PLACES_MAX = 32
 """Places looked at per tier: longest agreement first, then newest."""
-WINDOW_TOKENS = 64
-"""Tokens copied after a place: no tree is deeper."""
 AGREEMENT_MAX = 32
 """Agreements are measured up to here; all longer ones are equally good evidence."""
 CORPUS_AGREEMENT_MIN = 2
@@ -52,7 +52,8 @@ class Sight(msgspec.Struct, frozen=True, eq=False, dict=True):
     context: TokenRing
     learned: TokenRing
     recycling: Recycling
-    corpora: Sequence[CorpusTier] = ()
+    segments: Sequence[Segment] = ()
+    """Of the corpora that the sequence may draft from."""
     stand: Stand = NOTHING_OBSERVED
     model_tree: DraftTree = EMPTY
     """The worker's own draft for this step, where it sent one."""
@@ -83,12 +84,32 @@ class Sight(msgspec.Struct, frozen=True, eq=False, dict=True):
     @cached_property
     def corpus_places(self) -> Places:
         windows, lengths = _empty_places()
-        count = 0
-        for corpus in self.corpora:
-            count = corpus.continuations(
-                self.query, CORPUS_AGREEMENT_MIN, AGREEMENT_MAX, windows, lengths, count
-            )
+        count = self._copy_corpus_places(WINDOW_TOKENS, windows, lengths)
         return Places(windows[:count], lengths[:count])
+
+    def stand_in(self, depth: int) -> None:
+        """Give the root its places in the corpora, of which `depth` tokens are seen, and behind them `near`.
+
+        No place is seen further than WINDOW_TOKENS.
+        """
+        windows, lengths = self.root.windows, self.root.lengths
+        count = self._copy_corpus_places(min(depth, WINDOW_TOKENS), windows, lengths)
+        self.root.stand_in(count)
+        if self.near is not None:
+            self.root.stand_near(self.near)
+
+    def _copy_corpus_places(self, depth: int, windows: Int32Array, lengths: Int32Array) -> int:
+        return places(
+            self.segments,
+            self.root.trails,
+            self.query,
+            self.context.stop,
+            CORPUS_AGREEMENT_MIN,
+            AGREEMENT_MAX,
+            depth,
+            windows,
+            lengths,
+        )
 
     def _ring_places(self, ring: TokenRing) -> Places:
         windows, lengths = _empty_places()

@@ -3,6 +3,7 @@
 import logging
 import os
 import queue
+import shutil
 import signal
 import uuid
 from collections.abc import Callable
@@ -111,6 +112,12 @@ class Sidecar:
                 tenant_clients_max=config.clients_max,
                 tenant_namespaces_max=config.namespaces_max,
             )
+        if config.scratch is None:
+            # Segments are as large as their blocks: on that disk, and gone with a crash's next start.
+            scratch = folder.path / "scratch"
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir(mode=0o700)
+            config = replace(config, scratch=scratch)
         self.engine = Engine(self._backend(folder), config)
         self.engine.start(f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}")
         self._undo.append(lambda: self.engine.stop(FLUSH_SECONDS))

@@ -39,10 +39,7 @@ class StoreService:
                 "Warm": streaming(pb.WarmRequest, self._warm),
                 "KnownDocuments": unary(pb.KnownDocumentsRequest, self._known),
                 "ListCorpora": unary(pb.ListCorporaRequest, self._corpora),
-                "CompactCorpus": unary(
-                    pb.CompactCorpusRequest,
-                    not_served(f"CompactCorpus {later}: a corpus is one segment"),
-                ),
+                "CompactCorpus": unary(pb.CompactCorpusRequest, self._compact),
                 "DeleteCorpus": unary(pb.DeleteCorpusRequest, self._delete_corpus),
                 "SaveSnapshot": unary(pb.SaveSnapshotRequest, self._save_snapshot),
                 "ListSnapshots": unary(pb.ListSnapshotsRequest, self._snapshots),
@@ -149,11 +146,16 @@ class StoreService:
         state = self._stores.state(tenant, message.namespace)
         return pb.ListCorporaResponse(corpora=corpora_of(state))
 
+    def _compact(self, message: pb.CompactCorpusRequest, tenant: str) -> pb.CompactCorpusResponse:
+        self._stores.compact(tenant, message.namespace, message.corpus)
+        state = self._stores.state(tenant, message.namespace)
+        (found,) = [one for one in corpora_of(state) if one.corpus == message.corpus]
+        return pb.CompactCorpusResponse(corpus=found)
+
     def _delete_corpus(
         self, message: pb.DeleteCorpusRequest, tenant: str
     ) -> pb.DeleteCorpusResponse:
-        key = NamespaceKey(tenant, message.namespace)
-        self._stores.backend.delete_corpus(key, message.corpus)
+        self._stores.delete_corpus(tenant, message.namespace, message.corpus)
         return pb.DeleteCorpusResponse()
 
     def _stats(self, message: pb.GetStatsRequest, tenant: str) -> pb.Stats:

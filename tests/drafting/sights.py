@@ -44,7 +44,11 @@ def sight(
     for key, row in (follows or {}).items():
         tokens = int32s([[*row, *[-1] * (WIDTH - len(row))]])
         matrix.observe(int32s([key]), tokens, np.full((1, WIDTH), 255, np.uint8))
-    tiers = [CorpusTier([int32s(text) for text in corpus]) for corpus in corpora]
+    tiers = [
+        segment
+        for corpus in corpora
+        for segment in CorpusTier.of_documents([int32s(text) for text in corpus]).segments
+    ]
     table = stand_of(expected or {})
     seen = Sight(ring_of(), ring_of(*learned), matrix, tiers, table)
     # A prompt teaches nothing: whose mixer follows makes no difference.

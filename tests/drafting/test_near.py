@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from retrieval_draft.drafting.kernels.bins import GAP_LENGTHS
+from retrieval_draft.drafting.kernels.bins import CORPUS, GAP_LENGTHS
+from retrieval_draft.drafting.kernels.evidence import GAP, LENGTH, NEXT, PLACES_MAX, POSITION
 from retrieval_draft.drafting.near import (
     AGREED,
     DISAGREED,
@@ -16,8 +18,11 @@ from retrieval_draft.drafting.near import (
     near,
     share_class,
 )
+from retrieval_draft.drafting.places import WINDOW_TOKENS
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.store.neighbours import Neighbours
 from retrieval_draft.tree import int32s
+from tests.drafting.sights import sight
 
 
 def neighbours(*rows: tuple[Sequence[int], float]) -> Neighbours:
@@ -84,3 +89,43 @@ def test_what_is_proposed_followed_a_neighbour_and_is_distinct(
         assert (np.diff(found.classes) <= 0).all()
         assert 0 <= found.classes.min() <= found.classes.max() < SHARE_CLASSES
         assert found.windows.dtype == found.gaps.dtype == found.classes.dtype == np.int32
+
+
+def standing(root: Root) -> list[tuple[int, int, list[int]]]:
+    """(length, gap, what follows) of the root's places of the corpora's scope, in order."""
+    first, stop = root.segments[0, CORPUS : CORPUS + 2].tolist()
+    found = []
+    for place in root.places[0, first:stop]:
+        behind = root.corpus[place[POSITION] :].tolist()
+        followed = behind[: behind.index(-1)]
+        assert followed[0] == place[NEXT]
+        found.append((int(place[LENGTH]), int(place[GAP]), followed))
+    return found
+
+
+def test_neighbours_stand_behind_the_places_of_the_corpora_anew_in_every_step() -> None:
+    seen = sight([1, 2, 3], corpora=[[[1, 2, 3, 4, 5], [9, 2, 3, 6]]])
+    seen.stand_in(8)
+    corpora = standing(seen.root)
+    assert [followed for _, _, followed in corpora] == [[4, 5], [6]]
+    long = Near(int32s([[7] * 96, [8] * 96]), int32s([AGREED, DISAGREED]), int32s([5, 2]))
+    short = Near(int32s([[5, 1, -1]]), int32s([DISAGREED]), int32s([3]))
+    for _ in range(2):
+        replace(seen, near=long).stand_in(8)
+        near_places = [(5, AGREED, [7] * WINDOW_TOKENS), (2, DISAGREED, [8] * WINDOW_TOKENS)]
+        assert standing(seen.root) == corpora + near_places
+    replace(seen, near=short).stand_in(8)
+    assert standing(seen.root) == [*corpora, (3, DISAGREED, [5, 1])]
+    replace(seen, near=short, segments=()).stand_in(8)
+    assert standing(seen.root) == [(3, DISAGREED, [5, 1])]
+    seen.stand_in(8)
+    assert standing(seen.root) == corpora
+
+
+def test_where_there_is_not_room_for_all_neighbours_the_largest_shares_stand() -> None:
+    root = Root()
+    many = Near(int32s([[7, 1], [8, 1], [9, 1]]), int32s([AGREED] * 3), int32s([5, 4, 3]))
+    for room in (2, 0):
+        root.segments[0, CORPUS:] = PLACES_MAX - room
+        root.stand_near(many)
+        assert standing(root) == [(5, AGREED, [7, 1]), (4, AGREED, [8, 1])][:room]

@@ -25,7 +25,7 @@ def test_a_document_with_ids_outside_the_vocabulary_is_left_out_of_its_corpus(
     documents = [document(1, 2, wild, 3), document(1, 2, 50, 51)]
     block = Block(tuple(d for d, _ in documents), b"".join(data for _, data in documents))
     backend, key = engine.stores.backend, state_of(engine).key
-    backend.put_block(key, "red", block)
+    backend.corpora.put_block(key, "red", block)
     engine.stores.publish("local", "code", "red")
     (corpus,) = state_of(engine).corpora(("red",))
     assert corpus.documents == 1

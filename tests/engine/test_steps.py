@@ -9,6 +9,8 @@ from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.step import SequenceStart, Status, TreeShape
 from tests.engine.driving import (
     METHODS,
+    NAMESPACE,
+    TENANT,
     VOCAB,
     Caller,
     caller,
@@ -338,7 +340,7 @@ def test_a_corpus_that_is_deleted_costs_its_drafts_and_nothing_else(
     warm(engine, "red", [1, 2, 30, 31])
     start = SequenceStart(0, corpora=("red",))
     assert len(calls.tree(part("s", 0, [1, 2], prompt=2, start=start))) == 2
-    engine.stores.backend.delete_corpus(state_of(engine).key, "red")
+    engine.stores.delete_corpus(TENANT, NAMESPACE, "red")
     answer = calls.step(part("s", 2, [1, 2]), part("t", 0, TEXT, prompt=8))
     assert answer.statuses == [Status.OK, Status.OK]
     assert 30 not in answer.trees[0].token.tolist()

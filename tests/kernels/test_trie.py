@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import prefixes, trie
-from retrieval_draft.store.corpus import CorpusTier
+from retrieval_draft.store.corpus import CorpusTier, match
+from retrieval_draft.store.segment import Segment
 from tests.kernels import strategies
 from tests.kernels import twins_trie as twins
 from tests.kernels.strategies import int32s, tokens
@@ -86,49 +87,64 @@ def test_sequences_and_trees_share_their_longest_prefixes(
 def test_the_most_frequent_prefixes_behind_a_match_are_found(
     text: list[int], query: list[int], samples_max: int, limit: tuple[int, int, int, list[int]]
 ) -> None:
-    nodes_max, depth_max, children_max, ends = limit
-    corpus = CorpusTier([int32s(text)])
-    match = corpus.match(int32s(query), 1, 12)
-    if not match.length:
+    nodes_max, depth_max, children_max, stops = limit
+    segment, full, order = built(text)
+    found = match(segment, int32s(query), 1, 12)
+    if not found.length:
         assert query[-1] not in text
         return
-    full, order = corpus.tokens.tolist(), corpus.order.tolist()
-    found = [at for at in order if full[at : at + match.length] == query[-match.length :]]
-    assert order[match.low : match.high] == found
-    longer = query[-match.length - 1 :]
-    if len(longer) > match.length:
+    ends = [at for at in order if full[at : at + found.length] == query[-found.length :]]
+    assert order[found.low : found.high] == ends
+    longer = query[-found.length - 1 :]
+    if len(longer) > found.length:
         assert not any(full[at : at + len(longer)] == longer for at in order)
-    step = -(-len(found) // samples_max)
-    starts = [at + match.length for at in found[::step]]
+    step = -(-len(ends) // samples_max)
+    starts = [at + found.length for at in ends[::step]]
     token, parent = np.empty(nodes_max, np.int32), np.empty(nodes_max, np.int32)
     count = np.empty(nodes_max, np.int32)
     n = prefixes.grow_prefixes(
-        corpus.tokens, corpus.order, match.low, match.high, match.length, samples_max,
-        nodes_max, depth_max, children_max, int32s(ends), token, parent, count,
+        segment.index, found.low, found.high, found.length, samples_max,
+        nodes_max, depth_max, children_max, int32s(stops), token, parent, count,
     )  # fmt: skip
     paths: list[tuple[int, ...]] = []
     for i in range(n):
         paths.append((*(paths[parent[i]] if parent[i] >= 0 else ()), int(token[i])))
-    expected = twins.grow_prefixes(full, starts, nodes_max, depth_max, children_max, ends)
+    # Of equals the smaller code is met first: the twin counts codes.
+    codes = [code or -1 for code in segment.index.codes.tolist()]
+    vocabulary = segment.index.vocabulary.tolist()
+    ended = [vocabulary.index(stop) + 1 for stop in stops if stop in vocabulary]
+    counted = twins.grow_prefixes(codes, starts, nodes_max, depth_max, children_max, ended)
+    expected = [(tuple(vocabulary[c - 1] for c in path), count) for path, count in counted]
     assert list(zip(paths, count[:n].tolist(), strict=True)) == expected
 
 
 @QUICK
-@given(strategies.texts.filter(bool), st.integers(0, 3), st.integers(0, 2), st.data())
-def test_runs_end_where_the_token_changes(
-    text: list[int], skip: int, depth: int, data: st.DataObject
-) -> None:
-    corpus = CorpusTier([int32s(text)])
-    full, order = corpus.tokens.tolist(), corpus.order.tolist()
-    assert [prefixes.token_at(corpus.tokens, corpus.order, r, 1, 0) for r in range(len(order))] == [
-        twins.token_at(full, order, r, 1, 0) for r in range(len(order))
+@given(strategies.texts.filter(bool), st.integers(0, 3), st.data())
+def test_runs_end_where_the_code_changes(text: list[int], length: int, data: st.DataObject) -> None:
+    segment, full, order = built(text)
+    codes = segment.index.codes.tolist()
+    assert [prefixes.code_behind(segment.index, r, 1) for r in range(len(order))] == [
+        twins.code_behind(codes, order, r, 1) for r in range(len(order))
     ]
-    query = full[data.draw(st.integers(0, len(full) - 1)) :][: skip + depth]
-    match = corpus.match(int32s(query), 1, 12) if query else None
-    if match is None or not match.length or match.length < len(query):
+    query = full[data.draw(st.integers(0, len(full) - 1)) :][:length]
+    found = match(segment, int32s(query), 1, 12) if query else None
+    if found is None or not found.length or found.length < len(query):
         return
-    stop = match.occurrences
+    stop = found.occurrences
     start = data.draw(st.integers(0, stop - 1))
-    where = (match.low, 1, match.length, 0, start, stop)
-    found = prefixes.run_stop(corpus.tokens, corpus.order, *where)
-    assert found == twins.run_stop(full, order, *where)
+    where = (found.low, 1, found.length, start, stop)
+    assert prefixes.run_stop(segment.index, *where) == twins.run_stop(codes, order, *where)
+
+
+def built(text: list[int]) -> tuple[Segment, list[int], list[int]]:
+    """A segment of the documents between the boundaries, its text with these as -1, and its order."""
+    documents: list[list[int]] = [[]]
+    for one in text:
+        if one < 0:
+            documents.append([])
+        else:
+            documents[-1].append(one)
+    (segment,) = CorpusTier.of_documents([int32s(document) for document in documents]).segments
+    vocabulary = [-1, *segment.index.vocabulary.tolist()]
+    full = [vocabulary[code] for code in segment.index.codes.tolist()]
+    return segment, full, segment.index.order.tolist()

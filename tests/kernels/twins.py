@@ -20,6 +20,7 @@ from tests.kernels import (
     twins_ngrams,
     twins_paths,
     twins_search,
+    twins_segment,
     twins_stand,
     twins_trie,
 )
@@ -100,56 +101,6 @@ def occurrence(
         if ends:
             return ends[0]
     return -1
-
-
-# Suffix arrays.
-
-
-def suffixes(tokens: Ints) -> list[int]:
-    return sorted(range(len(tokens)), key=lambda start: list(tokens[start:]))
-
-
-def compare(tokens: Ints, at: int, query: Ints, first: int) -> int:
-    key = list(query[first:])
-    text = list(tokens[at : at + len(key)])
-    return 0 if text == key else -1 if text < key else 1
-
-
-def bound(tokens: Ints, query: Ints, first: int, above: int) -> int:
-    key = list(query[first:])
-    cut = [list(tokens[start : start + len(key)]) for start in suffixes(tokens)]
-    return sum(text < key or (bool(above) and text == key) for text in cut)
-
-
-def occurs(tokens: Ints, query: Ints, length: int) -> bool:
-    key = list(query[len(query) - length :])
-    return any(list(tokens[at : at + length]) == key for at in range(len(tokens)))
-
-
-def longest(tokens: Ints, query: Ints, length_max: int) -> int:
-    most = min(len(query), length_max)
-    return max((n for n in range(1, most + 1) if occurs(tokens, query, n)), default=0)
-
-
-def text_continuations(
-    tokens: Ints, query: Ints, length_min: int, length_max: int, depth: int, room: int
-) -> list[tuple[int, list[int]]]:
-    """What follows the longest agreement, then ever shorter halves; of many an even sample."""
-    kept = dict(enumerate(tokens))
-    order = suffixes(tokens)
-    found: list[tuple[int, list[int]]] = []
-    length, above = longest(tokens, query, length_max), length_max + 1
-    while length >= max(1, length_min) and len(found) < room:
-        key = list(query[len(query) - length :])
-        starts = [at for at in order if list(tokens[at : at + length]) == key]
-        step = max(1, -(-len(starts) // (room - len(found))))
-        for start in starts[::step]:
-            agreed = agreement(kept, start + length - 1, query, length_max)
-            following = window(kept, start + length, depth)
-            if agreed < above and kept.get(start + length, -1) >= 0 and len(found) < room:
-                found.append((agreed, following))
-        length, above = length // 2, length
-    return found
 
 
 # The adjacency matrix.
@@ -338,11 +289,6 @@ TWINS: dict[str, Callable[..., object]] = {
     "ring.agreement": agreement,
     "ring.continuations": ring_continuations,
     "ring.occurrence": occurrence,
-    "suffix_array.compare": compare,
-    "suffix_array.bound": bound,
-    "suffix_array.occurs": occurs,
-    "suffix_array.longest": longest,
-    "suffix_array.continuations": text_continuations,
     "adjacency.replace_rows": replace_rows,
     "adjacency.push_front": push_front,
     "adjacency.push_text": push_text,
@@ -361,6 +307,7 @@ TWINS: dict[str, Callable[..., object]] = {
     **twins_ngrams.TWINS,
     **twins_paths.TWINS,
     **twins_search.TWINS,
+    **twins_segment.TWINS,
     **twins_stand.TWINS,
     **twins_trie.TWINS,
 }

@@ -73,16 +73,16 @@ def graft(
         paths[i] = path
 
 
-def token_at(text: Ints, order: Ints, rank: int, skip: int, depth: int) -> int:
-    at = order[rank] + skip + depth
-    return text[at] if at < len(text) else -1
+def code_behind(text: Ints, order: Ints, rank: int, distance: int) -> int:
+    at = order[rank] + distance
+    return text[at] if at < len(text) else 0
 
 
 def run_stop(
-    text: Ints, order: Ints, low: int, step: int, skip: int, depth: int, start: int, stop: int
+    text: Ints, order: Ints, low: int, step: int, distance: int, start: int, stop: int
 ) -> int:
-    tokens = [token_at(text, order, low + i * step, skip, depth) for i in range(stop)]
-    return next((i for i in range(start, stop) if tokens[i] != tokens[start]), stop)
+    codes = [code_behind(text, order, low + i * step, distance) for i in range(stop)]
+    return next((i for i in range(start, stop) if codes[i] != codes[start]), stop)
 
 
 def grow_prefixes(
@@ -123,7 +123,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "trie.child_of": child_of,
     "trie.merge_rows": merge_rows,
     "trie.graft": graft,
-    "prefixes.token_at": token_at,
+    "prefixes.code_behind": code_behind,
     "prefixes.run_stop": run_stop,
     "prefixes.grow_prefixes": grow_prefixes,
 }

@@ -233,6 +233,15 @@ def delete_corpus(world: World) -> None:
     assert world.status(world.owner, STORE, "DeleteCorpus", request) == "OK"
 
 
+def compact_corpus(world: World) -> None:
+    world.warm(world.owner, "compacted", [50, 51])
+    request = store_pb2.CompactCorpusRequest(namespace=NAMESPACE, corpus="compacted")
+    assert world.status(world.other, STORE, "CompactCorpus", request) == "NOT_FOUND"
+    answer = world.ok(world.owner, STORE, "CompactCorpus", request)
+    assert store_pb2.CompactCorpusResponse.FromString(answer).corpus.tokens == 2
+    assert "compacted" not in world.corpora(world.other)
+
+
 def get_stats(world: World) -> None:
     """Of this replica and of the fleet."""
     world.make(world.owner, "counted")
@@ -352,7 +361,7 @@ MATRIX: dict[tuple[str, str], Callable[[World], None]] = {
     (STORE, "Warm"): warm,
     (STORE, "KnownDocuments"): known_documents,
     (STORE, "ListCorpora"): list_corpora,
-    (STORE, "CompactCorpus"): not_served(STORE, "CompactCorpus"),
+    (STORE, "CompactCorpus"): compact_corpus,
     (STORE, "DeleteCorpus"): delete_corpus,
     (STORE, "SaveSnapshot"): snapshots("SaveSnapshot"),
     (STORE, "ListSnapshots"): snapshots("ListSnapshots"),

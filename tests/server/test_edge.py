@@ -381,7 +381,6 @@ def test_a_stream_answers_in_order_and_ends_at_the_first_error(raw: RawCalls) ->
 def test_what_is_not_served_yet_says_why(raw: RawCalls) -> None:
     for service, method, reason in (
         (DRAFT, "Explain", "Explain is not served yet"),
-        (STORE, "CompactCorpus", "a corpus is one segment"),
         (STORE, "WatchStats", "ask GetStats again"),
     ):
         answer = raw.unary(service, method, b"")

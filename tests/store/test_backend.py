@@ -19,10 +19,7 @@ from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.pending import Pending
 from retrieval_draft.store.records import (
     Batch,
-    Block,
-    BlockDocument,
     NamespaceSpec,
-    document_digest,
     encode_batch,
 )
 from retrieval_draft.store.redis_backend import RedisBackend
@@ -31,6 +28,7 @@ from tests.store.conftest import (
     Recorder,
     Shared,
     SharedRedis,
+    block,
     embedded,
     record,
     server_of,
@@ -38,12 +36,6 @@ from tests.store.conftest import (
 
 DEMO = NamespaceKey("local", "demo")
 SPEC = NamespaceSpec("demo", 100)
-
-
-def block(*texts: str) -> Block:
-    tokens = [b"".join(ord(c).to_bytes(4, "little") for c in text) for text in texts]
-    documents = [BlockDocument("d", document_digest(t), len(t) // 4) for t in tokens]
-    return Block(tuple(documents), b"".join(tokens))
 
 
 @contextmanager
@@ -203,13 +195,16 @@ def test_tenants_do_not_meet(shared: Shared) -> None:
     backend.create_namespace(mine, SPEC)
     backend.create_namespace(theirs, NamespaceSpec("demo", 200))
     backend.append(mine, record(1))
-    backend.put_block(mine, "docs", block("secret"))
+    backend.corpora.put_block(mine, "docs", block("secret"))
     flushed(backend)
     assert heard.positions(mine) == [1]
     assert heard.positions(theirs) == []
-    assert backend.corpora(mine) == ["docs"]
-    assert backend.corpora(theirs) == []
-    assert backend.known_documents(theirs, "docs") == set()
+    assert backend.corpora.names(mine) == ["docs"]
+    assert backend.corpora.names(theirs) == []
+    assert (
+        backend.corpora.known_documents(theirs, "docs", [block("secret").documents[0].digest])
+        == set()
+    )
     assert [spec.vocab_size for spec in backend.list_namespaces("a")] == [100]
     assert [spec.vocab_size for spec in backend.list_namespaces("b")] == [200]
     backend.delete_namespace(mine)
@@ -223,8 +218,8 @@ def test_delete_leaves_no_key(shared: Shared) -> None:
     one.create_namespace(other, NamespaceSpec("kept", 9))
     one.append(DEMO, record(1))
     for corpus in ("docs", "code"):
-        one.put_block(DEMO, corpus, block("a"))
-    one.publish_corpus(DEMO, "docs")
+        one.corpora.put_block(DEMO, corpus, block("a"))
+    one.corpora.publish(DEMO, "docs")
     flushed(one)
     assert shared.keys(DEMO) != []
     two.delete_namespace(DEMO)
@@ -234,11 +229,11 @@ def test_delete_leaves_no_key(shared: Shared) -> None:
     flushed(one, two)
     assert shared.keys(DEMO) == []
     assert shared.keys(other) != []
-    for lost in (one.get_namespace, one.corpora, one.delete_namespace):
+    for lost in (one.get_namespace, one.corpora.names, one.delete_namespace):
         with pytest.raises(NotFound, match="demo"):
             lost(DEMO)
     with pytest.raises(NotFound):
-        one.put_block(DEMO, "docs", block("a"))
+        one.corpora.put_block(DEMO, "docs", block("a"))
     assert shared.keys(DEMO) == []
 
 
@@ -263,8 +258,8 @@ def test_created_again_it_starts_empty(shared: Shared) -> None:
 def test_management_works_without_start(shared: Shared) -> None:
     backend = shared.open()
     backend.create_namespace(DEMO, SPEC)
-    assert backend.put_block(DEMO, "docs", block("a"))
-    backend.publish_corpus(DEMO, "docs")
+    assert backend.corpora.put_block(DEMO, "docs", block("a"))
+    backend.corpora.publish(DEMO, "docs")
     assert [spec.namespace for spec in backend.list_namespaces("local")] == ["demo"]
     assert backend.stop(0)
 
@@ -272,61 +267,29 @@ def test_management_works_without_start(shared: Shared) -> None:
 # Corpora
 
 
-def test_blocks_are_stored_once_and_read_in_order(shared: Shared) -> None:
-    backend = shared.open()
-    backend.create_namespace(DEMO, SPEC)
-    stored = [block("one", "two"), block("three"), block("a", "b", "c")]
-    assert [backend.put_block(DEMO, "docs", b) for b in [*stored, stored[0]]] == [
-        True,
-        True,
-        True,
-        False,
-    ]
-    assert list(backend.corpus_blocks(DEMO, "docs")) == stored
-    assert list(backend.corpus_blocks(DEMO, "nothing")) == []
-    digests = {d.digest for b in stored for d in b.documents}
-    assert backend.known_documents(DEMO, "docs") == digests
-    assert backend.known_documents(DEMO, "nothing") == set()
-    with pytest.raises(InvalidInput):
-        backend.put_block(DEMO, "no such name", stored[0])
-
-
 def test_a_corpus_is_announced_when_published_and_when_deleted(shared: Shared) -> None:
     (one, heard), (two, heard_too) = shared.started("a"), shared.started("b")
     one.create_namespace(DEMO, SPEC)
-    one.put_block(DEMO, "docs", block("a"))
+    one.corpora.put_block(DEMO, "docs", block("a"))
     with pytest.raises(NotFound):
-        one.publish_corpus(DEMO, "other")
+        one.corpora.publish(DEMO, "other")
     flushed(one)
     assert heard.corpora == []
-    one.publish_corpus(DEMO, "docs")
+    one.corpora.publish(DEMO, "docs")
     assert heard.corpora == [(DEMO, "docs")], "told before the call returns"
     heard_too.wait_for(lambda: heard_too.corpora == [(DEMO, "docs")])
-    assert list(two.corpus_blocks(DEMO, "docs")) == [block("a")]
-    one.put_block(DEMO, "docs", block("b"))
-    one.publish_corpus(DEMO, "docs")
+    assert len(two.corpora.content(DEMO, "docs").pending) == 1
+    one.corpora.put_block(DEMO, "docs", block("b"))
+    one.corpora.publish(DEMO, "docs")
     heard_too.wait_for(lambda: len(heard_too.corpora) == 2)
     late, heard_late = shared.started("c")
     assert heard_late.corpora == [(DEMO, "docs")], "what was published before start is told"
-    two.delete_corpus(DEMO, "docs")
+    two.corpora.delete(DEMO, "docs")
     heard.wait_for(lambda: len(heard.corpora) == 3)
     heard_late.wait_for(lambda: len(heard_late.corpora) == 2)
-    assert late.corpora(DEMO) == []
+    assert late.corpora.names(DEMO) == []
     with pytest.raises(NotFound):
-        two.delete_corpus(DEMO, "docs")
-
-
-def test_a_damaged_block_is_left_out(shared_redis: SharedRedis) -> None:
-    backend = shared_redis.open()
-    backend.create_namespace(DEMO, SPEC)
-    for text in ("one", "two", "three"):
-        backend.put_block(DEMO, "docs", block(text))
-    (blocks,) = [name for name in shared_redis.keys(DEMO) if ":blocks:" in name]
-    order = blocks.replace(":blocks:", ":order:")
-    digest = shared_redis.client.lrange(order, 1, 1)[0]
-    data = bytes(shared_redis.client.hget(blocks, digest) or b"")  # type: ignore[arg-type]
-    shared_redis.client.hset(blocks, digest, data[:-1] + b"?")
-    assert list(backend.corpus_blocks(DEMO, "docs")) == [block("one"), block("three")]
+        two.corpora.delete(DEMO, "docs")
 
 
 # Redis away
@@ -410,7 +373,7 @@ def test_a_killed_redis_loses_no_written_record(place: str, short_folder: Path) 
             backend.append(DEMO, record(position))
         flushed(backend)
         assert heard.positions(DEMO) == list(range(800))
-        backend.put_block(DEMO, "docs", block("a"))
+        backend.corpora.put_block(DEMO, "docs", block("a"))
         assert backend.stop(WAIT_SECONDS_MAX)
         running.stop()
 
@@ -419,7 +382,8 @@ def test_a_killed_redis_loses_no_written_record(place: str, short_folder: Path) 
         after, heard_after = RedisBackend(again.url, "embedded"), Recorder()
         after.start("a", heard_after)
         assert heard_after.entries == heard.entries
-        assert list(after.corpus_blocks(DEMO, "docs")) == [block("a")]
+        (stored,) = after.corpora.content(DEMO, "docs").pending
+        assert list(after.corpora.pending(DEMO, "docs", [stored])) == [(stored, block("a"))]
         after.stop(0)
         again.stop()
 
@@ -469,8 +433,8 @@ def test_what_changed_while_redis_was_away_is_noticed(
     heard.wait_for(lambda: not one.figures(DEMO).connected)
     two.delete_namespace(gone)
     two.create_namespace(fresh, NamespaceSpec("fresh", 5))
-    two.put_block(DEMO, "docs", block("a"))
-    two.publish_corpus(DEMO, "docs")
+    two.corpora.put_block(DEMO, "docs", block("a"))
+    two.corpora.publish(DEMO, "docs")
     shared_redis.client.xtrim("retrieval-draft:control", maxlen=0)
     cut.clear()
     heard.wait_for(lambda: (DEMO, "docs") in heard.corpora and (gone, None) in heard.namespaces)

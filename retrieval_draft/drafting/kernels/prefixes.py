@@ -1,46 +1,45 @@
-"""The most frequent prefixes among the continuations of an exact match in a suffix array (REST)."""
+"""The most frequent prefixes among the continuations of an exact match in a segment (REST)."""
 
 import numpy as np
 from numba import int64, njit, types
 
+from retrieval_draft.store.kernels.leaf import leaf
+from retrieval_draft.store.kernels.segment import INDEXES, Index, code_at
 from retrieval_draft.tree import Int32Array
 
 row_t = types.Array(types.int32, 1, "C")
 read_t = types.Array(types.int32, 1, "C", readonly=True)
 
 
-@njit(int64(read_t, read_t, int64, int64, int64), nogil=True, cache=True)
-def token_at(tokens: Int32Array, order: Int32Array, rank: int, skip: int, depth: int) -> int:
-    """The token `depth` places behind the match of `skip` tokens at this rank; -1 beyond the text."""
-    at = int(order[rank]) + skip + depth
-    return int(tokens[at]) if at < len(tokens) else -1
+@leaf(*[int64(index, int64, int64) for index in INDEXES])
+def code_behind(index: Index, rank: int, distance: int) -> int:
+    """The code so far behind the beginning of the suffix of this rank; 0 where a document ends."""
+    return code_at(index, int64(index.order[rank]) + distance)
 
 
-@njit(int64(read_t, read_t, int64, int64, int64, int64, int64, int64), nogil=True, cache=True)
+@leaf(*[int64(index, int64, int64, int64, int64, int64) for index in INDEXES])
 def run_stop(
-    tokens: Int32Array,
-    order: Int32Array,
+    index: Index,
     low: int,
     step: int,
-    skip: int,
-    depth: int,
+    distance: int,
     start: int,
     stop: int,
 ) -> int:
-    """The first sample after `start`, up to `stop`, whose token at `depth` differs; O(log run).
+    """The first sample after `start`, up to `stop`, whose code at `distance` differs; O(log run).
 
     Sample i stands at rank low + i * step. Ranks are sorted by what follows the match.
     """
-    child = token_at(tokens, order, low + start * step, skip, depth)
+    child = code_behind(index, low + start * step, distance)
     reach = 1
     while start + reach < stop and (
-        token_at(tokens, order, low + (start + reach) * step, skip, depth) == child
+        code_behind(index, low + (start + reach) * step, distance) == child
     ):
         reach *= 2
     good, bad = start + reach // 2, min(stop, start + reach)
     while bad - good > 1:
         middle = (good + bad) // 2
-        if token_at(tokens, order, low + middle * step, skip, depth) == child:
+        if code_behind(index, low + middle * step, distance) == child:
             good = middle
         else:
             bad = middle
@@ -48,15 +47,15 @@ def run_stop(
 
 
 @njit(
-    int64(
-        read_t, read_t, int64, int64, int64, int64, int64, int64, int64, read_t, row_t, row_t, row_t
-    ),
+    [
+        int64(index, int64, int64, int64, int64, int64, int64, int64, read_t, row_t, row_t, row_t)
+        for index in INDEXES
+    ],
     nogil=True,
     cache=True,
 )
 def grow_prefixes(
-    tokens: Int32Array,
-    order: Int32Array,
+    index: Index,
     low: int,
     high: int,
     skip: int,
@@ -87,8 +86,8 @@ def grow_prefixes(
     while n < nodes_max:
         mine = 0
         while depth < depth_max and start < stop:
-            over = run_stop(tokens, order, low, step, skip, depth, start, stop)
-            if token_at(tokens, order, low + start * step, skip, depth) >= 0:
+            over = run_stop(index, low, step, skip + depth, start, stop)
+            if code_behind(index, low + start * step, skip + depth) > 0:
                 if mine == children_max or waiting == nodes_max:
                     # The rarest gives way, the newest of equals: it would not be taken.
                     out = -1
@@ -124,7 +123,7 @@ def grow_prefixes(
         for i in range(best, waiting):
             f_count[i], f_start[i] = f_count[i + 1], f_start[i + 1]
             f_depth[i], f_parent[i] = f_depth[i + 1], f_parent[i + 1]
-        token[n] = token_at(tokens, order, low + start * step, skip, depth)
+        token[n] = index.vocabulary[code_behind(index, low + start * step, skip + depth) - 1]
         parent[n] = above
         count[n] = stop - start
         depth += 1
