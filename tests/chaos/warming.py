@@ -8,9 +8,10 @@ then `N` for each that it stores, without end. What is refused for now is tried 
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from retrieval_draft.errors import Unreachable
+from retrieval_draft.errors import NotFound, Unreachable
 from retrieval_draft.store.connection import connect
 from retrieval_draft.store.embedded import EmbeddedRedis
 from retrieval_draft.store.folder import DataFolder
@@ -37,20 +38,29 @@ def main(folder: Path, url: str) -> None:
     client = connect(url)
     say(f"redis {process} {client.config_get('appendfsync')['appendfsync']}")
     client.close()
-    held = [
-        int(document.name) for b in backend.corpus_blocks(KEY, CORPUS) for document in b.documents
-    ]
+    held = [int(name) for name in names_of(backend)]
     for number in held:
         say(f"held {number}")
     say("ready")
     number = max(held, default=-1) + 1
     while True:
         try:
-            backend.put_block(KEY, CORPUS, block(number))
+            backend.corpora.put_block(KEY, CORPUS, block(number))
         except Unreachable:
             continue
         say(str(number))
         number += 1
+
+
+def names_of(backend: RedisBackend) -> Iterator[str]:
+    """The documents that are stored, whole."""
+    try:
+        stored = backend.corpora.content(KEY, CORPUS).pending
+    except NotFound:
+        return
+    for _, kept in backend.corpora.pending(KEY, CORPUS, list(stored)):
+        if kept is not None:
+            yield from (document.name for document in kept.documents)
 
 
 def say(line: str) -> None:

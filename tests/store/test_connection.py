@@ -153,11 +153,13 @@ def test_the_user_of_the_documentation_is_enough(
         backend.append(KEY, record(1))
         assert backend.flush(WAIT_SECONDS_MAX)
         assert heard.positions(KEY) == [1]
-        assert backend.put_block(KEY, "docs", block("a"))
-        backend.publish_corpus(KEY, "docs")
-        assert list(backend.corpus_blocks(KEY, "docs")) == [block("a")]
+        assert backend.corpora.put_block(KEY, "docs", block("a"))
+        backend.corpora.publish(KEY, "docs")
+        pending = list(backend.corpora.content(KEY, "docs").pending)
+        found = backend.corpora.pending(KEY, "docs", pending)
+        assert [stored for _, stored in found] == [block("a")]
         assert backend.durability is Durability.REDIS, "it could not ask"
-        backend.delete_corpus(KEY, "docs")
+        backend.corpora.delete(KEY, "docs")
         backend.delete_namespace(KEY)
         client = connect(url)
         for forbidden in (("FLUSHALL",), ("GET", "other"), ("CONFIG", "GET", "*"), ("KEYS", "*")):
