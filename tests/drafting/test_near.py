@@ -109,7 +109,7 @@ def test_neighbours_stand_behind_the_places_of_the_corpora_anew_in_every_step() 
     corpora = standing(seen.root)
     assert [followed for _, _, followed in corpora] == [[4, 5], [6]]
     long = Near(int32s([[7] * 96, [8] * 96]), int32s([AGREED, DISAGREED]), int32s([5, 2]))
-    short = Near(int32s([[5, 1, -1]]), int32s([DISAGREED]), int32s([3]))
+    short = Near(int32s([[5, 1]]), int32s([DISAGREED]), int32s([3]))
     for _ in range(2):
         replace(seen, near=long).stand_in(8)
         near_places = [(5, AGREED, [7] * WINDOW_TOKENS), (2, DISAGREED, [8] * WINDOW_TOKENS)]
