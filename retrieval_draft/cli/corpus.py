@@ -27,9 +27,7 @@ def corpus() -> None:
 @options.as_json
 def list_(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """The corpora that drafts use, by name."""
-    from retrieval_draft.client import GrpcClient
-
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     try:
         found = client.corpora(namespace)
     finally:
@@ -50,10 +48,9 @@ def list_(namespace: str, sidecar: str | None, data: Path | None, as_json: bool)
 @options.as_json
 def show(name: str, namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """One corpus: documents, tokens, bytes on disk and segments."""
-    from retrieval_draft.client import GrpcClient
     from retrieval_draft.errors import NotFound
 
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     try:
         found = [one for one in client.corpora(namespace) if one.corpus == name]
     finally:
@@ -73,9 +70,7 @@ def show(name: str, namespace: str, sidecar: str | None, data: Path | None, as_j
 @options.data
 def delete(name: str, namespace: str, sidecar: str | None, data: Path | None) -> None:
     """Remove a corpus: documents, segments and what every sidecar has of it."""
-    from retrieval_draft.client import GrpcClient
-
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     try:
         client.delete_corpus(namespace, name)
     finally:
@@ -93,9 +88,7 @@ def compact(
     name: str, namespace: str, sidecar: str | None, data: Path | None, as_json: bool
 ) -> None:
     """Merge a corpus into as few segments as may be; drafting goes on meanwhile."""
-    from retrieval_draft.client import GrpcClient
-
-    client = GrpcClient(options.target_of(sidecar, data))
+    client = options.client_of(sidecar, data)
     try:
         found = client.compact_corpus(namespace, name)
     finally:

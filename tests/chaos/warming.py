@@ -38,7 +38,7 @@ def main(folder: Path, url: str) -> None:
     client = connect(url)
     say(f"redis {process} {client.config_get('appendfsync')['appendfsync']}")
     client.close()
-    held = [int(name) for name in names_of(backend)]
+    held = sorted(int(name) for name in names_of(backend))
     for number in held:
         say(f"held {number}")
     say("ready")
