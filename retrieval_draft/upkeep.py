@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from retrieval_draft.config import Config
 from retrieval_draft.errands import Errands
-from retrieval_draft.errors import Corrupt, DraftError, NotFound
+from retrieval_draft.errors import Corrupt, DraftError, NotFound, Unreachable
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.corpora import SegmentEntry, StoredContent
@@ -86,11 +86,15 @@ class Upkeep:
         self._building.put(Where(key, corpus))
 
     def wait_until_drafted(self, state: NamespaceState, corpus: str, seconds_max: float) -> bool:
-        """Whether drafts here use all that was stored of the corpus before the call, in time. NotFound."""
+        """Whether drafts here use all that was stored of the corpus before the call, in time.
+
+        NotFound if it is deleted meanwhile; Unreachable if this sidecar stops, and what is stored stays.
+        """
         key = state.key
         wanted = self._backend.corpora.content(key, corpus).pending.keys()
         deadline = time.monotonic() + seconds_max
         while True:
+            self._check_going_on(state)
             content = self._backend.corpora.content(key, corpus)
             if not wanted & content.pending.keys():
                 shown = tuple(entry.digest for entry in content.segments)
@@ -109,10 +113,17 @@ class Upkeep:
         assert self._build is not None
         deadline = time.monotonic() + seconds_max
         while not self._build.compact(state.key, corpus):
+            self._check_going_on(state)
             if time.monotonic() > deadline:
                 raise DraftError(f"corpus {corpus!r} is being built by another replica")
             time.sleep(LOOK_SECONDS)
         self.wait_until_drafted(state, corpus, seconds_max)
+
+    def _check_going_on(self, state: NamespaceState) -> None:
+        if self._building.stopped:
+            raise Unreachable("this sidecar is stopping; the next one builds what is stored")
+        if self._state_of(state.key) is not state:
+            raise NotFound(f"namespace {state.key.namespace!r} was deleted")
 
     def _map(self, where: Where) -> float | None:
         state = self._state_of(where.key)

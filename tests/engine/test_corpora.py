@@ -9,11 +9,13 @@ import pytest
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.errands import Errands
-from retrieval_draft.errors import NotFound
+from retrieval_draft.errors import NotFound, Unreachable
 from retrieval_draft.step import SequenceStart
 from retrieval_draft.store.folder_blocks import FolderBlocks
 from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.memory_backend import MemoryBackend
 from retrieval_draft.store.memory_store import MemoryStore
+from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.store.segment import PAGE_BYTES
 from retrieval_draft.stores import Document
 from retrieval_draft.tree import int32s
@@ -150,3 +152,34 @@ def test_an_errand_is_run_once_however_often_it_was_asked_for() -> None:
     errands.stop(20)
     errands.put("first")
     assert "later" not in ran
+
+
+@pytest.mark.parametrize(("end", "error"), [("stop", Unreachable), ("delete", NotFound)])
+def test_a_publish_ends_when_the_sidecar_stops_or_the_namespace_goes(
+    end: str, error: type[Exception]
+) -> None:
+    backend = MemoryBackend()
+    engine = Engine(backend)
+    engine.start("a")
+    engine.stores.create("local", NamespaceSpec("n", 50))
+    engine.stores.store_documents("local", "n", "c", [Document("x", int32s([1, 2, 3] * 4))])
+    # Somebody else is building, and never comes to an end.
+    assert backend.corpora.claim(NamespaceKey("local", "n"), "c", "another", 600.0)
+    failed: list[type[Exception]] = []
+
+    def publish() -> None:
+        try:
+            engine.stores.publish("local", "n", "c")
+        except (NotFound, Unreachable) as problem:
+            failed.append(type(problem))
+
+    thread = threading.Thread(target=publish, daemon=True)
+    thread.start()
+    thread.join(0.3)
+    if end == "delete":
+        engine.stores.delete("local", "n")
+    else:
+        engine.stop()
+    thread.join(10)
+    assert failed == [error]
+    engine.stop()
