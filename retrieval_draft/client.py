@@ -238,32 +238,18 @@ class GrpcClient:
 
     def export_namespace(self, namespace: str) -> Iterator[bytes]:
         """What the namespace has learned, as a file, piece by piece."""
-        call = self._channel.unary_stream(
-            _store("ExportNamespace"),
-            request_serializer=store_pb2.ExportNamespaceRequest.SerializeToString,
-            response_deserializer=store_pb2.ExportNamespaceResponse.FromString,
-        )
-        request = store_pb2.ExportNamespaceRequest(namespace=namespace)
-        try:
-            for answer in call(request, timeout=SNAPSHOT_SECONDS_MAX):
-                yield answer.data
-        except grpc.RpcError as error:
-            raise error_of(error, self.target) from error
+        requests = [store_pb2.ExportNamespaceRequest(namespace=namespace)]
+        kind = store_pb2.ExportNamespaceResponse
+        for answer in self._stream_of("ExportNamespace", requests, kind, SNAPSHOT_SECONDS_MAX):
+            yield answer.data
 
     def import_namespace(self, namespace: str, pieces: Iterable[bytes]) -> store_pb2.Namespace:
         """Create the namespace of this file; "" for the name that it had."""
-        call = self._channel.stream_stream(
-            _store("ImportNamespace"),
-            request_serializer=store_pb2.ImportNamespaceRequest.SerializeToString,
-            response_deserializer=store_pb2.Namespace.FromString,
-        )
         requests = (
             store_pb2.ImportNamespaceRequest(namespace=namespace, data=piece) for piece in pieces
         )
-        try:
-            (made,) = call(requests, timeout=SNAPSHOT_SECONDS_MAX)
-        except grpc.RpcError as error:
-            raise error_of(error, self.target) from error
+        kind = store_pb2.Namespace
+        (made,) = self._stream_of("ImportNamespace", requests, kind, SNAPSHOT_SECONDS_MAX)
         return made
 
     def corpora(self, namespace: str) -> list[store_pb2.Corpus]:
@@ -289,29 +275,7 @@ class GrpcClient:
 
         An exception of `requests` ends the call and is raised as it is.
         """
-        broken: list[Exception] = []
-
-        def fed() -> Iterator[store_pb2.WarmRequest]:
-            try:
-                yield from requests
-            except Exception as error:
-                broken.append(error)
-                raise
-
-        open_stream = self._channel.stream_stream(
-            _store("Warm"),
-            request_serializer=store_pb2.WarmRequest.SerializeToString,
-            response_deserializer=store_pb2.WarmProgress.FromString,
-        )
-        call = open_stream(fed(), timeout=WARM_SECONDS_MAX, metadata=self._metadata)
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            if broken:
-                raise broken[0] from None
-            raise error_of(error, self.target) from error
-        finally:
-            call.cancel()  # nothing, if the call has ended
+        return self._stream_of("Warm", requests, store_pb2.WarmProgress, WARM_SECONDS_MAX)
 
     def known_documents(self, namespace: str, corpus: str, digests: Iterable[bytes]) -> list[bool]:
         """Which documents of these digests the corpus has; NotFound without the namespace."""
@@ -343,6 +307,34 @@ class GrpcClient:
         except grpc.RpcError as error:
             raise error_of(error, self.target) from error
         return answer
+
+    def _stream_of(
+        self, method: str, requests: Iterable[Message], kind: type[_Answer], seconds_max: float
+    ) -> Iterator[_Answer]:
+        """The answers of a call that streams; an exception of `requests` is raised as it is."""
+        broken: list[Exception] = []
+
+        def fed() -> Iterator[Message]:
+            try:
+                yield from requests
+            except Exception as error:
+                broken.append(error)
+                raise
+
+        open_stream: grpc.StreamStreamMultiCallable[Message, _Answer] = self._channel.stream_stream(
+            _store(method),
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=kind.FromString,
+        )
+        call = open_stream(fed(), timeout=seconds_max, metadata=self._metadata)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            if broken:
+                raise broken[0] from None
+            raise error_of(error, self.target) from error
+        finally:
+            call.cancel()  # nothing, if the call has ended
 
 
 def ensure_namespace(

@@ -1,6 +1,7 @@
 """`retrieval-draft corpus`: what was warmed."""
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,8 @@ def corpus() -> None:
 @options.as_json
 def list_(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """The corpora that drafts use, by name."""
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         found = client.corpora(namespace)
-    finally:
-        client.close()
     if as_json:
         print_json([_fields(one) for one in found])
     elif found:
@@ -50,11 +48,8 @@ def show(name: str, namespace: str, sidecar: str | None, data: Path | None, as_j
     """One corpus: documents, tokens, bytes on disk and segments."""
     from retrieval_draft.errors import NotFound
 
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         found = [one for one in client.corpora(namespace) if one.corpus == name]
-    finally:
-        client.close()
     if not found:
         raise NotFound(f"there is no corpus {name} in namespace {namespace}")
     if as_json:
@@ -70,11 +65,8 @@ def show(name: str, namespace: str, sidecar: str | None, data: Path | None, as_j
 @options.data
 def delete(name: str, namespace: str, sidecar: str | None, data: Path | None) -> None:
     """Remove a corpus: documents, segments and what every sidecar has of it."""
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         client.delete_corpus(namespace, name)
-    finally:
-        client.close()
     out().print(f"deleted corpus {name} of {namespace}")
 
 
@@ -88,11 +80,8 @@ def compact(
     name: str, namespace: str, sidecar: str | None, data: Path | None, as_json: bool
 ) -> None:
     """Merge a corpus into as few segments as may be; drafting goes on meanwhile."""
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         found = client.compact_corpus(namespace, name)
-    finally:
-        client.close()
     if as_json:
         print_json(_fields(found))
     else:

@@ -1,6 +1,7 @@
 """`retrieval-draft namespace`."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -104,11 +105,8 @@ def create(
         end_tokens=int32s(end_tokens).tobytes(),
         learned_bytes_max=learned_bytes_max,
     )
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         made = client.create_namespace(request)
-    finally:
-        client.close()
     if as_json:
         print_json(as_row(made))
         return
@@ -121,11 +119,8 @@ def create(
 @options.as_json
 def list_(sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """List the tenant's namespaces."""
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         found = client.list_namespaces()
-    finally:
-        client.close()
     if as_json:
         print_json([as_row(one) for one in found])
         return
@@ -153,12 +148,9 @@ def list_(sidecar: str | None, data: Path | None, as_json: bool) -> None:
 @options.as_json
 def show(name: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """Show what NAME is for and what it holds."""
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         found = client.get_namespace(name)
         (figures,) = client.stats(name).namespaces
-    finally:
-        client.close()
     row = {
         **as_row(found),
         "learned_tokens": figures.learned_tokens,
@@ -185,11 +177,8 @@ def delete(name: str, yes: bool, sidecar: str | None, data: Path | None) -> None
         if not sys.stdin.isatty():
             raise click.UsageError("say --yes: there is nobody to ask")
         click.confirm(f"delete namespace {name} and all it holds?", abort=True, err=True)
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         client.delete_namespace(name)
-    finally:
-        client.close()
     click.echo(f"deleted {name}")
 
 

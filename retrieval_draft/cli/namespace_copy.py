@@ -1,5 +1,6 @@
 """`retrieval-draft namespace copy`."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -49,10 +50,9 @@ def copy(
     Examples:
       retrieval-draft namespace copy llama-r1 llama-r2 --revision r2 --decay 0.25
     """
-    from retrieval_draft.cli.snapshot import connected
     from retrieval_draft.v1.store_pb2 import CopyNamespaceRequest, CreateNamespaceRequest
 
-    with connected(sidecar, data) as client:
+    with closing(options.client_of(sidecar, data)) as client:
         old = client.get_namespace(source)
         wanted = CreateNamespaceRequest(
             namespace=target,

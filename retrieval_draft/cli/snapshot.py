@@ -4,7 +4,7 @@ import datetime
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,6 @@ from retrieval_draft.cli.output import out, print_json, print_table, size
 from retrieval_draft.errors import NotFound
 
 if TYPE_CHECKING:
-    from retrieval_draft.client import GrpcClient
     from retrieval_draft.v1 import store_pb2 as pb
 
 CORRUPT = 5
@@ -37,7 +36,7 @@ def snapshot() -> None:
 @options.as_json
 def save(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """Save the learned tier now."""
-    with connected(sidecar, data) as client:
+    with closing(options.client_of(sidecar, data)) as client:
         saved = client.save_snapshot(namespace)
     if as_json:
         print_json(figures(saved))
@@ -55,7 +54,7 @@ def save(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) 
 @options.as_json
 def list_(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """Show what is kept, newest first."""
-    with connected(sidecar, data) as client:
+    with closing(options.client_of(sidecar, data)) as client:
         found = client.snapshots(namespace)
     if as_json:
         print_json([figures(one) for one in found])
@@ -73,7 +72,7 @@ def list_(namespace: str, sidecar: str | None, data: Path | None, as_json: bool)
 @options.as_json
 def verify(namespace: str, sidecar: str | None, data: Path | None, as_json: bool) -> None:
     """Read every block of what is kept; exit code 5 if one is damaged or missing."""
-    with connected(sidecar, data) as client:
+    with closing(options.client_of(sidecar, data)) as client:
         verdicts = client.verify_snapshots(namespace)
     if as_json:
         print_json([{**figures(v.snapshot), "problem": v.problem} for v in verdicts])
@@ -101,7 +100,7 @@ def export(file: Path, namespace: str, sidecar: str | None, data: Path | None) -
     """
     unfinished = file.with_name(f"{file.name}.unfinished")
     written = 0
-    with connected(sidecar, data) as client:
+    with closing(options.client_of(sidecar, data)) as client:
         try:
             with unfinished.open("wb") as opened:
                 for piece in client.export_namespace(namespace):
@@ -131,19 +130,9 @@ def import_(file: Path, namespace: str, sidecar: str | None, data: Path | None) 
     """
     if not file.is_file():
         raise NotFound(f"there is no file {file}")
-    with connected(sidecar, data) as client:
+    with closing(options.client_of(sidecar, data)) as client:
         made = client.import_namespace(namespace, pieces_of(file))
     click.echo(f"imported {file} as {made.namespace}: vocabulary of {made.vocab_size} tokens")
-
-
-@contextmanager
-def connected(sidecar: str | None, data: Path | None) -> "Iterator[GrpcClient]":
-    """A client of the sidecar, closed behind."""
-    client = options.client_of(sidecar, data)
-    try:
-        yield client
-    finally:
-        client.close()
 
 
 def figures(one: "pb.Snapshot") -> dict[str, object]:

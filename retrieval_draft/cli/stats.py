@@ -1,6 +1,7 @@
 """`retrieval-draft stats`."""
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,11 +48,8 @@ def stats(
     MAT              tokens gained per step over all steps, the bonus token included
     A node that several tiers or sources proposed counts for each of them.
     """
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         answer = client.stats(namespace, fleet=fleet, digest=digest)
-    finally:
-        client.close()
     if as_json:
         from google.protobuf.json_format import MessageToDict
 

@@ -221,6 +221,17 @@ def test_every_verb_takes_the_token_and_says_what_is_missing(served: Served) -> 
     assert "a token is needed" in refused.stdout
 
 
+def test_a_namespace_is_carried_with_the_token(served: Served, tmp_path: Path) -> None:
+    token, file = served.token("acme"), str(tmp_path / "carried")
+    made = served.run("namespace", "create", "carried", "--vocab-size", "9", *token)
+    assert made.returncode == 0
+    saved = served.run("snapshot", "export", file, "--namespace", "carried", *token)
+    assert saved.returncode == 0, saved.stderr
+    back = served.run("snapshot", "import", file, "--namespace", "carried-back", *token)
+    assert back.returncode == 0, back.stderr
+    assert "carried-back" in served.run("namespace", "list", *token).stdout
+
+
 def test_sighup_reads_the_file_afresh_and_a_bad_one_changes_nothing(served: Served) -> None:
     def works(name: str) -> bool:
         return served.run("stats", *served.token(name)).returncode == 0
