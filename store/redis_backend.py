@@ -55,7 +55,7 @@ from retrieval_draft.store.redis_follower import (
 from retrieval_draft.store.redis_shelf import RedisShelf, shelf_keys
 from retrieval_draft.store.redis_streams import Streams, open_streams
 from retrieval_draft.store.redis_transaction import transaction
-from retrieval_draft.store.redis_writer import RedisWriter, journal_key
+from retrieval_draft.store.redis_writer import CREATED_FIELD, RedisWriter, journal_key
 from retrieval_draft.store.remote_blocks import RemoteBlocks
 from retrieval_draft.store.snapshot_store import Captured, SnapshotStore
 from retrieval_draft.store.snapshots import Snapshots
@@ -180,7 +180,7 @@ class RedisBackend:
             if data is None:
                 pipeline.set(redis_key(key, "spec"), encode_namespace(made))
             if not has_journal:  # writers only add to a journal that exists
-                pipeline.xadd(journal, {"created": b""})
+                pipeline.xadd(journal, {CREATED_FIELD: b""})
 
         self._change(key, create)
 

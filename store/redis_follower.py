@@ -20,11 +20,18 @@ from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import StoredNamespace, decode_namespace
 from retrieval_draft.store.redis_clients import REDIS_ERRORS
 from retrieval_draft.store.redis_streams import READ_ENTRIES_MAX, Entries, Streams
-from retrieval_draft.store.redis_writer import PAYLOAD_FIELD, BackOff, Complaint, journal_key
+from retrieval_draft.store.redis_writer import (
+    CREATED_FIELD,
+    MOVED_FIELD,
+    PAYLOAD_FIELD,
+    BackOff,
+    Complaint,
+    journal_key,
+)
 from retrieval_draft.store.snapshots import Snapshots
 
 BLOCK_MS = 250  # also how long stop may take
-# Between looks whether the journal was trimmed past us, while entries come: two snapshots take longer.
+# Between looks for what no entry tells: a journal that others trimmed, blocks that can be had again.
 CHECK_SECONDS = 0.1
 CONTROL = redis_key(None, "control")
 NAMESPACES = redis_key(None, "namespaces")
@@ -162,7 +169,7 @@ class RedisFollower:
                 self._changed.notify_all()
         for name, entries in found.items():
             position = self._positions.get(name)
-            if position is not None and not self._is_moved(name, position, len(entries)):
+            if position is not None and not self._is_moved(name, position, entries):
                 self._apply(position, entries)
 
     def _apply(self, position: _Position, entries: Entries) -> None:
@@ -170,13 +177,15 @@ class RedisFollower:
         for entry_id, fields in entries:
             position.entry_id = entry_id.decode()
             payload = fields.get(PAYLOAD_FIELD)
-            if payload is not None:  # every journal begins with an entry that only makes it
+            if payload is not None:  # others say that the journal was made, or has moved
                 self._applier.entry(key, position.entry_id, payload)
         self._snapshots.progressed(key)
 
-    def _is_moved(self, name: str, position: _Position, entries: int) -> bool:
+    def _is_moved(self, name: str, position: _Position, entries: Entries) -> bool:
         """Whether to go on elsewhere than behind what was last read: entries are gone, or back."""
-        if entries < READ_ENTRIES_MAX and monotonic() - position.checked < CHECK_SECONDS:
+        # Trimming appends an entry in the same transaction: it is in this answer, or behind a full one.
+        is_told = len(entries) >= READ_ENTRIES_MAX or any(MOVED_FIELD in f for _, f in entries)
+        if not is_told and monotonic() - position.checked < CHECK_SECONDS:
             return False
         position.checked = monotonic()
         journal = position.journal
@@ -194,10 +203,9 @@ class RedisFollower:
     def _first_entry(self, stream: str) -> str:
         """The id of the oldest entry; "" if that is the one which made the journal."""
         oldest = cast(Entries, self._client.xrange(stream, count=1))
-        if oldest and PAYLOAD_FIELD in oldest[0][1]:
-            return oldest[0][0].decode()
         if oldest:
-            return ""
+            entry_id, fields = oldest[0]
+            return "" if CREATED_FIELD in fields else entry_id.decode()
         # Nothing is left: what was read last may still be the last that was written.
         last = cast(dict[str, bytes], self._client.xinfo_stream(stream))["last-generated-id"]
         return last.decode()
@@ -229,7 +237,7 @@ class RedisFollower:
             position = _Position(journal)
             self._applier.opened(journal, stored.spec)
             position.entry_id = self._snapshots.restore(journal) or BEGINNING
-            self._is_moved(name, position, 0)
+            self._is_moved(name, position, [])
             self._positions[name] = position
         position = self._positions[name]
         corpora = self._hash(redis_key(key, "corpora"))
@@ -245,7 +253,7 @@ class RedisFollower:
         self._applier.rewound(journal)
         self._positions[name] = position = _Position(journal)
         position.entry_id = self._snapshots.restore(journal) or BEGINNING
-        self._is_moved(name, position, 0)
+        self._is_moved(name, position, [])
 
     def _close(self, key: NamespaceKey) -> None:
         journal = self._applier.journal(key)

@@ -16,7 +16,7 @@ from retrieval_draft.store.keys import Kind, NamespaceKey, redis_key
 from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import decode_namespace
 from retrieval_draft.store.redis_transaction import transaction
-from retrieval_draft.store.redis_writer import journal_key
+from retrieval_draft.store.redis_writer import MOVED_FIELD, journal_key
 from retrieval_draft.store.snapshot_store import Fenced
 
 KINDS: tuple[Kind, ...] = ("snapshots", "lock", "token", "noted")
@@ -104,14 +104,18 @@ class RedisShelf:
             pipeline.multi()
             pipeline.unlink(snapshots)
             pipeline.rpush(snapshots, *manifests)
-            if trim_before != BEGINNING:
-                pipeline.xtrim(journal_key(journal), minid=trim_before, approximate=False)
+            _trim(pipeline, journal, trim_before)
 
         self._change(journal, switch)
 
     def trim(self, journal: Journal, before: str) -> None:
         """See Shelf."""
-        self._client.xtrim(journal_key(journal), minid=before, approximate=False)
+
+        def trim(pipeline: Pipeline) -> None:
+            pipeline.multi()
+            _trim(pipeline, journal, before)
+
+        transaction(self._client, trim, journal_key(journal))
 
     def _change(self, journal: Journal, change: Callable[[Pipeline], None], *watched: str) -> None:
         """One transaction, if the namespace is still this one."""
@@ -131,3 +135,11 @@ class RedisShelf:
     def _must_hold(self, pipeline: Pipeline, journal: Journal, token: int) -> None:
         if not self._holds(pipeline, journal, token):
             raise Fenced(f"another replica saves namespace {journal.key.namespace} now")
+
+
+def _trim(pipeline: Pipeline, journal: Journal, before: str) -> None:
+    """Whoever reads on over what is gone reads the entry that says so, in the same answer."""
+    name = journal_key(journal)
+    if before != BEGINNING:
+        pipeline.xtrim(name, minid=before, approximate=False)
+    pipeline.xadd(name, {MOVED_FIELD: b""}, nomkstream=True)

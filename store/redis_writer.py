@@ -17,6 +17,8 @@ IDLE_SECONDS_MAX = 1.0
 BACK_OFF_SECONDS_MIN = 0.05
 BACK_OFF_SECONDS_MAX = 2.0
 PAYLOAD_FIELD = b"b"
+# Entries without payload: the journal begins here; it was trimmed, or a snapshot was taken.
+CREATED_FIELD, MOVED_FIELD = b"created", b"moved"
 
 _log = logging.getLogger(__name__)
 
