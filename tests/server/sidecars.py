@@ -172,6 +172,13 @@ class Process:
         assert self.lines[0].startswith("serving on "), self.log
         return self
 
+    def pause(self) -> None:
+        """It stands still until `resume`."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def servers(self) -> set[int]:
         """The processes that it has started, Linux only."""
         return {pid for pid, parent in _processes() if parent == self._process.pid}
