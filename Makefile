@@ -14,8 +14,8 @@ test: $(READY)
 
 # The proofs of tests/chaos at a night's counts: 10,000 kills take two to three hours on two cores.
 soak: $(READY)
-	SOAK_KILLS=10000 SOAK_RECORDS=100000 SOAK_FAULTS=60 \
-	  $(BIN)/python -m pytest -q -s tests/chaos --durations=0
+	SOAK_KILLS=10000 SOAK_RECORDS=100000 SOAK_FAULTS=60 SOAK_SEEDS=1000 \
+	  $(BIN)/python -m pytest -q -s tests/chaos tests/engine/test_isolation.py --durations=0
 
 check: lint types proto-check
 
