@@ -4,7 +4,7 @@ Both send a step and receive its answer apart, so that a caller may give up wait
 answer with its next step. Neither retries: that is the conversation's to decide.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
@@ -28,6 +28,7 @@ CALL_SECONDS_MAX = 10.0
 WARM_SECONDS_MAX = 7 * 24 * 3600.0
 """Of a whole warming, which may be billions of tokens; keepalive notices a dead sidecar long before."""
 SNAPSHOT_SECONDS_MAX = 600.0
+WATCH_SECONDS_MAX = WARM_SECONDS_MAX
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -199,6 +200,15 @@ class GrpcClient:
         """Of this replica, with digests if asked; or of the whole fleet."""
         request = store_pb2.GetStatsRequest(namespace=namespace, fleet=fleet, digest=digest)
         return self._call(_store("GetStats"), request, store_pb2.Stats)
+
+    def watch_stats(
+        self, namespace: str = "", *, interval_ms: int = 1000, fleet: bool = False
+    ) -> Generator[store_pb2.Stats, None, None]:
+        """The figures now and after every interval, until the iterator is closed."""
+        request = store_pb2.WatchStatsRequest(
+            namespace=namespace, interval_ms=interval_ms, fleet=fleet
+        )
+        yield from self._stream_of("WatchStats", [request], store_pb2.Stats, WATCH_SECONDS_MAX)
 
     def copy_namespace(self, request: store_pb2.CopyNamespaceRequest) -> store_pb2.Namespace:
         return self._call(
