@@ -4,22 +4,21 @@ Both send a step and receive its answer apart, so that a caller may give up wait
 answer with its next step. Neither retries: that is the conversation's to decide.
 """
 
-import queue
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from retrieval_draft import errors
+from retrieval_draft.call_errors import error_of
 from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
 from retrieval_draft.credentials import Credentials, load_credentials
-from retrieval_draft.errors import DraftError, Unreachable
+from retrieval_draft.draft_stream import DraftStream
+from retrieval_draft.errors import Unreachable
 from retrieval_draft.step import StepRequest, StepResponse
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import draft_pb2, store_pb2
-from retrieval_draft.wire import decode_response, encode_request
 
 if TYPE_CHECKING:
     from retrieval_draft.engine import Engine
@@ -29,6 +28,7 @@ CALL_SECONDS_MAX = 10.0
 WARM_SECONDS_MAX = 7 * 24 * 3600.0
 """Of a whole warming, which may be billions of tokens; keepalive notices a dead sidecar long before."""
 SNAPSHOT_SECONDS_MAX = 600.0
+WATCH_SECONDS_MAX = WARM_SECONDS_MAX
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -39,22 +39,7 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 
-Metadata = tuple[tuple[str, str], ...]
 _Answer = TypeVar("_Answer", bound=Message)
-_BY_STATUS = {
-    kind.status: kind
-    for kind in (
-        errors.NotFound,
-        errors.AlreadyExists,
-        errors.FailedPrecondition,
-        errors.Unauthenticated,
-        errors.PermissionDenied,
-        errors.ResourceExhausted,
-        errors.NotServed,
-        errors.Unreachable,
-        errors.Corrupt,
-    )
-}
 
 
 class Client(Protocol):
@@ -169,11 +154,11 @@ class GrpcClient:
         self.target = target
         self._channel = credentials.channel(target, CHANNEL_OPTIONS)
         self._metadata = credentials.metadata()
-        self._stream: _Stream | None = None
+        self._stream: DraftStream | None = None
 
     def send(self, request: StepRequest) -> None:
         if self._stream is None or self._stream.broken:
-            self._stream = _Stream(self._channel, self._metadata)
+            self._stream = DraftStream(self._channel, self._metadata)
         self._stream.send(request)
 
     def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
@@ -215,6 +200,15 @@ class GrpcClient:
         """Of this replica, with digests if asked; or of the whole fleet."""
         request = store_pb2.GetStatsRequest(namespace=namespace, fleet=fleet, digest=digest)
         return self._call(_store("GetStats"), request, store_pb2.Stats)
+
+    def watch_stats(
+        self, namespace: str = "", *, interval_ms: int = 1000, fleet: bool = False
+    ) -> Generator[store_pb2.Stats, None, None]:
+        """The figures now and after every interval, until the iterator is closed."""
+        request = store_pb2.WatchStatsRequest(
+            namespace=namespace, interval_ms=interval_ms, fleet=fleet
+        )
+        yield from self._stream_of("WatchStats", [request], store_pb2.Stats, WATCH_SECONDS_MAX)
 
     def copy_namespace(self, request: store_pb2.CopyNamespaceRequest) -> store_pb2.Namespace:
         return self._call(
@@ -375,90 +369,6 @@ def check_namespace(
             f"namespace {found.namespace} has a vocabulary of {found.vocab_size}, "
             f"not of {vocab_size} tokens"
         )
-
-
-class _Stream:
-    """One DraftStream call, with a thread that reads answers, so that waiting has a deadline."""
-
-    def __init__(self, channel: grpc.Channel, metadata: Metadata) -> None:
-        self.broken = False
-        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._counts: dict[int, int] = {}
-        self._answers: dict[int, bytes] = {}
-        self._error: DraftError | None = None
-        self._changed = threading.Condition()
-        open_stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(
-            "/retrieval_draft.v1.DraftService/DraftStream",
-            request_serializer=None,
-            response_deserializer=None,
-        )
-        self._call = open_stream(iter(self._requests.get, None), metadata=metadata)
-        threading.Thread(target=self._read, name="draft-stream", daemon=True).start()
-
-    def send(self, request: StepRequest) -> None:
-        self._counts = {request.step_id: len(request.sequences)}
-        self._requests.put(encode_request(request).SerializeToString())
-
-    def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
-        with self._changed:
-            arrived = self._changed.wait_for(
-                lambda: step_id in self._answers or self._error is not None, seconds_max
-            )
-            if not arrived:
-                return None
-            data = self._answers.pop(step_id, None)
-            self._answers.clear()
-            if data is None:
-                assert self._error is not None
-                raise self._error
-        try:
-            message = draft_pb2.DraftResponse.FromString(data)
-        except DecodeError as error:
-            raise errors.Corrupt("the sidecar's answer is malformed") from error
-        return decode_response(message, self._counts.get(step_id, 0))
-
-    def close(self) -> None:
-        self.broken = True
-        self._requests.put(None)
-        self._call.cancel()
-
-    def _read(self) -> None:
-        error: DraftError = Unreachable("the sidecar closed the stream")
-        try:
-            for data in self._call:
-                step_id = draft_pb2.DraftResponse.FromString(data).step_id
-                with self._changed:
-                    self._answers[step_id] = data
-                    self._changed.notify_all()
-        except grpc.RpcError as broken:
-            error = error_of(broken, "the sidecar")
-        except DecodeError:
-            error = errors.Corrupt("the sidecar's answer is malformed")
-        with self._changed:
-            self.broken, self._error = True, error
-            self._changed.notify_all()
-        # Lets the thread end that feeds the call.
-        self._requests.put(None)
-
-
-def error_of(error: grpc.RpcError, target: str, verb: str = "serve") -> DraftError:
-    """Our error of the status that a call ended with."""
-    code = error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
-    details = (error.details() if isinstance(error, grpc.Call) else None) or ""
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return Unreachable(
-            f"no answer from {target}: is `retrieval-draft {verb}` running there? ({code.name})"
-        )
-    if code == grpc.StatusCode.INVALID_ARGUMENT:
-        return Refused(details)
-    return _BY_STATUS.get(code.name, DraftError)(details or code.name)
-
-
-class Refused(DraftError):
-    """INVALID_ARGUMENT as a server said it; its text names field, value and limit."""
-
-    status = "INVALID_ARGUMENT"
-    exit_code = 2
 
 
 def _store(method: str) -> str:

@@ -105,9 +105,13 @@ class Engine:
 
     def settle(self, tenant: str, client_id: str) -> None:
         """Queue for the journal what the client's newest step committed; the next step would do it too."""
+        began = time.perf_counter()
         client = self.clients.get(tenant, client_id)
         with client.lock:
+            timings = client.unsettled[0].state.counters.timings if client.unsettled else None
             self._settle(client)
+        if timings is not None:
+            timings.settled(time.perf_counter() - began)
 
     def _settle(self, client: ClientState) -> None:
         for sequence in client.unsettled:
@@ -156,9 +160,11 @@ class Engine:
                 self.clients.close(client, part.sequence_id)
             else:
                 drafting[i] = (sequence, _nodes_max(part, request.options, options))
-        trees = self._draft(request.step_id, count, drafting, options, began)
-        draft_us = int((time.perf_counter() - began) * 1e6)
-        state.counters.draft_us.append(draft_us)
+        taken = time.perf_counter()
+        trees, grown = self._draft(request.step_id, count, drafting, options, began)
+        ended = time.perf_counter()
+        state.counters.timings.stepped(began, taken, grown, ended)
+        draft_us = int((ended - began) * 1e6)
         return StepResponse(request.step_id, statuses, trees, draft_us, problems)
 
     # Taking what was committed.
@@ -301,8 +307,8 @@ class Engine:
         drafting: dict[int, tuple[Sequence, int]],
         options: DraftOptions,
         began: float,
-    ) -> list[DraftTree]:
-        """Every sequence's tree alone, then one cut over the batch."""
+    ) -> tuple[list[DraftTree], float]:
+        """Every sequence's tree alone, then one cut over the batch; also the clock before that."""
         drafts: dict[int, Draft] = {}
         floor = probability_floor(options.verify_cost, len(drafting))
         for i, (sequence, nodes_max) in drafting.items():
@@ -311,13 +317,14 @@ class Engine:
                 break
             drafts[i] = self._draft_one(sequence, nodes_max, floor, options)
         trees = [drafts[i].tree if i in drafts else EMPTY for i in range(count)]
+        grown = time.perf_counter()
         nodes = kept(trees, options.batch_nodes_max, options.verify_cost)
         if nodes is not None:
             trees = [pruned(tree, some) for tree, some in zip(trees, nodes, strict=True)]
         for i, draft in drafts.items():
             sequence = drafting[i][0]
             sequence.held = Held(step_id, sequence.stop, options.method, draft, trees[i])
-        return trees
+        return trees, grown
 
     def _draft_one(
         self, sequence: Sequence, nodes_max: int, floor: float, options: DraftOptions

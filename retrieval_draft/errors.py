@@ -17,6 +17,9 @@ Anything else that reaches an edge is a bug: it becomes INTERNAL with a logged i
 
 from typing import ClassVar
 
+MARK = "retrieval-draft-error"
+"""Trailing metadata of a call that a server of ours refused: its text says what is wrong."""
+
 
 class DraftError(Exception):
     """Base of all. `status` is the name of the gRPC status, `exit_code` that of the command line."""

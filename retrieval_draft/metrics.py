@@ -4,7 +4,6 @@ Everything is a sum of integers under a name, so that the counts of replicas, or
 add up: `counts` gives them flat (`steps`, `tier:context:accepted`), `hits_of` reads rows from such.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -12,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import tally as kernels
+from retrieval_draft.timing import Timings
 from retrieval_draft.tree import SOURCES, TIERS, DraftTree, int32s
 
-DEPTH_ROWS = 65
-DRAFT_US_KEPT = 4096
-COLUMNS = ("steps", "hits", "drafted", "accepted")
+COLUMNS = ("steps", "hits", "drafted", "accepted", "millionths")
 SUMS = (
     *("steps", "tokens", "drafted_steps", "drafted", "accepted"),
     *("resyncs", "rejected", "evicted_sequences", "ignored_feedback"),
@@ -30,17 +28,17 @@ Table = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Hits:
-    """Of verified trees: steps in which `name` drafted, of these with an acceptance; nodes likewise."""
+    """Of verified trees: steps in which `name` drafted, of these with an acceptance; nodes likewise.
+
+    `expected` is the sum of the nodes' path probabilities: it should equal `accepted`.
+    """
 
     name: str
     steps: int
     hits: int
     drafted: int
     accepted: int
-
-
-def _table(rows: int) -> Table:
-    return np.zeros((rows, kernels.COLUMNS), np.int64)
+    expected: float = 0.0
 
 
 @dataclass(slots=True)
@@ -57,11 +55,12 @@ class Counters:
     rejected: int = 0
     evicted_sequences: int = 0
     ignored_feedback: int = 0
-    by_bit: Table = field(default_factory=lambda: _table(kernels.BITS))
-    by_depth: Table = field(default_factory=lambda: _table(DEPTH_ROWS))
-    by_match: Table = field(default_factory=lambda: _table(len(kernels.MATCH_LENGTHS)))
+    table: Table = field(
+        default_factory=lambda: np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
+    )
+    """The rows of `tally`: by source bit, depth, match length, size and probability."""
     by_method: dict[str, list[int]] = field(default_factory=dict)
-    draft_us: deque[int] = field(default_factory=lambda: deque(maxlen=DRAFT_US_KEPT))
+    timings: Timings = field(default_factory=Timings)
 
     def committed(self, tokens: int, steps: int) -> None:
         """So many steps gained so many tokens, the bonus tokens included."""
@@ -81,17 +80,18 @@ class Counters:
             tree.probability,
             int32s(path),
             match_length,
-            self.by_bit,
-            self.by_depth,
-            self.by_match,
+            self.table,
         )
         self.drafted_steps += 1
         self.drafted += n
         self.accepted += len(path)
         self.expected += expected
         row = self.by_method.setdefault(method, [0] * kernels.COLUMNS)
-        for column, more in enumerate((1, 1 if path else 0, n, len(path))):
-            row[column] += more
+        row[0] += 1
+        row[1] += 1 if path else 0
+        row[2] += n
+        row[3] += len(path)
+        row[4] += int(expected * kernels.MILLIONTHS)
 
     def activity(self) -> int:
         """Rises whenever anything is counted: tells cheaply whether `counts` has news."""
@@ -104,6 +104,7 @@ class Counters:
         for kind, name, row in self._rows():
             for column, value in zip(COLUMNS, row, strict=True):
                 flat[f"{kind}:{name}:{column}"] = int(value)
+        flat.update(self.timings.counts())
         return {name: value for name, value in flat.items() if value}
 
     def methods(self) -> list[Hits]:
@@ -112,33 +113,37 @@ class Counters:
     def depths(self) -> list[Hits]:
         return hits_of(self.counts(), "depth")
 
-    def draft_us_quantile(self, share: float) -> int:
-        """Of the newest DRAFT_US_KEPT steps; 0 before the first."""
-        kept = list(self.draft_us)
-        return int(np.quantile(kept, share)) if kept else 0
-
     def _rows(self) -> Iterator[tuple[str, str, Iterable[int]]]:
+        table = self.table
         for name, bit in TIERS.items():
-            yield "tier", name, self.by_bit[bit]
+            yield "tier", name, table[kernels.BY_BIT + bit]
         for name, bit in SOURCES.items():
-            yield "source", name, self.by_bit[bit]
+            yield "source", name, table[kernels.BY_BIT + bit]
         for name, row in list(self.by_method.items()):
             yield "method", name, row
-        for depth in range(1, len(self.by_depth)):
-            yield "depth", str(depth), self.by_depth[depth]
-        for length, row in zip(kernels.MATCH_LENGTHS.tolist(), self.by_match, strict=True):
-            yield "match", str(length), row
+        for depth in range(1, kernels.DEPTHS):
+            yield "depth", str(depth), table[kernels.BY_DEPTH + depth]
+        for i, length in enumerate(kernels.MATCH_LENGTHS.tolist()):
+            yield "match", str(length), table[kernels.BY_MATCH + i]
+        for i, size in enumerate(kernels.SIZES.tolist()):
+            yield "size", str(size), table[kernels.BY_SIZE + i]
+        for tenth in range(kernels.TENTHS):
+            yield "tenth", str(tenth), table[kernels.BY_TENTH + tenth]
 
 
 def hits_of(counts: Mapping[str, int], kind: str) -> list[Hits]:
-    """The rows of one kind (tier, source, method, depth, match) that are not empty, in their order."""
+    """The rows of one kind (as ROWS of stats.py) that are not empty, in their order."""
     names = {name.split(":")[1] for name in counts if name.startswith(f"{kind}:")}
     known = {name: place for place, name in enumerate((*TIERS, *SOURCES))}
 
     def place(name: str) -> tuple[int, str]:
         return (int(name) if name.isdecimal() else known.get(name, 0), name)
 
-    return [
-        Hits(name, *(counts.get(f"{kind}:{name}:{column}", 0) for column in COLUMNS))
-        for name in sorted(names, key=place)
-    ]
+    return [_hits(counts, kind, name) for name in sorted(names, key=place)]
+
+
+def _hits(counts: Mapping[str, int], kind: str, name: str) -> Hits:
+    steps, hits, drafted, accepted, millionths = (
+        counts.get(f"{kind}:{name}:{column}", 0) for column in COLUMNS
+    )
+    return Hits(name, steps, hits, drafted, accepted, millionths / kernels.MILLIONTHS)

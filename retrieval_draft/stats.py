@@ -5,14 +5,25 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import NotFound
+from retrieval_draft.errors import NotFound, Unreachable
 from retrieval_draft.metrics import EXPECTED, SUMS, THOUSANDTHS, Hits, hits_of
 from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.rates import quantile_us
 from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.timing import Timing, timings_of
 from retrieval_draft.v1 import store_pb2 as pb
 
-ROWS = ("method", "tier", "source", "depth", "match")
+ROWS = {
+    "methods": "method",
+    "tiers": "tier",
+    "sources": "source",
+    "depths": "depth",
+    "match_lengths": "match",
+    "sizes": "size",
+    "tenths": "tenth",
+}
+"""The wire's fields, and the kinds of rows that they hold."""
 SHOWN = tuple(name for name in SUMS if name in pb.NamespaceStats.DESCRIPTOR.fields_by_name)
 """All counts are stored for the fleet; these have a field of the wire."""
 
@@ -53,7 +64,13 @@ def fleet_stats_of(engine: Engine, tenant: str, namespace: str = "") -> pb.Stats
     for state in _states(engine, tenant, namespace):
         # Another replica may have deleted it a moment ago; that matters to whom asked for it by name.
         with nullcontext() if namespace else suppress(NotFound):
-            fleet = engine.stores.backend.counts(state.key)
+            try:
+                fleet = engine.stores.backend.counts(state.key)
+            except Unreachable as error:
+                raise Unreachable(
+                    f"the fleet's figures lie in the store, which is away ({error}); "
+                    "those of one sidecar need no store: ask without --fleet"
+                ) from error
             stats.namespaces.append(_fleet_namespace_stats(state.key, fleet))
     return stats
 
@@ -78,8 +95,8 @@ def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -
             learned_tokens=state.learned.tokens_learned,
             corpus_bytes=sum(tier.nbytes for tier in state.corpus_tiers().values()),
             corpora=corpora_of(state),
-            draft_us_p50=counters.draft_us_quantile(0.5),
-            draft_us_p99=counters.draft_us_quantile(0.99),
+            draft_us_p50=counters.timings.step_us_quantile(0.5),
+            draft_us_p99=counters.timings.step_us_quantile(0.99),
             lag_records=journal.lag_records,
             journal_records=journal.written,
             dropped_records=journal.dropped,
@@ -90,6 +107,7 @@ def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -
             snapshot_generation=journal.generation,
             snapshot_unix_seconds=journal.saved_unix_seconds,
             problems=journal.problems,
+            connected=journal.connected,
         )
     )
     return stats
@@ -97,6 +115,7 @@ def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -
 
 def _fleet_namespace_stats(key: NamespaceKey, fleet: FleetCounts) -> pb.NamespaceStats:
     stats = _counted(key, fleet.counts)
+    stats.connected = True  # it has just been read
     for name, beat in fleet.replicas.items():
         stats.replicas.add(
             replica_id=name,
@@ -113,16 +132,13 @@ def _fleet_namespace_stats(key: NamespaceKey, fleet: FleetCounts) -> pb.Namespac
 
 def _counted(key: NamespaceKey, counts: Mapping[str, int]) -> pb.NamespaceStats:
     """What is counted, of one replica or of the fleet; counts of unknown names are left out."""
-    rows = {kind: map(_hits, hits_of(counts, kind)) for kind in ROWS}
     stats = pb.NamespaceStats(
         namespace=key.namespace,
         expected=counts.get(EXPECTED, 0) / THOUSANDTHS,
-        methods=rows["method"],
-        tiers=rows["tier"],
-        sources=rows["source"],
-        depths=rows["depth"],
-        match_lengths=rows["match"],
+        timings=map(_timing, timings_of(counts)),
     )
+    for name, kind in ROWS.items():
+        getattr(stats, name).extend(map(_hits, hits_of(counts, kind)))
     for name in SHOWN:
         setattr(stats, name, counts.get(name, 0))
     return stats
@@ -135,4 +151,17 @@ def _hits(hits: Hits) -> pb.Hits:
         hits=hits.hits,
         drafted=hits.drafted,
         accepted=hits.accepted,
+        expected=hits.expected,
     )
+
+
+def _timing(timing: Timing) -> pb.Timing:
+    made = pb.Timing(
+        stage=timing.stage,
+        count=timing.count,
+        sum_us=timing.sum_us,
+        bounds_us=[bound for bound, _ in timing.buckets],
+        counts=[count for _, count in timing.buckets],
+    )
+    made.p50_us, made.p99_us = quantile_us(made, 0.5), quantile_us(made, 0.99)
+    return made

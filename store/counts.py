@@ -11,7 +11,7 @@ import msgspec
 from retrieval_draft import __version__
 from retrieval_draft.errors import Corrupt, InvalidInput
 
-COUNTS_MAX = 1024
+COUNTS_MAX = 2048
 COUNT_CHARACTERS_MAX = 64
 COUNT_MAX = 1 << 53
 """Of one call, and exact as a sum: Redis' scripts count in doubles."""

@@ -100,7 +100,7 @@ def show(done: "Measured", tokenizer: "Tokenizer", seconds: float) -> None:
     from rich.padding import Padding
 
     from retrieval_draft.cli.drawing import drawn
-    from retrieval_draft.cli.stats import print_hits
+    from retrieval_draft.cli.figures import print_hits
 
     console = out()
     best = next((arm.best_step for arm in done.arms if arm.name == "warm"), None)

@@ -102,7 +102,8 @@ def generate(
 def _answers(target: str, request: "pb.GenerateRequest") -> "Iterator[pb.GenerateResponse]":
     import grpc
 
-    from retrieval_draft.client import CHANNEL_OPTIONS, error_of
+    from retrieval_draft.call_errors import error_of
+    from retrieval_draft.client import CHANNEL_OPTIONS
     from retrieval_draft.v1 import generate_pb2 as pb
 
     with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:

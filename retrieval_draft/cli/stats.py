@@ -1,6 +1,6 @@
 """`retrieval-draft stats`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from retrieval_draft.cli import options
-from retrieval_draft.cli.output import out, print_json, print_table, share, size
+from retrieval_draft.cli.output import out, print_json, share
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from retrieval_draft.v1 import store_pb2 as pb
+
+HEAD = "time      namespace             steps/s  tokens/s   MAT  accept  draft p50    p99 us    lag"
 
 
 @click.command()
@@ -26,6 +26,22 @@ if TYPE_CHECKING:
 @click.option(
     "--digest", is_flag=True, help="Also digests of what was learned, to compare replicas."
 )
+@click.option(
+    "--full",
+    is_flag=True,
+    help="Also by match length, depth, tree size and probability, and the stages of a step.",
+)
+@click.option(
+    "--watch", is_flag=True, help="A line a namespace for every interval, until interrupted."
+)
+@click.option(
+    "--interval",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 3600),
+    metavar="SECONDS",
+    help="Of --watch; 2 or more with --fleet.",
+)
 @options.sidecar
 @options.data
 @options.as_json
@@ -33,33 +49,41 @@ def stats(
     namespace: str,
     fleet: bool,
     digest: bool,
+    full: bool,
+    watch: bool,
+    interval: float,
     sidecar: str | None,
     data: Path | None,
     as_json: bool,
 ) -> None:
     """Show what drafting brought since the sidecar started: hit rates per tier, method and source.
 
-    With --fleet also by match length and depth. Replicas at equal journal positions have equal digests.
+    With --fleet or --full also by match length, depth, tree size and probability. With --watch what each
+    interval brought; --watch --json prints every reading whole, one a line. Replicas at equal journal
+    positions have equal digests.
 
     \b
     hit rate         verified steps in which at least one node of that row was accepted, of those in
                      which it drafted
-    acceptance rate  accepted nodes of those drafted
+    acceptance       accepted nodes of those drafted
+    length           mean accepted length: 1 + accepted nodes per step in which that row drafted
+    expected/kept    the nodes' summed probabilities, of those accepted; 1 is right
     MAT              tokens gained per step over all steps, the bonus token included
+    wasted           nodes drafted and not accepted
     A node that several tiers or sources proposed counts for each of them.
     """
+    from retrieval_draft.cli.figures import as_document, print_fleet_namespace, print_namespace
+
     with closing(options.client_of(sidecar, data)) as client:
+        if watch:
+            readings = client.watch_stats(
+                namespace, interval_ms=round(interval * 1000), fleet=fleet
+            )
+            _watch(readings, as_json=as_json)
+            return
         answer = client.stats(namespace, fleet=fleet, digest=digest)
     if as_json:
-        from google.protobuf.json_format import MessageToDict
-
-        print_json(
-            MessageToDict(
-                answer,
-                preserving_proto_field_name=True,
-                always_print_fields_with_no_presence=True,
-            )
-        )
+        print_json(as_document(answer))
         return
     console = out()
     console.print(f"replica {answer.replica_id}, up {answer.uptime_seconds:.0f} s")
@@ -69,96 +93,47 @@ def stats(
         if fleet:
             print_fleet_namespace(one, answer.unix_seconds, console)
         else:
-            print_namespace(one, console)
+            print_namespace(one, console, full=full)
 
 
-def print_namespace(one: "pb.NamespaceStats", console: "Console") -> None:
-    """One namespace's figures as tables."""
-    from rich.markup import escape
+def _watch(readings: Iterator["pb.Stats"], *, as_json: bool) -> None:
+    """Print readings as they come; Ctrl-C, or who reads our output and goes, ends it."""
+    import msgspec
 
-    print_sums(one, console)
-    console.print(
-        f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
-        f"open sequences {one.sequences} ({size(one.context_bytes)})   "
-        f"resyncs {one.resyncs}   rejected {one.rejected}"
-    )
-    console.print(
-        f"learned {one.learned_tokens} tokens   lag {one.lag_records} records   "
-        f"dropped {one.dropped_records}   snapshot {one.snapshot_generation or 'none'}"
-    )
-    if one.journal_position:
-        digest = f"   digest {one.learned_digest}" if one.learned_digest else ""
-        console.print(f"journal position {one.journal_position}{digest}")
-    for problem in one.problems:
-        console.print(f"[bold red]problem:[/] {escape(problem)}")
-    for corpus in one.corpora:
-        console.print(
-            f"corpus {corpus.corpus}: {corpus.documents} documents, {corpus.tokens} tokens, "
-            f"{size(corpus.bytes)}"
+    from retrieval_draft.cli.figures import as_document
+
+    before: pb.Stats | None = None
+    for now in readings:
+        if as_json:
+            click.echo(msgspec.json.encode(as_document(now)))
+        elif before is None:
+            click.echo(HEAD)
+        else:
+            for line in lines(before, now):
+                click.echo(line)
+        before = now
+
+
+def lines(before: "pb.Stats", now: "pb.Stats") -> Iterator[str]:
+    """What came between two readings, a line a namespace."""
+    import time
+
+    from retrieval_draft.cli.figures import figure
+    from retrieval_draft.rates import rates_of, since
+
+    clock = time.strftime("%H:%M:%S", time.localtime(now.unix_seconds))
+    seconds = max(1e-3, now.unix_seconds - before.unix_seconds)
+    known = {one.namespace: one for one in before.namespaces}
+    for one in now.namespaces:
+        if one.namespace not in known:
+            continue
+        new = since(known[one.namespace], one)
+        rates = rates_of(new)
+        step = next((t for t in new.timings if t.stage == "step"), None)
+        p50, p99 = (step.p50_us, step.p99_us) if step else (float("nan"), float("nan"))
+        yield (
+            f"{clock}  {one.namespace[:20]:<20}{new.steps / seconds:9.1f} "
+            f"{new.tokens / seconds:9.1f} {figure(rates.mat):>5} "
+            f"{share(new.accepted, new.drafted):>7} {figure(p50, 0):>10} {figure(p99, 0):>9} "
+            f"{one.lag_records:6}"
         )
-    for title, rows in (("tier", one.tiers), ("method", one.methods), ("source", one.sources)):
-        if rows:
-            print_hits(title, rows, console)
-
-
-def print_fleet_namespace(one: "pb.NamespaceStats", now: float, console: "Console") -> None:
-    """What the replicas counted together, then each of them."""
-    print_sums(one, console)
-    console.print(f"resyncs {one.resyncs}   rejected {one.rejected}")
-    for title, rows in (
-        ("tier", one.tiers),
-        ("method", one.methods),
-        ("source", one.sources),
-        ("match length", one.match_lengths),
-        ("depth", one.depths),
-    ):
-        if rows:
-            print_hits(title, rows, console)
-    print_table(
-        "",
-        ("replica", "version", "heard of", "records written", "dropped", "lag"),
-        [
-            (
-                replica.replica_id,
-                replica.version,
-                f"{max(0.0, now - replica.unix_seconds):.0f} s ago",
-                str(replica.journal_records),
-                str(replica.dropped_records),
-                str(replica.lag_records),
-            )
-            for replica in one.replicas
-        ],
-        console,
-    )
-
-
-def print_sums(one: "pb.NamespaceStats", console: "Console") -> None:
-    """The namespace's name and what drafting brought there in all."""
-    console.rule(f"[bold]{one.namespace}", align="left")
-    mat = f"{one.tokens / one.steps:.2f}" if one.steps else "-"
-    expected = f"{one.expected / one.accepted:.2f}" if one.accepted else "-"
-    console.print(
-        f"MAT {mat}   steps {one.steps}   drafted {one.drafted}   accepted {one.accepted} "
-        f"({share(one.accepted, one.drafted)})   expected/kept {expected}"
-    )
-
-
-def print_hits(title: str, rows: Iterable["pb.Hits"], console: "Console") -> None:
-    """Hit and acceptance rates, one row a name."""
-    columns = (title, "steps", "hit rate", "drafted", "accepted", "acceptance rate")
-    print_table(
-        "",
-        columns,
-        [
-            (
-                row.name,
-                str(row.steps),
-                share(row.hits, row.steps),
-                str(row.drafted),
-                str(row.accepted),
-                share(row.accepted, row.drafted),
-            )
-            for row in rows
-        ],
-        console,
-    )

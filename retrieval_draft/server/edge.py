@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from retrieval_draft import errors
 from retrieval_draft.errors import DraftError, InvalidInput, ResourceExhausted
 from retrieval_draft.server.access import Access, Caller
 
@@ -133,6 +134,8 @@ def decoded(kind: type[_Request], data: bytes) -> _Request:
 def refuse(error: Exception, context: Context) -> NoReturn:
     """End the call with the error's status; an unexpected one says no more than its logged id."""
     if isinstance(error, DraftError):
+        # UNAVAILABLE may as well be gRPC's own: a client must know whether we are there and say so.
+        context.set_trailing_metadata(((errors.MARK, error.status.lower()),))
         context.abort(grpc.StatusCode[error.status], str(error))
     # `abort` itself raises a bare Exception, which must pass.
     if type(error) is Exception and not error.args:

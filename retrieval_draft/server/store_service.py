@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.server.edge import Context, Edge
+from retrieval_draft.server.watch import StatsWatch
 from retrieval_draft.stats import corpora_of, fleet_stats_of, stats_of
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store_wire import documents_of, namespace_of, snapshot_of, spec_of
@@ -24,10 +25,10 @@ class StoreService:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._stores = engine.stores
+        self._watch = StatsWatch(engine)
 
     def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
         unary, streaming, server_streaming = edge.unary, edge.streaming, edge.server_streaming
-        later = "is not served yet"
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
@@ -47,9 +48,9 @@ class StoreService:
                 "ExportNamespace": server_streaming(pb.ExportNamespaceRequest, self._export),
                 "ImportNamespace": streaming(pb.ImportNamespaceRequest, self._import),
                 "GetStats": unary(pb.GetStatsRequest, self._stats),
-                "WatchStats": server_streaming(
-                    pb.WatchStatsRequest,
-                    stream_not_served(f"WatchStats {later}: ask GetStats again"),
+                "WatchStats": server_streaming(pb.WatchStatsRequest, self._watch.stats),
+                "Advise": server_streaming(
+                    pb.AdviseRequest, stream_not_served("Advise is not served yet")
                 ),
             },
         )

@@ -305,12 +305,16 @@ class ExplainRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., tokens: _Optional[bytes] = ..., options: _Optional[_Union[DraftOptions, _Mapping]] = ..., corpora: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ExplainResponse(_message.Message):
-    __slots__ = ("trees", "nodes")
+    __slots__ = ("trees", "nodes", "match_length", "draft_us")
     TREES_FIELD_NUMBER: _ClassVar[int]
     NODES_FIELD_NUMBER: _ClassVar[int]
+    MATCH_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_US_FIELD_NUMBER: _ClassVar[int]
     trees: Trees
     nodes: _containers.RepeatedCompositeFieldContainer[NodeEvidence]
-    def __init__(self, trees: _Optional[_Union[Trees, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeEvidence, _Mapping]]] = ...) -> None: ...
+    match_length: int
+    draft_us: int
+    def __init__(self, trees: _Optional[_Union[Trees, _Mapping]] = ..., nodes: _Optional[_Iterable[_Union[NodeEvidence, _Mapping]]] = ..., match_length: _Optional[int] = ..., draft_us: _Optional[int] = ...) -> None: ...
 
 class NodeEvidence(_message.Message):
     __slots__ = ("node", "evidence")
@@ -321,7 +325,7 @@ class NodeEvidence(_message.Message):
     def __init__(self, node: _Optional[int] = ..., evidence: _Optional[_Iterable[_Union[Evidence, _Mapping]]] = ...) -> None: ...
 
 class Evidence(_message.Message):
-    __slots__ = ("source", "match_length", "count", "total", "probability", "corpus", "document")
+    __slots__ = ("source", "match_length", "count", "total", "probability", "corpus", "document", "position")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     MATCH_LENGTH_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +333,7 @@ class Evidence(_message.Message):
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     CORPUS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     source: int
     match_length: int
     count: float
@@ -336,4 +341,5 @@ class Evidence(_message.Message):
     probability: float
     corpus: str
     document: str
-    def __init__(self, source: _Optional[int] = ..., match_length: _Optional[int] = ..., count: _Optional[float] = ..., total: _Optional[float] = ..., probability: _Optional[float] = ..., corpus: _Optional[str] = ..., document: _Optional[str] = ...) -> None: ...
+    position: int
+    def __init__(self, source: _Optional[int] = ..., match_length: _Optional[int] = ..., count: _Optional[float] = ..., total: _Optional[float] = ..., probability: _Optional[float] = ..., corpus: _Optional[str] = ..., document: _Optional[str] = ..., position: _Optional[int] = ...) -> None: ...

@@ -280,12 +280,14 @@ class GetStatsRequest(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., fleet: bool = ..., digest: bool = ...) -> None: ...
 
 class WatchStatsRequest(_message.Message):
-    __slots__ = ("namespace", "interval_ms")
+    __slots__ = ("namespace", "interval_ms", "fleet")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    FLEET_FIELD_NUMBER: _ClassVar[int]
     namespace: str
     interval_ms: int
-    def __init__(self, namespace: _Optional[str] = ..., interval_ms: _Optional[int] = ...) -> None: ...
+    fleet: bool
+    def __init__(self, namespace: _Optional[str] = ..., interval_ms: _Optional[int] = ..., fleet: bool = ...) -> None: ...
 
 class Stats(_message.Message):
     __slots__ = ("unix_seconds", "replica_id", "uptime_seconds", "namespaces")
@@ -300,21 +302,41 @@ class Stats(_message.Message):
     def __init__(self, unix_seconds: _Optional[float] = ..., replica_id: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., namespaces: _Optional[_Iterable[_Union[NamespaceStats, _Mapping]]] = ...) -> None: ...
 
 class Hits(_message.Message):
-    __slots__ = ("name", "steps", "hits", "drafted", "accepted")
+    __slots__ = ("name", "steps", "hits", "drafted", "accepted", "expected")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     HITS_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
     name: str
     steps: int
     hits: int
     drafted: int
     accepted: int
-    def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ..., hits: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ...) -> None: ...
+    expected: float
+    def __init__(self, name: _Optional[str] = ..., steps: _Optional[int] = ..., hits: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("stage", "count", "sum_us", "p50_us", "p99_us", "bounds_us", "counts")
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SUM_US_FIELD_NUMBER: _ClassVar[int]
+    P50_US_FIELD_NUMBER: _ClassVar[int]
+    P99_US_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_US_FIELD_NUMBER: _ClassVar[int]
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    stage: str
+    count: int
+    sum_us: int
+    p50_us: float
+    p99_us: float
+    bounds_us: _containers.RepeatedScalarFieldContainer[float]
+    counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, stage: _Optional[str] = ..., count: _Optional[int] = ..., sum_us: _Optional[int] = ..., p50_us: _Optional[float] = ..., p99_us: _Optional[float] = ..., bounds_us: _Optional[_Iterable[float]] = ..., counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class NamespaceStats(_message.Message):
-    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records", "match_lengths", "journal_position", "learned_digest", "replicas", "gaps", "corrupt_records", "snapshot_generation", "snapshot_unix_seconds", "problems")
+    __slots__ = ("namespace", "steps", "tokens", "drafted_steps", "drafted", "accepted", "expected", "methods", "tiers", "sources", "depths", "sequences", "context_bytes", "learned_bytes", "learned_tokens", "corpus_bytes", "corpora", "draft_us_p50", "draft_us_p99", "resyncs", "rejected", "evicted_sequences", "lag_records", "journal_records", "dropped_records", "match_lengths", "journal_position", "learned_digest", "replicas", "sizes", "tenths", "timings", "connected", "ignored_feedback", "gaps", "corrupt_records", "snapshot_generation", "snapshot_unix_seconds", "problems")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -344,6 +366,11 @@ class NamespaceStats(_message.Message):
     JOURNAL_POSITION_FIELD_NUMBER: _ClassVar[int]
     LEARNED_DIGEST_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    SIZES_FIELD_NUMBER: _ClassVar[int]
+    TENTHS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    IGNORED_FEEDBACK_FIELD_NUMBER: _ClassVar[int]
     GAPS_FIELD_NUMBER: _ClassVar[int]
     CORRUPT_RECORDS_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -378,12 +405,17 @@ class NamespaceStats(_message.Message):
     journal_position: str
     learned_digest: str
     replicas: _containers.RepeatedCompositeFieldContainer[Replica]
+    sizes: _containers.RepeatedCompositeFieldContainer[Hits]
+    tenths: _containers.RepeatedCompositeFieldContainer[Hits]
+    timings: _containers.RepeatedCompositeFieldContainer[Timing]
+    connected: bool
+    ignored_feedback: int
     gaps: int
     corrupt_records: int
     snapshot_generation: int
     snapshot_unix_seconds: float
     problems: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., match_lengths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., journal_position: _Optional[str] = ..., learned_digest: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ..., gaps: _Optional[int] = ..., corrupt_records: _Optional[int] = ..., snapshot_generation: _Optional[int] = ..., snapshot_unix_seconds: _Optional[float] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, namespace: _Optional[str] = ..., steps: _Optional[int] = ..., tokens: _Optional[int] = ..., drafted_steps: _Optional[int] = ..., drafted: _Optional[int] = ..., accepted: _Optional[int] = ..., expected: _Optional[float] = ..., methods: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tiers: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sources: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., depths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., sequences: _Optional[int] = ..., context_bytes: _Optional[int] = ..., learned_bytes: _Optional[int] = ..., learned_tokens: _Optional[int] = ..., corpus_bytes: _Optional[int] = ..., corpora: _Optional[_Iterable[_Union[Corpus, _Mapping]]] = ..., draft_us_p50: _Optional[int] = ..., draft_us_p99: _Optional[int] = ..., resyncs: _Optional[int] = ..., rejected: _Optional[int] = ..., evicted_sequences: _Optional[int] = ..., lag_records: _Optional[int] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., match_lengths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., journal_position: _Optional[str] = ..., learned_digest: _Optional[str] = ..., replicas: _Optional[_Iterable[_Union[Replica, _Mapping]]] = ..., sizes: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., tenths: _Optional[_Iterable[_Union[Hits, _Mapping]]] = ..., timings: _Optional[_Iterable[_Union[Timing, _Mapping]]] = ..., connected: bool = ..., ignored_feedback: _Optional[int] = ..., gaps: _Optional[int] = ..., corrupt_records: _Optional[int] = ..., snapshot_generation: _Optional[int] = ..., snapshot_unix_seconds: _Optional[float] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Replica(_message.Message):
     __slots__ = ("replica_id", "unix_seconds", "version", "journal_records", "dropped_records", "lag_records")
@@ -400,3 +432,43 @@ class Replica(_message.Message):
     dropped_records: int
     lag_records: int
     def __init__(self, replica_id: _Optional[str] = ..., unix_seconds: _Optional[float] = ..., version: _Optional[str] = ..., journal_records: _Optional[int] = ..., dropped_records: _Optional[int] = ..., lag_records: _Optional[int] = ...) -> None: ...
+
+class AdviseRequest(_message.Message):
+    __slots__ = ("namespace", "cost_nodes", "cost_milliseconds")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    COST_NODES_FIELD_NUMBER: _ClassVar[int]
+    COST_MILLISECONDS_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    cost_nodes: bytes
+    cost_milliseconds: bytes
+    def __init__(self, namespace: _Optional[str] = ..., cost_nodes: _Optional[bytes] = ..., cost_milliseconds: _Optional[bytes] = ...) -> None: ...
+
+class Advice(_message.Message):
+    __slots__ = ("kind", "text", "action", "now", "then", "unit")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    NOW_FIELD_NUMBER: _ClassVar[int]
+    THEN_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    text: str
+    action: str
+    now: float
+    then: float
+    unit: str
+    def __init__(self, kind: _Optional[str] = ..., text: _Optional[str] = ..., action: _Optional[str] = ..., now: _Optional[float] = ..., then: _Optional[float] = ..., unit: _Optional[str] = ...) -> None: ...
+
+class AdviseResponse(_message.Message):
+    __slots__ = ("replays_done", "replays", "advice", "sequences", "tokens")
+    REPLAYS_DONE_FIELD_NUMBER: _ClassVar[int]
+    REPLAYS_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    replays_done: int
+    replays: int
+    advice: _containers.RepeatedCompositeFieldContainer[Advice]
+    sequences: int
+    tokens: int
+    def __init__(self, replays_done: _Optional[int] = ..., replays: _Optional[int] = ..., advice: _Optional[_Iterable[_Union[Advice, _Mapping]]] = ..., sequences: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...

@@ -119,6 +119,11 @@ class StoreServiceStub(object):
                 request_serializer=retrieval__draft_dot_v1_dot_store__pb2.WatchStatsRequest.SerializeToString,
                 response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.Stats.FromString,
                 _registered_method=True)
+        self.Advise = channel.unary_stream(
+                '/retrieval_draft.v1.StoreService/Advise',
+                request_serializer=retrieval__draft_dot_v1_dot_store__pb2.AdviseRequest.SerializeToString,
+                response_deserializer=retrieval__draft_dot_v1_dot_store__pb2.AdviseResponse.FromString,
+                _registered_method=True)
 
 
 class StoreServiceServicer(object):
@@ -227,7 +232,15 @@ class StoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchStats(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The figures now, and then again after every interval, until the caller ends it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Advise(self, request, context):
+        """What to change, computed by replaying sequences that this replica has kept for it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -319,6 +332,11 @@ def add_StoreServiceServicer_to_server(servicer, server):
                     servicer.WatchStats,
                     request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.WatchStatsRequest.FromString,
                     response_serializer=retrieval__draft_dot_v1_dot_store__pb2.Stats.SerializeToString,
+            ),
+            'Advise': grpc.unary_stream_rpc_method_handler(
+                    servicer.Advise,
+                    request_deserializer=retrieval__draft_dot_v1_dot_store__pb2.AdviseRequest.FromString,
+                    response_serializer=retrieval__draft_dot_v1_dot_store__pb2.AdviseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -780,6 +798,33 @@ class StoreService(object):
             '/retrieval_draft.v1.StoreService/WatchStats',
             retrieval__draft_dot_v1_dot_store__pb2.WatchStatsRequest.SerializeToString,
             retrieval__draft_dot_v1_dot_store__pb2.Stats.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Advise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/retrieval_draft.v1.StoreService/Advise',
+            retrieval__draft_dot_v1_dot_store__pb2.AdviseRequest.SerializeToString,
+            retrieval__draft_dot_v1_dot_store__pb2.AdviseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -9,12 +9,15 @@ from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.metrics import COLUMNS, Counters, hits_of
+from retrieval_draft.store.counts import COUNT_CHARACTERS_MAX, COUNTS_MAX
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.memory_backend import MemoryBackend
 from retrieval_draft.store.memory_store import MemoryStore
+from retrieval_draft.timing import BUCKETS, BUCKETS_PER_DOUBLING
 from retrieval_draft.tree import SOURCES, TIERS, DraftTree, int32s
 from retrieval_draft.v1 import store_pb2
 from tests.engine.driving import (
+    METHODS,
     NAMESPACE,
     SPEC,
     TENANT,
@@ -69,11 +72,15 @@ def test_a_verified_tree_counts_at_the_match_length_where_it_was_made(
 
 
 def test_all_counts_are_bounded_and_read_back_in_order() -> None:
-    counters = Counters(by_method={"mix": [1, 1, 2, 1]})
-    for table in (counters.by_bit, counters.by_depth, counters.by_match):
-        table[:] = 7
+    counters = Counters(by_method={name: [1, 1, 2, 1, 9] for name in METHODS})
+    counters.table[:] = 7
+    for bucket in range(2 * BUCKETS):
+        seconds = 1e-6 * 2 ** (bucket / BUCKETS_PER_DOUBLING)
+        counters.timings.stepped(0.0, seconds, 2 * seconds, 3 * seconds)
+        counters.timings.settled(seconds)
     counts = counters.counts()
-    assert len(counts) < 512
+    assert 1000 < len(counts) < COUNTS_MAX
+    assert max(map(len, counts)) <= COUNT_CHARACTERS_MAX
     names = {kind: [row.name for row in hits_of(counts, kind)] for kind in ("tier", "source")}
     assert names == {"tier": list(TIERS), "source": list(SOURCES)}
     depths = [int(row.name) for row in hits_of(counts, "depth")]

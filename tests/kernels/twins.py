@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
 from retrieval_draft.drafting.kernels import tally
@@ -252,34 +253,51 @@ def longest_exact(places: list[tuple[int, int, int, int]]) -> int:
 
 
 def tallied(
-    parent: Ints, source: Ints, path: Ints, match_length: int, depth_rows: int
-) -> tuple[list[list[int]], list[list[int]], list[list[int]]]:
-    """The tables by bit, by depth and by match length of one tree."""
+    parent: Ints, source: Ints, worth: Sequence[float], path: Ints, match_length: int
+) -> list[list[int]]:
+    """The table of one tree: by bit, depth, match length, size and tenth of the probability."""
     tree = Grown([0] * len(parent), list(parent))
-
-    def row(drafted: list[int], accepted: list[int]) -> list[int]:
-        return [int(bool(drafted)), int(bool(accepted)), len(drafted), len(accepted)]
-
     nodes = list(range(len(parent)))
-    by_bit = [
-        row([n for n in nodes if source[n] >> bit & 1], [n for n in path if source[n] >> bit & 1])
-        for bit in range(tally.BITS)
+    millionths = [int(p * 1_000_000) for p in worth]
+
+    def row(is_in: Callable[[int], bool]) -> list[int]:
+        drafted, accepted = [n for n in nodes if is_in(n)], [n for n in path if is_in(n)]
+        expected = sum(millionths[n] for n in drafted)
+        return [int(bool(drafted)), int(bool(accepted)), len(drafted), len(accepted), expected]
+
+    def rows(names: Sequence[int], has: Callable[[int, int], bool]) -> list[list[int]]:
+        return [row(partial(has, name)) for name in names]
+
+    def of_tree(bounds: list[int], value: int) -> list[list[int]]:
+        here = max(bound for bound in bounds if bound <= max(value, bounds[0]))
+        return rows(bounds, lambda bound, _: bound == here)
+
+    last = tally.DEPTHS - 1
+    tenths = rows(range(10), lambda tenth, n: min(9, millionths[n] // 100_000) == tenth)
+    sizes = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512]
+    return [
+        *rows(range(32), lambda bit, n: bool(source[n] >> bit & 1)),
+        *rows(range(tally.DEPTHS), lambda depth, n: min(tree.depth(n), last) == depth),
+        *of_tree([0, 3, 4, 6, 8, 12, 16, 24, 32], match_length),
+        *of_tree(sizes, len(nodes)),
+        *([0, 0, *counted[2:]] for counted in tenths),
     ]
-    by_depth = [[0] * tally.COLUMNS for _ in range(depth_rows)]
-    last = depth_rows - 1
-    for node in nodes:
-        by_depth[min(tree.depth(node), last)][tally.DRAFTED] += 1
-    for node in path:
-        by_depth[min(tree.depth(node), last)][tally.ACCEPTED] += 1
-        by_depth[min(tree.depth(node), last)][tally.HITS] = 1
-    for depth in {min(tree.depth(node), last) for node in nodes}:
-        by_depth[depth][tally.STEPS] = 1
-    lengths = [0, 3, 4, 6, 8, 12, 16, 24, 32]
-    by_match = [
-        row(nodes, list(path)) if low <= match_length < high else [0] * tally.COLUMNS
-        for low, high in pairwise([*lengths, match_length + 33])
-    ]
-    return by_bit, by_depth, by_match
+
+
+def row_of(bounds: Ints, value: int) -> int:
+    """The place of the last bound that is not above the value."""
+    return max([i for i, bound in enumerate(bounds) if bound <= value], default=0)
+
+
+def bits_counted(
+    counts: list[list[int]], mask: int, column: int, more: int, expected: int
+) -> list[list[int]]:
+    """The table with the rows of the mask's bits counted."""
+    for bit in range(mask.bit_length()):
+        if mask >> bit & 1:
+            counts[bit][column] += more
+            counts[bit][tally.EXPECTED] += expected
+    return counts
 
 
 TWINS: dict[str, Callable[..., object]] = {
@@ -297,6 +315,8 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_path": grow_path,
     "tally.tally": tallied,
     "tally.longest": longest_exact,
+    "tally.row_of": row_of,
+    "tally.count_bits": bits_counted,
     **twins_embedding.TWINS,
     **twins_evidence.TWINS,
     **twins_fill.TWINS,

@@ -1,5 +1,6 @@
 """Real sidecars on Unix sockets: in this process, and as processes that can be killed."""
 
+import itertools
 import os
 import select
 import signal
@@ -121,6 +122,18 @@ class RawCalls:
             failed = _failed(error)
             return Answer(failed.status, failed.details, tuple(answers))
         return Answer("OK", data=tuple(answers))
+
+    def first(self, service: str, method: str, data: bytes) -> Answer:
+        """The first answer of a call that may go on for ever, which is cancelled then."""
+        call = _as_bytes(self._channel.unary_stream, service, method)(
+            data, timeout=STOP_SECONDS_MAX, metadata=self._metadata
+        )
+        try:
+            return Answer("OK", data=tuple(itertools.islice(call, 1)))
+        except grpc.RpcError as error:
+            return _failed(error)
+        finally:
+            call.cancel()
 
     def send(
         self, service: str, method: str, message: Message, *, streaming: bool = False

@@ -261,6 +261,28 @@ def get_stats(world: World) -> None:
         assert world.status(world.other, STORE, "GetStats", request) == "NOT_FOUND"
 
 
+def watch_stats(world: World) -> None:
+    """The first reading; those that follow are asked of the same tenant's namespaces."""
+    world.make(world.owner, "watched")
+    for is_fleet in (False, True):
+        everything = store_pb2.WatchStatsRequest(fleet=is_fleet).SerializeToString()
+        seen = [
+            {n.namespace for n in store_pb2.Stats.FromString(answer.data[0]).namespaces}
+            for answer in (
+                calls.first(STORE, "WatchStats", everything) for calls in (world.owner, world.other)
+            )
+        ]
+        assert "watched" in seen[0]
+        assert seen[1] == {NAMESPACE}
+        request = store_pb2.WatchStatsRequest(namespace="watched", fleet=is_fleet)
+        statuses = [
+            calls.first(STORE, "WatchStats", request.SerializeToString()).status
+            for calls in (world.owner, world.other)
+        ]
+        assert statuses == ["OK", "NOT_FOUND"]
+    deleted(world, "watched")
+
+
 def copy_namespace(world: World) -> None:
     """What another tenant has learned is no source, and a name of ours that it took is free."""
     world.make(world.owner, "source")
@@ -369,7 +391,8 @@ MATRIX: dict[tuple[str, str], Callable[[World], None]] = {
     (STORE, "ExportNamespace"): export_namespace,
     (STORE, "ImportNamespace"): import_namespace,
     (STORE, "GetStats"): get_stats,
-    (STORE, "WatchStats"): not_served(STORE, "WatchStats"),
+    (STORE, "WatchStats"): watch_stats,
+    (STORE, "Advise"): not_served(STORE, "Advise"),
 }
 
 

@@ -61,7 +61,12 @@ UNARY: dict[tuple[str, str], Message] = {
     (STORE, "VerifySnapshots"): store_pb2.VerifySnapshotsRequest(namespace=NAMESPACE),
     (STORE, "ExportNamespace"): store_pb2.ExportNamespaceRequest(namespace="nothing"),
     (STORE, "GetStats"): store_pb2.GetStatsRequest(namespace=NAMESPACE),
-    (STORE, "WatchStats"): store_pb2.WatchStatsRequest(namespace=NAMESPACE, interval_ms=5),
+    (STORE, "WatchStats"): store_pb2.WatchStatsRequest(namespace=NAMESPACE, interval_ms=500),
+    (STORE, "Advise"): store_pb2.AdviseRequest(
+        namespace=NAMESPACE,
+        cost_nodes=int32s([0, 8]).tobytes(),
+        cost_milliseconds=int32s([0, 8]).tobytes(),
+    ),
 }
 
 
@@ -98,11 +103,19 @@ STREAMS: dict[tuple[str, str], Message] = {
 }
 
 
+ENDLESS = {"WatchStats"}
+
+
+def called(raw: RawCalls, service: str, method: str, data: bytes) -> Answer:
+    call = raw.first if method in ENDLESS else raw.unary
+    return call(service, method, data)
+
+
 def check_everywhere(
     raw: RawCalls, data: bytes, check: Callable[[Answer], None] = assert_ours
 ) -> None:
     for service, method in UNARY:
-        check(raw.unary(service, method, data))
+        check(called(raw, service, method, data))
     check(raw.unary(DRAFT, "Draft", data))
     for service, method in STREAMS:
         check(raw.stream(service, method, data))
@@ -213,7 +226,8 @@ def test_messages_that_were_tampered_with_give_a_status_of_ours(raw: RawCalls) -
         assert_ours(raw.unary(DRAFT, "Draft", data))
     for _ in range(30):
         for (service, method), message in UNARY.items():
-            assert_ours(raw.unary(service, method, mutated(message.SerializeToString(), dice)))
+            data = mutated(message.SerializeToString(), dice)
+            assert_ours(called(raw, service, method, data))
         warm = documents([1, 2, 3], [4, 5], corpus="fuzz").SerializeToString()
         assert_ours(raw.stream(STORE, "Warm", mutated(warm, dice)))
         step = full_step().SerializeToString()
@@ -381,7 +395,7 @@ def test_a_stream_answers_in_order_and_ends_at_the_first_error(raw: RawCalls) ->
 def test_what_is_not_served_yet_says_why(raw: RawCalls) -> None:
     for service, method, reason in (
         (DRAFT, "Explain", "Explain is not served yet"),
-        (STORE, "WatchStats", "ask GetStats again"),
+        (STORE, "Advise", "Advise is not served yet"),
     ):
         answer = raw.unary(service, method, b"")
         assert answer.status == "UNIMPLEMENTED"

@@ -67,7 +67,12 @@ def test_what_one_replica_learned_and_counted_is_seen_at_the_other(
     assert json.loads(shown(two, "--fleet", "--json"))["namespaces"] == []
     create(client)
     redis.stop()
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as said:
         client.stats(fleet=True)
+    assert "lie in the store, which is away" in str(said.value)
+    assert "serve" not in str(said.value), "the sidecar is there: no advice to start it"
+    with pytest.raises(Unreachable, match="which is away"):
+        next(client.watch_stats(fleet=True))
+    wait_for(lambda: not client.stats().namespaces[0].connected, "it does not say so")
     assert client.stats().namespaces[0].namespace == NAMESPACE, "its own figures need no Redis"
     client.close()

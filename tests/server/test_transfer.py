@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from retrieval_draft.call_errors import Refused
 from retrieval_draft.cli import cli
-from retrieval_draft.client import GrpcClient, Refused
+from retrieval_draft.client import GrpcClient
 from retrieval_draft.errors import (
     AlreadyExists,
     Corrupt,

@@ -1,22 +1,40 @@
-"""Counts what a verified tree brought, per source bit, per depth and per match length."""
+"""Counts what a verified tree brought: per source bit, depth, match length, size and probability."""
 
 import numpy as np
+import numpy.typing as npt
 from numba import float64, int64, njit, types
 
 from retrieval_draft.drafting.kernels.evidence import GAP, LENGTH
+from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Float32Array, Int32Array, UInt32Array
+
+Table = npt.NDArray[np.int64]
 
 row_t = types.Array(types.int32, 1, "C", readonly=True)
 masks_t = types.Array(types.uint32, 1, "C", readonly=True)
 floats_t = types.Array(types.float32, 1, "C", readonly=True)
 counts_t = types.Array(types.int64, 2, "C")
+lengths_t = types.Array(types.int64, 1, "C", readonly=True)
 places_t = types.Array(types.int32, 2, "C")
 
-STEPS, HITS, DRAFTED, ACCEPTED = 0, 1, 2, 3
-COLUMNS = 4
+STEPS, HITS, DRAFTED, ACCEPTED, EXPECTED = 0, 1, 2, 3, 4
+"""EXPECTED: the nodes' summed path probabilities, in MILLIONTHS. An integer, so that sums of sums agree."""
+COLUMNS = 5
+MILLIONTHS = 1_000_000
 BITS = 32
+DEPTHS = 65
 MATCH_LENGTHS = np.array([0, 3, 4, 6, 8, 12, 16, 24, 32], np.int64)
 """Rows by match length: each counts from here up to the next. Shorter than 3 tokens is none, 0."""
+SIZES = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512], np.int64)
+"""Rows by the nodes of the tree, likewise."""
+TENTHS = 10
+BY_BIT = 0
+BY_DEPTH = BY_BIT + BITS
+BY_MATCH = BY_DEPTH + DEPTHS
+BY_SIZE = BY_MATCH + len(MATCH_LENGTHS)
+BY_TENTH = BY_SIZE + len(SIZES)
+ROWS = BY_TENTH + TENTHS
+"""One table of all kinds of rows, for arrays cost more to hand over than to count in."""
 
 
 @njit(int64(places_t, int64), nogil=True, cache=True)
@@ -29,8 +47,29 @@ def longest(places: Int32Array, count: int) -> int:
     return length
 
 
+@leaf(int64(lengths_t, int64))
+def row_of(bounds: Table, value: int) -> int:
+    """The last of the ascending `bounds` that is at most `value`; 0 below the first."""
+    row = len(bounds) - 1
+    while row > 0 and value < bounds[row]:
+        row -= 1
+    return row
+
+
+@leaf(types.void(counts_t, int64, int64, int64, int64))
+def count_bits(counts: Table, mask: int, column: int, more: int, expected: int) -> None:
+    """Add `more` to the column of every bit of the mask, and to what was expected of it."""
+    row = BY_BIT
+    while mask:
+        if mask & 1:
+            counts[row, column] += more
+            counts[row, EXPECTED] += expected
+        mask >>= 1
+        row += 1
+
+
 @njit(
-    float64(row_t, masks_t, floats_t, row_t, int64, counts_t, counts_t, counts_t),
+    float64(row_t, masks_t, floats_t, row_t, int64, counts_t),
     nogil=True,
     cache=True,
 )
@@ -40,55 +79,56 @@ def tally(
     probability: Float32Array,
     path: Int32Array,
     match_length: int,
-    by_bit: np.ndarray,
-    by_depth: np.ndarray,
-    by_match: np.ndarray,
+    counts: Table,
 ) -> float:
     """Add one tree whose nodes `path`, from the root down, were accepted; returns its summed probability.
 
-    Rows of `by_bit` are source bits, of `by_depth` depths from 1, of `by_match` MATCH_LENGTHS; all
-    int64[_, COLUMNS]. Deeper nodes than the table has rows count in its last. The whole tree counts at
-    the match length where it was made.
+    `counts` is int64[ROWS, COLUMNS]. Deeper nodes than the table has rows count in its last depth. The
+    whole tree counts at its size, and at the match length where it was made; a node at the tenth of its
+    probability, where STEPS and HITS stay 0.
     """
     n = len(parent)
-    match = len(MATCH_LENGTHS) - 1
-    while match > 0 and match_length < MATCH_LENGTHS[match]:
-        match -= 1
-    if n > 0:
-        by_match[match, STEPS] += 1
-        by_match[match, HITS] += min(1, len(path))
-        by_match[match, DRAFTED] += n
-        by_match[match, ACCEPTED] += len(path)
+    if n == 0:
+        return 0.0
     depth = np.empty(n, np.int64)
-    seen = np.uint32(0)
-    hit = np.uint32(0)
+    seen = 0
+    hit = 0
+    deepest = 0
+    expected = 0.0
+    millionths = 0
     for i in range(n):
         depth[i] = 1 if parent[i] < 0 else depth[parent[i]] + 1
-        row = min(depth[i], len(by_depth) - 1)
-        by_depth[row, DRAFTED] += 1
-        seen |= source[i]
-        for bit in range(BITS):
-            if source[i] >> np.uint32(bit) & np.uint32(1):
-                by_bit[bit, DRAFTED] += 1
-    expected = 0.0
-    deepest = 0
-    for i in range(n):
         deepest = max(deepest, depth[i])
-        expected += probability[i]
-    for row in range(1, min(deepest, len(by_depth) - 1) + 1):
-        by_depth[row, STEPS] += 1
-    for row in range(1, min(len(path), len(by_depth) - 1) + 1):
-        by_depth[row, HITS] += 1
+        p = float(probability[i])
+        expected += p
+        part = int(min(1.0, max(0.0, p)) * MILLIONTHS)
+        millionths += part
+        row = BY_DEPTH + min(depth[i], DEPTHS - 1)
+        counts[row, DRAFTED] += 1
+        counts[row, EXPECTED] += part
+        row = BY_TENTH + min(TENTHS - 1, part * TENTHS // MILLIONTHS)
+        counts[row, DRAFTED] += 1
+        counts[row, EXPECTED] += part
+        mask = int(source[i])
+        seen |= mask
+        count_bits(counts, mask, DRAFTED, 1, part)
+    for row in range(1, min(deepest, DEPTHS - 1) + 1):
+        counts[BY_DEPTH + row, STEPS] += 1
+    for row in range(1, min(len(path), DEPTHS - 1) + 1):
+        counts[BY_DEPTH + row, HITS] += 1
     for node in path:
-        hit |= source[node]
-        row = min(depth[node], len(by_depth) - 1)
-        by_depth[row, ACCEPTED] += 1
-        for bit in range(BITS):
-            if source[node] >> np.uint32(bit) & np.uint32(1):
-                by_bit[bit, ACCEPTED] += 1
-    for bit in range(BITS):
-        if seen >> np.uint32(bit) & np.uint32(1):
-            by_bit[bit, STEPS] += 1
-        if hit >> np.uint32(bit) & np.uint32(1):
-            by_bit[bit, HITS] += 1
+        mask = int(source[node])
+        hit |= mask
+        counts[BY_DEPTH + min(depth[node], DEPTHS - 1), ACCEPTED] += 1
+        part = int(min(1.0, max(0.0, float(probability[node]))) * MILLIONTHS)
+        counts[BY_TENTH + min(TENTHS - 1, part * TENTHS // MILLIONTHS), ACCEPTED] += 1
+        count_bits(counts, mask, ACCEPTED, 1, 0)
+    count_bits(counts, seen, STEPS, 1, 0)
+    count_bits(counts, hit, HITS, 1, 0)
+    for row in (BY_MATCH + row_of(MATCH_LENGTHS, match_length), BY_SIZE + row_of(SIZES, n)):
+        counts[row, STEPS] += 1
+        counts[row, HITS] += min(1, len(path))
+        counts[row, DRAFTED] += n
+        counts[row, ACCEPTED] += len(path)
+        counts[row, EXPECTED] += millionths
     return expected
