@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test soak check lint types proto-check lock clean
+.PHONY: demo test soak check lint types proto-check dist lock clean
 
 demo: $(READY)
 	$(BIN)/retrieval-draft demo
@@ -42,6 +42,11 @@ $(READY): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv/proto
 	.venv/proto/bin/pip install --quiet grpcio-tools==1.71.2 setuptools==80.9.0
 	touch $@
+
+# Wheel and sdist in dist/, the same bytes wherever this commit is built.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python docker/dist.py
 
 # Writes requirements.lock anew from what the newest releases resolve to.
 lock:

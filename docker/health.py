@@ -1,0 +1,24 @@
+"""A container's health check: exits 0 if the gRPC server at TARGET (unix:PATH or HOST:PORT) says SERVING."""
+
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+SECONDS_MAX = 4.0
+
+
+def main(target: str) -> str:
+    """What is wrong; empty if nothing is."""
+    with grpc.insecure_channel(target) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        try:
+            answer = check(health_pb2.HealthCheckRequest(), timeout=SECONDS_MAX)
+        except grpc.RpcError as error:
+            return f"{target}: {error.code().name}"
+    serving = health_pb2.HealthCheckResponse.SERVING
+    return "" if answer.status == serving else f"{target} does not serve yet"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
