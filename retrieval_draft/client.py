@@ -4,6 +4,8 @@ Both send a step and receive its answer apart, so that a caller may give up wait
 answer with its next step. Neither retries: that is the conversation's to decide.
 """
 
+import os
+import uuid
 from collections.abc import Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -95,8 +97,25 @@ class EngineClient:
         from retrieval_draft.engine import Engine
         from retrieval_draft.store.memory_backend import MemoryBackend
 
-        client = cls(Engine(MemoryBackend()))
-        client._engine.start("in-memory")
+        return cls._owning(Engine(MemoryBackend()), "in-memory")
+
+    @classmethod
+    def on_redis(cls, url: str) -> "EngineClient":
+        """With an engine of its own on that Redis: a replica like any sidecar on it.
+
+        Returns when what was learned before is there again. Raises InvalidInput, Unreachable or
+        PermissionDenied.
+        """
+        from retrieval_draft.engine import Engine
+        from retrieval_draft.store.redis_backend import RedisBackend
+
+        replica = f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}"
+        return cls._owning(Engine(RedisBackend(url)), replica)
+
+    @classmethod
+    def _owning(cls, engine: "Engine", replica: str) -> "EngineClient":
+        client = cls(engine)
+        engine.start(replica)
         client._is_own = True
         return client
 

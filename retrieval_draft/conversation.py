@@ -33,6 +33,7 @@ from retrieval_draft.step import (
     Status,
     StepRequest,
     StepResponse,
+    VerifyCost,
 )
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 from retrieval_draft.unsent import OpenSequence, Sent, add_rows, joined
@@ -82,8 +83,13 @@ class Conversation:
         *,
         step_ms_max: float = STEP_MS_MAX,
         create: CreateNamespaceRequest | None = None,
+        namespace_of: Callable[[str], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`create` makes the namespace where it is missing, and those that `namespace_of` names.
+
+        `namespace_of` gives the namespace that a sequence id opens in.
+        """
         self.figures = Figures()
         self._client = client
         self._namespace = namespace
@@ -91,6 +97,9 @@ class Conversation:
         self._options = options or DraftOptions()
         self._seconds_max = step_ms_max / 1000
         self._create = create
+        self._namespace_of = namespace_of
+        self._made: set[str] = set()
+        self._refused: set[str] = set()
         self._clock = clock
         self._client_id = uuid.uuid4().hex
         self._step_id = 0
@@ -140,6 +149,7 @@ class Conversation:
             length_max=length_max,
             end_tokens=end_tokens,
             corpora=corpora,
+            namespace=self._other_namespace(sequence_id),
         )
         # The drafter closes its old one of this name anyway; told so later, it would close this one.
         self._finishing.pop(sequence_id, None)
@@ -231,6 +241,10 @@ class Conversation:
         self._asked = {name: len(trees.get(name, ())) for name in nodes_max}
         return trees
 
+    def price(self, cost: VerifyCost | None) -> None:
+        """From here on steps cost this: what they draft must be worth it."""
+        self._options = replace(self._options, verify_cost=cost)
+
     def _pays(self) -> bool:
         """Judge the newest step that asked, and say whether this one should."""
         cost = self._options.verify_cost
@@ -262,6 +276,26 @@ class Conversation:
             check_namespace(found, self._vocab_size)
         self._width = self._client.observation_width(GREETING_SECONDS_MAX)
 
+    def _other_namespace(self, sequence_id: str) -> str:
+        found = "" if self._namespace_of is None else self._namespace_of(sequence_id)
+        return "" if found == self._namespace else found
+
+    def _is_made(self, namespace: str) -> bool:
+        """Whether a sequence can be opened there; what cannot be made yet is tried with its next step."""
+        if namespace and namespace not in self._made and self._create is not None:
+            wanted = CreateNamespaceRequest()
+            wanted.CopyFrom(self._create)
+            wanted.namespace = namespace
+            try:
+                ensure_namespace(self._client, wanted, GREETING_SECONDS_MAX)
+            except DraftError as error:
+                if namespace not in self._refused:
+                    log.info("no drafts from namespace %s for now: %s", namespace, error)
+                    self._refused.add(namespace)
+                return False
+            self._made.add(namespace)
+        return True
+
     def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], Sent]:
         self._step_id += 1
         parts: list[SequenceStep] = []
@@ -273,7 +307,7 @@ class Conversation:
         ]
         ended = [(name, sequence, 0) for name, sequence in self._finishing.items()]
         for name, sequence, cap in [*asked, *ended]:
-            if sequence.dead:
+            if sequence.dead or not self._is_made(sequence.start.namespace):
                 continue
             base = sequence.acknowledged
             start = None
@@ -354,6 +388,7 @@ class Conversation:
         if isinstance(error, NotFound):
             # The namespace is gone, perhaps with the whole store: greet again.
             self._width = None
+            self._made.clear()
         if isinstance(error, LASTING):
             # Only an operator can help: say so at once, and look now and then whether one did.
             if self._failures == 0:

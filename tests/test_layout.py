@@ -160,7 +160,8 @@ def test_the_engine_joins_them_without_grpc() -> None:
 
 def test_workers_and_commands_draft_only_through_a_client() -> None:
     names = {f"{OURS}.drafting.names"}
-    for module in [*under(f"{OURS}.gpu"), *under(f"{OURS}.cli")]:
+    drafting = ("gpu", "cli", "adapters")
+    for module in [one for name in drafting for one in under(f"{OURS}.{name}")]:
         used = set(imports(module)) - names
         if module == f"{OURS}.cli.doctor":
             used -= {f"{OURS}.drafting.kernels.growth"}  # it looks whether the kernels compile

@@ -1,0 +1,364 @@
+"""A serving stack's drafter: the rows of each step in, drafts out, and never anything worse.
+
+Stacks tell what a row's tokens are; what is new, what verification kept, what ended and what a drafter
+may be asked is found out here, so that an adapter is its stack's hook and nothing else.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from retrieval_draft.adapters.background import BackgroundClient
+from retrieval_draft.adapters.namespaces import model_namespace, namespace_of
+from retrieval_draft.adapters.settings import Settings, read_settings
+from retrieval_draft.adapters.transport import connector
+from retrieval_draft.client import Client
+from retrieval_draft.conversation import Conversation, Figures
+from retrieval_draft.errors import DraftError
+from retrieval_draft.gpu.observing import ObservingDrafter
+from retrieval_draft.step import DraftOptions, Rows, TreeShape
+from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
+from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
+
+log = logging.getLogger(__name__)
+
+TAIL_TOKENS = 32
+"""Compared to tell whether a request went on where it was left."""
+ERRORS_LOGGED_MAX = 10
+REPORT_SECONDS = 10.0
+CLOSE_SECONDS_MAX = 1.0
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """What the stack decodes with."""
+
+    name: str
+    vocab_size: int
+    end_tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One request of a step. `history` may be a view: nothing of it is kept."""
+
+    request_id: str
+    history: Int32Array
+    """Prompt and all that is committed, int32."""
+    fresh: int
+    """So many of its last tokens were committed by this step; the rest is prompt if the request is new."""
+    nodes_max: int
+    """What the stack verifies at most; 0 = learn, draft nothing."""
+    length_max: int = 0
+    """No position from here on will be decoded; 0 = unknown."""
+    temperature: float | None = None
+    end_tokens: tuple[int, ...] = ()
+    adapter: str = ""
+    """LoRA adapter."""
+    salt: str = ""
+    """Cache salt: shares with requests of the same salt alone."""
+    rows: Rows | None = None
+    """What the target predicted, where the stack shows it."""
+
+    @property
+    def room(self) -> int:
+        """Drafted tokens that fit: verification adds one of its own."""
+        left = self.length_max - len(self.history) - 1 if self.length_max else self.nodes_max
+        return max(0, min(self.nodes_max, left))
+
+
+@dataclass(slots=True)
+class _Known:
+    """A request as of its last step."""
+
+    length: int
+    tail: bytes
+    seen: float
+    tree: DraftTree = EMPTY
+    refused: bool = False
+
+
+@dataclass(slots=True)
+class Served:
+    """What drafting brought, by vLLM's words: mean accepted length is 1 + accepted / drafts."""
+
+    steps: int = 0
+    throttled: int = 0
+    """Steps without drafts because the batch was too large."""
+    drafts: int = 0
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+    errors: int = 0
+    """Faults of ours that ended here."""
+    refused: int = 0
+    """Requests without drafts: ids outside the vocabulary, or one namespace too many."""
+    step_us: list[int] = field(default_factory=list[int])
+    """How long `step` took, the last 4096."""
+
+
+class ServingDrafter:
+    """One engine's drafter. Owned by its step loop: not thread-safe. No call raises, and none waits longer
+    than the deadline of a step.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        model: ServedModel,
+        settings: Settings,
+        shape: TreeShape = TreeShape.CHAIN,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.served = Served()
+        self._client = client
+        self._model = model
+        self._settings = settings
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._namespaces: dict[str, str] = {}
+        self._swept = self._reported = clock()
+        self._base = settings.namespace or model_namespace(model.name)
+        self._shared = {self._base}
+        create = created(model, settings, self._base)
+        self._conversation = Conversation(
+            client,
+            self._base,
+            model.vocab_size,
+            DraftOptions(
+                nodes_max=settings.nodes_max,
+                shape=shape,
+                method=settings.method,
+                batch_nodes_max=settings.batch_nodes_max,
+                verify_cost=settings.cost,
+                draft_us_max=int(1000 * settings.step_ms_max),
+            ),
+            step_ms_max=settings.step_ms_max,
+            create=create,
+            namespace_of=lambda name: self._namespaces.get(name, self._base),
+            clock=clock,
+        )
+        observing = settings.observe_only
+        self._drafter = ObservingDrafter(self._conversation) if observing else self._conversation
+        if isinstance(client, BackgroundClient):
+            client.prepare(create)
+
+    @property
+    def figures(self) -> Figures:
+        """Of the conversation with the drafter: late answers, failures, steps that did not ask."""
+        return self._conversation.figures
+
+    @property
+    def observation_width(self) -> int:
+        """The top-k of the target's predictions that is worth showing; 0 = none."""
+        return self._guarded(lambda: self._conversation.observation_width, 0)
+
+    def step(self, rows: Sequence[Row]) -> list[DraftTree]:
+        """A draft for each row, in their order; EMPTY where there is none.
+
+        Its nodes are at most `nodes_max`, none deeper than `room`, each within the vocabulary.
+        """
+        began = self._clock()
+        nothing: list[DraftTree] = []
+        trees = self._guarded(lambda: self._step(rows), nothing)
+        self._note(int(1e6 * (self._clock() - began)))
+        return trees if len(trees) == len(rows) else [EMPTY] * len(rows)
+
+    def finish(self, request_ids: Iterable[str]) -> None:
+        """These are over, at their end or aborted; what they committed stays learned."""
+        for name in request_ids:
+            if self._known.pop(name, None) is not None:
+                self._guarded(partial(self._drafter.finish, name), None)
+                self._namespaces.pop(name, None)
+
+    def open_requests(self) -> list[str]:
+        """Those that have not finished."""
+        return list(self._known)
+
+    def close(self) -> None:
+        """Finish what is open and let it be learned, within a second or two."""
+        self.finish(self.open_requests())
+        self._guarded(lambda: self._conversation.flush(CLOSE_SECONDS_MAX), False)
+        self._guarded(self._client.close, None)
+
+    def _step(self, rows: Sequence[Row]) -> list[DraftTree]:
+        now = self._clock()
+        self.served.steps += 1
+        asked: dict[str, int] = {}
+        for row in rows:
+            if self._take(row, now) and row.room > 0:
+                asked[row.request_id] = row.room
+        most = self._settings.batch_max
+        if most and len(rows) > most:
+            # Their tokens are kept, and sent when they end or when the batch is small again.
+            self.served.throttled += 1
+            asked = {}
+        trees = self._drafter.draft(asked) if asked else self._conversation.draft({})
+        self._sweep(now)
+        return [self._given(row, trees.get(row.request_id)) for row in rows]
+
+    def _take(self, row: Row, now: float) -> bool:
+        """Note what the step committed; whether the request may have drafts."""
+        name, length = row.request_id, len(row.history)
+        known = self._known.get(name)
+        if known is None or not _goes_on(known, row.history):
+            known = self._opened(row, now)
+        fresh = row.history[known.length :]
+        known.seen = now
+        if known.refused:
+            return False
+        if len(fresh):
+            if not self._is_valid(fresh):
+                self._refuse(known, row, "a token outside the vocabulary")
+                return False
+            self._drafter.commit(name, int32s(fresh), self._accepted(known, fresh), row.rows)
+            known.length, known.tail = length, _tail(row.history, length)
+        known.tree = EMPTY
+        return True
+
+    def _opened(self, row: Row, now: float) -> _Known:
+        name = row.request_id
+        began = len(row.history) - min(row.fresh, len(row.history))
+        known = _Known(began, _tail(row.history, began), now)
+        self._known[name] = known
+        namespace = namespace_of(self._base, row.adapter, row.salt)
+        if namespace not in self._shared and len(self._shared) > self._settings.namespaces_max:
+            self._refuse(known, row, f"more than {self._settings.namespaces_max} namespaces")
+            return known
+        self._shared.add(namespace)
+        self._namespaces[name] = namespace
+        prompt = row.history[:began]
+        if not self._is_valid(prompt):
+            self._refuse(known, row, "a token outside the vocabulary")
+            return known
+        self._drafter.open(
+            name,
+            int32s(prompt),
+            rows=None,
+            temperature=row.temperature,
+            length_max=row.length_max,
+            end_tokens=row.end_tokens or self._model.end_tokens,
+            learning=self._settings.learn,
+            corpora=(),
+        )
+        return known
+
+    def _accepted(self, known: _Known, fresh: Int32Array) -> int:
+        """How much of the last draft was kept; -1 without one."""
+        if not len(known.tree):
+            return -1
+        accepted = min(len(known.tree.follow(fresh.tolist())), len(fresh) - 1)
+        self.served.accepted_tokens += accepted
+        return accepted
+
+    def _given(self, row: Row, tree: DraftTree | None) -> DraftTree:
+        if tree is None or not len(tree):
+            return EMPTY
+        if int(tree.depths().max()) >= row.room:
+            return EMPTY
+        self.served.drafts += 1
+        self.served.draft_tokens += len(tree)
+        self._known[row.request_id].tree = tree
+        return tree
+
+    def _is_valid(self, tokens: Int32Array) -> bool:
+        if not len(tokens):
+            return True
+        return int(tokens.min()) >= 0 and int(tokens.max()) < self._model.vocab_size
+
+    def _refuse(self, known: _Known, row: Row, why: str) -> None:
+        self.served.refused += 1
+        if self.served.refused <= ERRORS_LOGGED_MAX:
+            log.warning("request %s gets no drafts: %s", row.request_id, why)
+        known.refused = True
+        self._drafter.finish(row.request_id)
+
+    def _sweep(self, now: float) -> None:
+        if now - self._swept < self._settings.idle_seconds_max / 4:
+            return
+        self._swept = now
+        most = self._settings.idle_seconds_max
+        self.finish([name for name, known in self._known.items() if now - known.seen >= most])
+
+    def _note(self, step_us: int) -> None:
+        served, now = self.served, self._clock()
+        served.step_us.append(step_us)
+        del served.step_us[:-4096]
+        if served.drafts and now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            log.info("drafting: %s", self.summary())
+
+    def summary(self) -> str:
+        """What drafting came to so far, in a line for people."""
+        served, figures = self.served, self.figures
+        mean = 1 + served.accepted_tokens / max(1, served.drafts)
+        times = np.percentile(served.step_us or [0], (50, 99))
+        return (
+            f"{served.drafts} drafts, mean accepted length {mean:.2f}, "
+            f"{served.accepted_tokens} of {served.draft_tokens} tokens accepted, "
+            f"added per step p50 {times[0]:.0f} us p99 {times[1]:.0f} us; "
+            f"steps late {figures.late} failed {figures.failed} skipped {figures.skipped} "
+            f"paced {figures.paced} throttled {served.throttled}, errors {served.errors}"
+        )
+
+    def _guarded(self, action: Callable[[], Result], otherwise: Result) -> Result:
+        try:
+            return action()
+        except Exception:
+            # An engine dies of what its drafter raises.
+            self.served.errors += 1
+            if self.served.errors <= ERRORS_LOGGED_MAX:
+                log.exception("drafting failed")
+            return otherwise
+
+
+def serving_drafter(
+    model: ServedModel,
+    mapping: Mapping[str, object] | None,
+    environment: Mapping[str, str],
+    shape: TreeShape = TreeShape.CHAIN,
+) -> ServingDrafter | None:
+    """The drafter of these settings (`read_settings`); None if they are wrong or say `off`. Never raises.
+
+    Returns at once: what it drafts from is connected to in the background.
+    """
+    try:
+        settings = read_settings(mapping, environment)
+        if settings.off:
+            return None
+        return ServingDrafter(BackgroundClient(connector(settings)), model, settings, shape)
+    except DraftError as error:
+        log.error("no drafts, the settings are wrong: %s", error)
+    except Exception:
+        log.exception("no drafts, drafting failed to start")
+    return None
+
+
+def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNamespaceRequest:
+    """The namespace as it is made where it is missing. InvalidInput for a tokenizer that is not there."""
+    print_of = ""
+    if settings.tokenizer:
+        from retrieval_draft.tokenizer import fingerprint, load_tokenizer
+
+        print_of = fingerprint(load_tokenizer(settings.tokenizer))
+    return CreateNamespaceRequest(
+        namespace=namespace,
+        vocab_size=model.vocab_size,
+        tokenizer_fingerprint=print_of,
+        end_tokens=int32s(model.end_tokens).tobytes(),
+    )
+
+
+def _goes_on(known: _Known, history: Int32Array) -> bool:
+    length = known.length
+    return len(history) >= length and _tail(history, length) == known.tail
+
+
+def _tail(history: Int32Array, length: int) -> bytes:
+    return history[max(0, length - TAIL_TOKENS) : length].tobytes()
