@@ -1,5 +1,8 @@
 """Our error of the status that a call to a server of ours ended with."""
 
+from collections.abc import Iterable
+from typing import cast
+
 import grpc
 
 from retrieval_draft import errors
@@ -43,7 +46,10 @@ def error_of(error: grpc.RpcError, target: str, verb: str = "serve") -> DraftErr
 
 def _is_ours(error: grpc.RpcError) -> bool:
     """Whether a server of ours ended the call; gRPC itself leaves no mark."""
-    metadata = error.trailing_metadata() if isinstance(error, grpc.Call) else None
+    if not isinstance(error, grpc.Call):
+        return False
+    # The stubs disagree with each other on what a list of metadata is.
+    metadata = cast("Iterable[tuple[str, str]] | None", error.trailing_metadata())
     return errors.MARK in dict(metadata or ())
 
 

@@ -190,6 +190,11 @@ class GrpcClient:
         request = draft_pb2.GetServerInfoRequest()
         return self._call(path, request, draft_pb2.ServerInfo, seconds_max)
 
+    def explain(self, request: draft_pb2.ExplainRequest) -> draft_pb2.ExplainResponse:
+        """What a context is drafted, and why; it leaves no trace."""
+        path = "/retrieval_draft.v1.DraftService/Explain"
+        return self._call(path, request, draft_pb2.ExplainResponse)
+
     def observation_width(self, seconds_max: float) -> int:
         return self.info(seconds_max).observation_width
 

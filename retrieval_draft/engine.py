@@ -11,6 +11,7 @@ from retrieval_draft.checks import check_batch, check_ids, check_part, checked
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import Config
 from retrieval_draft.drafting.budget import kept, probability_floor, pruned
+from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
@@ -126,6 +127,35 @@ class Engine:
         client = self.clients.get(tenant, client_id)
         with client.lock:
             return sum(self.clients.close(client, name) is not None for name in sequence_ids)
+
+    def preview(
+        self,
+        tenant: str,
+        namespace: str,
+        tokens: Int32Array,
+        options: DraftOptions,
+        corpora: tuple[str, ...] = (),
+    ) -> Preview:
+        """What a new sequence of these tokens would be drafted now; nothing is learned, counted or kept.
+
+        Raises InvalidInput or NotFound as a step would. O(tokens + nodes).
+        """
+        if not len(tokens):
+            raise InvalidInput("tokens", "0 tokens", "1 or more")
+        options = checked(options, self.config)
+        state = self.stores.state(tenant, namespace)
+        start = SequenceStart(len(tokens), learning=Learning.NONE, corpora=corpora)
+        part = SequenceStep("preview", 0, tokens, start)
+        check_ids(part, state.spec.vocab_size, self.config)
+        sequence = self._opened(tenant, state, part)
+        self._follow(sequence, sequence.first, tokens)
+        began = time.perf_counter()
+        floor = probability_floor(options.verify_cost, 1)
+        tree = self._draft_one(sequence, options.nodes_max, floor, options).tree
+        nodes = kept([tree], options.batch_nodes_max, options.verify_cost)
+        tree = tree if nodes is None else pruned(tree, nodes[0])
+        draft_us = int((time.perf_counter() - began) * 1e6)
+        return Preview(tree, self._sight(sequence), draft_us)
 
     def _answer(
         self,

@@ -146,6 +146,14 @@ class Segment:
             raise Corrupt(f"segment {self.digest}: {len(names)} names of {self.documents}")
         return names
 
+    def document_at(self, position: int) -> tuple[str, int]:
+        """The document that a position of the text lies in, and where in it. Raises Corrupt."""
+        starts = np.frombuffer(self._section("starts"), np.int64)
+        document = int(np.searchsorted(starts, position, "right")) - 1
+        if not 0 <= document < self.documents:
+            raise Corrupt(f"segment {self.digest}: position {position} lies in no document")
+        return self.names[document], position - int(starts[document])
+
     def read(self) -> Iterator[SegmentDocument]:
         """The documents. Raises Corrupt where they are damaged: check `damaged_page` before."""
         starts = np.frombuffer(self._section("starts"), np.int64)

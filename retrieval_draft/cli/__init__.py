@@ -19,6 +19,7 @@ VERBS = {
     "snapshot": "Save, check, export and import what was learned.",
     "corpus": "List, show, delete and compact what was warmed.",
     "draft": "Draw the draft tree of a text.",
+    "explain": "Say why a text is drafted as it is: every source's evidence.",
     "worker": "Serve a model with tree verification.",
     "generate": "Decode a prompt on a running worker.",
     "record": "Record a model's outputs, for replay.",

@@ -33,10 +33,10 @@ def drawn(
     from rich.markup import escape
     from rich.tree import Tree
 
-    root = Tree(f"[dim]…{escape(_visible(context))}[/]", guide_style="dim")
+    root = Tree(f"[dim]…{escape(visible(context))}[/]", guide_style="dim")
     branches: dict[int, Tree] = {-1: root}
     for i, parent in enumerate(tree.parent.tolist()):
-        text = escape(_visible(text_of(int(tree.token[i]))))
+        text = escape(visible(text_of(int(tree.token[i]))))
         kept = i in accepted
         label = f"[{'bold green' if kept else 'default'}]{text}[/]"
         note = f"{float(tree.probability[i]):.2f}  {source_names(int(tree.source[i]))}"
@@ -45,6 +45,6 @@ def drawn(
     return root
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Blanks and line ends that one can see."""
     return text.replace("\n", "⏎").replace("\t", "⇥").replace(" ", "·")

@@ -79,6 +79,13 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     default="INFO",
     show_default=True,
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(("text", "json")),
+    default="text",
+    show_default=True,
+    help="json: one object a line, with time, level, logger and message; never a token.",
+)
 def serve(
     listen: tuple[str, ...],
     data: Path | None,
@@ -96,6 +103,7 @@ def serve(
     pad_drafts: bool,
     insecure: bool,
     log_level: str,
+    log_format: str,
     **redis_files: Path | None,
 ) -> None:
     """Run the sidecar until SIGTERM.
@@ -118,7 +126,7 @@ def serve(
     from retrieval_draft.server.tls import TlsFiles
     from retrieval_draft.targets import is_loopback
 
-    to_stderr(log_level)
+    to_stderr(log_level, log_format)
     config = Config(
         method=method,
         nodes_max=nodes_max,

@@ -13,14 +13,24 @@ from retrieval_draft.config import (
 )
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import InvalidInput, NotServed
+from retrieval_draft.errors import InvalidInput
+from retrieval_draft.explaining import explained
 from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.server.padding import pad
 from retrieval_draft.v1 import draft_pb2 as pb
 from retrieval_draft.wire import decode_request, encode_response
 
 SERVICE = "retrieval_draft.v1.DraftService"
-FEATURES = ("stream", "resync", "observations", "verify_cost", "chains", "model_trees", "proposals")
+FEATURES = (
+    "stream",
+    "resync",
+    "observations",
+    "verify_cost",
+    "chains",
+    "model_trees",
+    "proposals",
+    "explain",
+)
 
 
 class DraftService:
@@ -98,4 +108,4 @@ class DraftService:
         )
 
     def _explain(self, message: pb.ExplainRequest, tenant: str) -> pb.ExplainResponse:
-        raise NotServed("Explain is not served yet: retrieval-draft draft shows a context's tree")
+        return explained(self._engine, tenant, message)

@@ -136,6 +136,30 @@ def steps(streaming: bool) -> Callable[[World], None]:
     return row
 
 
+def explain(world: World) -> None:
+    """The owner's corpus stands in the owner's evidence, and in nobody else's."""
+    request = draft_pb2.ExplainRequest(
+        namespace=NAMESPACE,
+        tokens=int32s(CANARY[:2]).tobytes(),
+        options=draft_pb2.DraftOptions(nodes_max=8, method="rest"),
+    )
+    seen = []
+    for calls in (world.owner, world.other):
+        before = world.stats(calls).SerializeToString(deterministic=True)
+        answer = world.ok(calls, DRAFT, "Explain", request)
+        nodes = draft_pb2.ExplainResponse.FromString(answer).nodes
+        seen.append({one.corpus for node in nodes for one in node.evidence})
+        assert world.stats(calls).SerializeToString(deterministic=True) == before
+    assert seen == [{CORPUS}, set()]
+    named = draft_pb2.ExplainRequest(
+        namespace=NAMESPACE, tokens=int32s([1]).tobytes(), corpora=[CORPUS]
+    )
+    statuses = [
+        world.status(calls, DRAFT, "Explain", named) for calls in (world.owner, world.other)
+    ]
+    assert statuses == ["OK", "INVALID_ARGUMENT"]
+
+
 def finish_sequences(world: World) -> None:
     request = draft_pb2.FinishSequencesRequest(
         namespace=NAMESPACE, client_id="finish", sequence_ids=["s"]
@@ -374,7 +398,7 @@ MATRIX: dict[tuple[str, str], Callable[[World], None]] = {
     (DRAFT, "DraftStream"): steps(streaming=True),
     (DRAFT, "FinishSequences"): finish_sequences,
     (DRAFT, "GetServerInfo"): server_info,
-    (DRAFT, "Explain"): not_served(DRAFT, "Explain"),
+    (DRAFT, "Explain"): explain,
     (STORE, "CreateNamespace"): create_namespace,
     (STORE, "GetNamespace"): get_namespace,
     (STORE, "ListNamespaces"): list_namespaces,

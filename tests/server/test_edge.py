@@ -393,10 +393,7 @@ def test_a_stream_answers_in_order_and_ends_at_the_first_error(raw: RawCalls) ->
 
 
 def test_what_is_not_served_yet_says_why(raw: RawCalls) -> None:
-    for service, method, reason in (
-        (DRAFT, "Explain", "Explain is not served yet"),
-        (STORE, "Advise", "Advise is not served yet"),
-    ):
+    for service, method, reason in ((STORE, "Advise", "Advise is not served yet"),):
         answer = raw.unary(service, method, b"")
         assert answer.status == "UNIMPLEMENTED"
         assert reason in answer.details
