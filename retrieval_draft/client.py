@@ -30,6 +30,7 @@ CALL_SECONDS_MAX = 10.0
 WARM_SECONDS_MAX = 7 * 24 * 3600.0
 """Of a whole warming, which may be billions of tokens; keepalive notices a dead sidecar long before."""
 SNAPSHOT_SECONDS_MAX = 600.0
+ADVISE_SECONDS_MAX = 1800.0
 WATCH_SECONDS_MAX = WARM_SECONDS_MAX
 CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -233,6 +234,10 @@ class GrpcClient:
             namespace=namespace, interval_ms=interval_ms, fleet=fleet
         )
         yield from self._stream_of("WatchStats", [request], store_pb2.Stats, WATCH_SECONDS_MAX)
+
+    def advise(self, request: store_pb2.AdviseRequest) -> Iterator[store_pb2.AdviseResponse]:
+        """Progress, and last what to change in a namespace's drafting."""
+        return self._stream_of("Advise", [request], store_pb2.AdviseResponse, ADVISE_SECONDS_MAX)
 
     def copy_namespace(self, request: store_pb2.CopyNamespaceRequest) -> store_pb2.Namespace:
         return self._call(

@@ -75,5 +75,7 @@ class Config:
     """A sequence's output is journalled in pieces of this length, and what is left when it ends."""
     record_rows: int = 32
     """Predictions of the target are journalled as soon as there are so many."""
+    sample_tokens: int = 1 << 17
+    """Of a namespace's newest finished sequences, prompts included, kept in memory for `advise`; 0 = none."""
     vocab_size_max: int = 1 << 20
     id_characters_max: int = 256

@@ -190,6 +190,8 @@ class Engine:
                 self.clients.close(client, part.sequence_id)
             else:
                 drafting[i] = (sequence, _nodes_max(part, request.options, options))
+        if drafting:
+            state.asked, state.batch = options, len(drafting)
         taken = time.perf_counter()
         trees, grown = self._draft(request.step_id, count, drafting, options, began)
         ended = time.perf_counter()
@@ -327,6 +329,7 @@ class Engine:
 
     def _journal_rest(self, sequence: Sequence) -> None:
         self._journal(sequence, tokens_min=1, rows_min=1)
+        sequence.state.sample.take(sequence)
 
     # Drafting.
 

@@ -7,6 +7,8 @@ from retrieval_draft.drafting.methods import Methods
 from retrieval_draft.drafting.templates import Template
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.metrics import Counters
+from retrieval_draft.sample import Sample
+from retrieval_draft.step import DraftOptions
 from retrieval_draft.store.corpus import CorpusTier
 from retrieval_draft.store.dense_thread import DenseTier
 from retrieval_draft.store.keys import NamespaceKey
@@ -26,6 +28,7 @@ class NamespaceState:
         learned_bytes_max: int,
         stand_tree: Template,
         dense: DenseTier | None = None,
+        sample_tokens: int = 0,
     ) -> None:
         self.key = key
         self.spec = spec
@@ -33,6 +36,10 @@ class NamespaceState:
         self.dense = dense
         self.methods = Methods(stand_tree, is_dense=dense is not None)
         self.counters = Counters()
+        self.sample = Sample(sample_tokens)
+        self.asked: DraftOptions | None = None
+        """What the newest step here asked for, defaults filled in, and for how many sequences."""
+        self.batch = 0
         self.position = ""
         """The newest journal entry that was applied; "" before the first."""
         self._applying = threading.Lock()

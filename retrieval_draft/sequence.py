@@ -93,6 +93,10 @@ class Sequence:
     def nbytes(self) -> int:
         return self._ring.nbytes
 
+    def read(self, start: int, stop: int) -> Int32Array:
+        """A copy of the tokens at these positions, low <= start <= stop."""
+        return self._read(start, stop)
+
     def cut(self, base: int, count: int) -> None:
         """Forget positions from `base` on, low <= base <= stop, and make room for `count` tokens."""
         if base < self.stop:

@@ -108,7 +108,12 @@ class Stores:
             self._states.pop(key, None)
         elif len(self._states) < self.config.namespaces_max:
             self._states[key] = NamespaceState(
-                key, spec, self.config.learned_bytes_max, self._stand_tree, self._dense()
+                key,
+                spec,
+                self.config.learned_bytes_max,
+                self._stand_tree,
+                self._dense(),
+                self.config.sample_tokens,
             )
         else:
             log.error("namespace not loaded: more than %d", self.config.namespaces_max)

@@ -80,6 +80,14 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
 )
 @click.option(
+    "--sample-tokens",
+    default=1 << 17,
+    show_default=True,
+    type=click.IntRange(0, 1 << 24),
+    metavar="N",
+    help="Of each namespace's newest sequences, kept in memory for `advise`; 0 keeps none.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(("text", "json")),
     default="text",
@@ -103,6 +111,7 @@ def serve(
     pad_drafts: bool,
     insecure: bool,
     log_level: str,
+    sample_tokens: int,
     log_format: str,
     **redis_files: Path | None,
 ) -> None:
@@ -133,6 +142,7 @@ def serve(
         stand_tree=stand_tree,
         dense=dense,
         dense_index=dense_index,
+        sample_tokens=sample_tokens,
     )
     if not 1 <= nodes_max <= config.nodes_hard_max:
         raise InvalidInput("--nodes-max", nodes_max, f"1 to {config.nodes_hard_max}")

@@ -72,6 +72,7 @@ class Setting:
     documents: tuple[Int32Array, ...] = ()
     """A corpus that is warmed before the first sequence."""
     dense: str = DENSE_OFF
+    learn_prompts: bool = False
 
 
 class EngineDrafter:
@@ -88,6 +89,7 @@ class EngineDrafter:
         replica: str = "replay",
     ) -> None:
         self._replica = replica
+        self._learn_prompts = setting.learn_prompts
         self.engine = Engine(
             backend or ReplayBackend(), Config(idle_seconds_max=float("inf"), dense=setting.dense)
         )
@@ -99,6 +101,7 @@ class EngineDrafter:
             vocab_size=file.vocab_size,
             end_tokens=file.end_tokens,
             learned_bytes_max=setting.learned_bytes_max,
+            learn_prompts=setting.learn_prompts,
         )
         self._documents = [Document(str(i), one) for i, one in enumerate(setting.documents)]
         self._step_id = 0
@@ -129,7 +132,9 @@ class EngineDrafter:
     def open(self, prompt: Int32Array, rows: Rows | None, temperature: float | None) -> None:
         self._sequence += 1
         self._start = SequenceStart(
-            prompt_length=len(prompt), learn_from=len(prompt), temperature=temperature
+            prompt_length=len(prompt),
+            learn_from=0 if self._learn_prompts else len(prompt),
+            temperature=temperature,
         )
         self._base, self._tokens, self._rows = 0, [prompt], []
         self._verified, self._accepted = 0, -1

@@ -1,13 +1,13 @@
 """StoreService: namespaces, warming and figures over gRPC."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 
 import grpc
-from google.protobuf.message import Message
 
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import InvalidInput, NotServed
+from retrieval_draft.errors import InvalidInput
+from retrieval_draft.server.advise import Advising
 from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.server.watch import StatsWatch
 from retrieval_draft.stats import corpora_of, fleet_stats_of, stats_of
@@ -26,6 +26,7 @@ class StoreService:
         self._engine = engine
         self._stores = engine.stores
         self._watch = StatsWatch(engine)
+        self._advising = Advising(engine)
 
     def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
         unary, streaming, server_streaming = edge.unary, edge.streaming, edge.server_streaming
@@ -49,9 +50,7 @@ class StoreService:
                 "ImportNamespace": streaming(pb.ImportNamespaceRequest, self._import),
                 "GetStats": unary(pb.GetStatsRequest, self._stats),
                 "WatchStats": server_streaming(pb.WatchStatsRequest, self._watch.stats),
-                "Advise": server_streaming(
-                    pb.AdviseRequest, stream_not_served("Advise is not served yet")
-                ),
+                "Advise": server_streaming(pb.AdviseRequest, self._advising.advise),
             },
         )
 
@@ -163,21 +162,3 @@ class StoreService:
         if message.fleet:
             return fleet_stats_of(self._engine, tenant, message.namespace)
         return stats_of(self._engine, tenant, message.namespace, digest=message.digest)
-
-
-def not_served(reason: str) -> Callable[[Message, str], Message]:
-    """A call that answers UNIMPLEMENTED with the reason."""
-
-    def call(message: Message, tenant: str) -> Message:
-        raise NotServed(reason)
-
-    return call
-
-
-def stream_not_served(reason: str) -> Callable[[Message, str, Context], Iterable[Message]]:
-    """The same for a call that would answer with a stream."""
-
-    def call(message: Message, tenant: str, context: Context) -> Iterable[Message]:
-        raise NotServed(reason)
-
-    return call

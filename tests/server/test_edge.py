@@ -392,11 +392,7 @@ def test_a_stream_answers_in_order_and_ends_at_the_first_error(raw: RawCalls) ->
     assert ids == [2**42 + i for i in range(4)]
 
 
-def test_what_is_not_served_yet_says_why(raw: RawCalls) -> None:
-    for service, method, reason in ((STORE, "Advise", "Advise is not served yet"),):
-        answer = raw.unary(service, method, b"")
-        assert answer.status == "UNIMPLEMENTED"
-        assert reason in answer.details
+def test_what_is_not_served_says_why(raw: RawCalls) -> None:
     message = full_step(2**43)
     message.model_trees.CopyFrom(message.verified_trees)
     answer = raw.send(DRAFT, "Draft", message)
