@@ -28,6 +28,7 @@ VERBS = {
     "tree": "Make a static draft tree from recordings.",
     "bench": "Measure drafting beside its peers.",
     "stats": "Show hit rates per tier and method.",
+    "top": "Watch sidecars and namespaces on a full screen.",
     "advise": "Say what to change, and what that gains.",
     "demo": "The whole path on the bundled model: plain, cold and warm.",
     "doctor": "Check what this machine and installation have.",
