@@ -43,6 +43,8 @@ class ServedModel:
     name: str
     vocab_size: int
     end_tokens: tuple[int, ...] = ()
+    has_state: bool = False
+    """Recurrent layers (Mamba, GDN and hybrids), whose state cannot be taken back to where a draft failed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +61,8 @@ class Row:
     length_max: int = 0
     """No position from here on will be decoded; 0 = unknown."""
     temperature: float | None = None
-    end_tokens: tuple[int, ...] = ()
+    end_tokens: tuple[int, ...] | None = None
+    """Drafts end there; None = the model's."""
     adapter: str = ""
     """LoRA adapter."""
     salt: str = ""
@@ -243,7 +246,7 @@ class ServingDrafter:
             rows=None,
             temperature=row.temperature,
             length_max=row.length_max,
-            end_tokens=row.end_tokens or self._model.end_tokens,
+            end_tokens=self._model.end_tokens if row.end_tokens is None else row.end_tokens,
             learning=self._settings.learn,
             corpora=(),
         )
@@ -331,6 +334,13 @@ def serving_drafter(
     try:
         settings = read_settings(mapping, environment)
         if settings.off:
+            return None
+        if model.has_state and not settings.hybrid:
+            log.error(
+                "no drafts: %s has recurrent layers, and stacks are known to corrupt its outputs when "
+                "drafts are rejected; RETRIEVAL_DRAFT_HYBRID=1 drafts all the same",
+                model.name,
+            )
             return None
         return ServingDrafter(BackgroundClient(connector(settings)), model, settings, shape)
     except DraftError as error:

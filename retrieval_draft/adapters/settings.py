@@ -66,6 +66,8 @@ class Settings:
     """`output`, `all` (prompts too) or `none`; empty: the namespace's rule."""
     observe_only: bool = False
     """Draft and count, but give the stack nothing to verify."""
+    hybrid: bool = False
+    """Draft for models with recurrent layers too."""
     off: bool = False
     """Do nothing at all."""
 
@@ -191,5 +193,6 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "namespaces_max": _count(0, 1024),
     "learn": _learning,
     "observe_only": _truth,
+    "hybrid": _truth,
     "off": _truth,
 }

@@ -32,6 +32,7 @@ def test_every_setting_has_a_variable() -> None:
         "RETRIEVAL_DRAFT_NAMESPACES_MAX": "4",
         "RETRIEVAL_DRAFT_LEARN": "all",
         "RETRIEVAL_DRAFT_OBSERVE_ONLY": "1",
+        "RETRIEVAL_DRAFT_HYBRID": "yes",
         "RETRIEVAL_DRAFT_OFF": "true",
     }
     names = {f"RETRIEVAL_DRAFT_{field.name.upper()}" for field in fields(Settings)}
@@ -46,6 +47,7 @@ def test_every_setting_has_a_variable() -> None:
     assert (found.step_ms_max, found.idle_seconds_max, found.namespaces_max) == (1.5, 60.0, 4)
     assert found.learn == Learning.PROMPT_AND_OUTPUT
     assert found.observe_only
+    assert found.hybrid
     assert found.off
     assert found.cost is not None
     assert found.cost.nodes.tolist() == [0, 8]

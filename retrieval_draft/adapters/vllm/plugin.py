@@ -1,0 +1,95 @@
+"""Our entry point in `vllm.general_plugins`: tells the proposer whose rows a step has.
+
+vLLM passes no request ids to a `custom_class`, and its rows change places between steps. Where what is
+wrapped here is not as expected, nothing is wrapped, and the proposer tells requests by their tokens.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from retrieval_draft.adapters.vllm.proposer import SALT_KEY, Bound, Proposer
+
+log = logging.getLogger(__name__)
+
+_MARK = "_retrieval_draft"
+
+
+def register() -> None:
+    """Called by vLLM in each of its processes, perhaps more than once. Never raises."""
+    for module, name, methods in (
+        ("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _RUNNER),
+        ("vllm.v1.core.sched.output", "NewRequestData", _NEW_REQUEST),
+    ):
+        try:
+            _wrap(import_module(module), name, methods)
+        except Exception as error:
+            log.warning("vLLM is not as expected, going on without %s.%s: %s", module, name, error)
+
+
+def _wrap(module: ModuleType, name: str, methods: dict[str, Callable[..., Any]]) -> None:
+    kind = getattr(module, name)
+    for method in methods:
+        if not callable(getattr(kind, method, None)):
+            raise AttributeError(f"there is no {method}")
+    for method, wrapped in methods.items():
+        before = getattr(kind, method)
+        if not hasattr(before, _MARK):
+            after = wrapped(before)
+            setattr(after, _MARK, True)
+            is_class_method = getattr(before, "__self__", None) is kind
+            setattr(kind, method, staticmethod(after) if is_class_method else after)
+
+
+def _naming_rows(propose: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(propose)
+    def wrapped(runner: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        drafter = getattr(runner, "drafter", None)
+        if isinstance(drafter, Proposer):
+            _bind(drafter, runner, scheduler_output)
+        return propose(runner, scheduler_output, *args, **kwargs)
+
+    return wrapped
+
+
+def _bind(drafter: Proposer, runner: Any, scheduler_output: Any) -> None:
+    try:
+        # Zero in versions that always schedule as many as are configured.
+        most = getattr(scheduler_output, "num_spec_tokens_to_schedule", 0)
+        ids = runner.input_batch.req_ids
+        drafter.bind(Bound(ids, runner.requests, most or runner.num_spec_tokens))
+    except Exception as error:
+        log.warning("vLLM does not say whose rows a step has: %s", error)
+
+
+def _noticing_ends(update: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(update)
+    def wrapped(runner: Any, *args: Any, **kwargs: Any) -> Any:
+        found = update(runner, *args, **kwargs)
+        drafter = getattr(runner, "drafter", None)
+        if isinstance(drafter, Proposer):
+            drafter.ended(runner.requests)
+        return found
+
+    return wrapped
+
+
+def _keeping_salts(from_request: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(from_request)
+    def wrapped(request: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            params, salt = request.sampling_params, getattr(request, "cache_salt", None)
+            if params is not None and salt:
+                params.extra_args = {**(params.extra_args or {}), SALT_KEY: salt}
+        except Exception as error:
+            log.warning("a cache salt was lost: %s", error)
+        return from_request(request, *args, **kwargs)
+
+    return wrapped
+
+
+_RUNNER = {"propose_draft_token_ids": _naming_rows, "_update_states": _noticing_ends}
+_NEW_REQUEST = {"from_request": _keeping_salts}
