@@ -5,6 +5,7 @@ no other drafter, so here the function that loads its models gives them one.
 """
 
 import atexit
+from importlib import import_module
 from typing import Any
 
 from retrieval_draft.adapters.llama_cpp import LlamaDrafter
@@ -34,13 +35,10 @@ class DraftingLoader:
 
 def main() -> None:
     """Serve until interrupted, as `python -m llama_cpp.server` does."""
-    from llama_cpp.server import __main__ as server
-    from llama_cpp.server.model import LlamaProxy
-
-    LlamaProxy.load_llama_from_model_settings = staticmethod(
-        DraftingLoader(LlamaProxy.load_llama_from_model_settings)
-    )
-    server.main()
+    proxy = import_module("llama_cpp.server.model").LlamaProxy
+    load = DraftingLoader(proxy.load_llama_from_model_settings)
+    proxy.load_llama_from_model_settings = staticmethod(load)
+    import_module("llama_cpp.server.__main__").main()
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.generation import LogitsProcessorList, StoppingCriteriaList
 from transformers.generation.candidate_generator import CandidateGenerator
+from transformers.generation.logits_process import LogitsProcessorList
+from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from retrieval_draft.adapters.chain import chain_of
 from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter, serving_drafter
@@ -122,7 +123,7 @@ class SharedDrafter:
                 self.serving.close()
 
 
-class Candidates(CandidateGenerator):  # type: ignore[misc]
+class Candidates(CandidateGenerator):
     """One sequence's drafts, as assisted decoding asks for them."""
 
     def __init__(
@@ -134,7 +135,9 @@ class Candidates(CandidateGenerator):  # type: ignore[misc]
         self._temperature = temperature_of(settings)
         self._sequence: Drafted | None = None
 
-    def get_candidates(self, input_ids: Tensor, **kwargs: object) -> tuple[Tensor, None]:
+    def get_candidates(  # type: ignore[override] - it says tensors, and takes None for no logits
+        self, input_ids: Tensor, **kwargs: object
+    ) -> tuple[Tensor, None]:
         """`input_ids` [1, L] with a drafted continuation, perhaps an empty one."""
         self._note(input_ids)
         assert self._sequence is not None
@@ -196,13 +199,11 @@ class ChainGenerate:
         """As `generate` calls it, and with its result. `token_streamer` is a streamer, which it does not
         pass on itself. Raises ValueError for several sequences, as assisted decoding does.
         """
-        candidates = Candidates(
-            self.drafter, generation_config, self._vocab_size, self._tokens_max
-        )
+        candidates = Candidates(self.drafter, generation_config, self._vocab_size, self._tokens_max)
         if token_streamer is not None:
             token_streamer.put(input_ids.cpu())
         try:
-            return type(model)._assisted_decoding(
+            return cast(Any, type(model))._assisted_decoding(
                 _Assisted(model, candidates),
                 input_ids,
                 logits_processor=logits_processor,

@@ -9,12 +9,15 @@ criteria see no token that plain decoding would not show them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.generation import LogitsProcessorList, StoppingCriteriaList
+from transformers.cache_utils import Cache
+from transformers.generation.logits_process import LogitsProcessorList
+from transformers.generation.stopping_criteria import StoppingCriteriaList
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from retrieval_draft.adapters.serving import ServingDrafter
@@ -34,6 +37,8 @@ from retrieval_draft.step import Rows, TreeShape
 from retrieval_draft.tree import DraftTree
 
 NODES_MAX = 16
+NO_SCORES = cast(torch.FloatTensor, ())
+"""What criteria hear where no scores are asked for."""
 INPUTS = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 """What `generate` passes on for a model of text; anything else would be left out of the forwards."""
 OUTPUTS = ("output_scores", "output_logits", "output_attentions", "output_hidden_states")
@@ -99,7 +104,7 @@ class TreeGenerate:
             token_streamer.end()
         sequences = _padded(rows, generation_config)
         if generation_config.return_dict_in_generate:
-            return GenerateDecoderOnlyOutput(sequences=sequences)
+            return GenerateDecoderOnlyOutput(sequences=cast(torch.LongTensor, sequences))
         return sequences
 
 
@@ -123,7 +128,9 @@ class Drawing:
 
     def draw(self, row: Row, logits: Tensor) -> int:
         """The token after the row's last, of raw logits [1, V]; the row has it then."""
-        scores: Tensor = self.processors(row.ids, logits.to(row.ids.device, torch.float32, copy=True))
+        ids = cast(torch.LongTensor, row.ids)
+        raw = logits.to(row.ids.device, torch.float32, copy=True)
+        scores: Tensor = self.processors(ids, cast(torch.FloatTensor, raw))
         if self.is_sampling:
             drawn = torch.multinomial(scores.softmax(-1), num_samples=1)
         else:
@@ -131,7 +138,7 @@ class Drawing:
         token = int(drawn)
         row.ids = torch.cat((row.ids, drawn), -1)
         row.drafted.append(token)
-        row.ended = bool(self.criteria(row.ids, ()).all())
+        row.ended = bool(self.criteria(cast(torch.LongTensor, row.ids), NO_SCORES).all())
         return token
 
     def descend(self, row: Row, tree: DraftTree, logits: Tensor) -> Verified:
@@ -235,7 +242,7 @@ def _refuse(settings: GenerationConfig, inputs: Mapping[str, object]) -> None:
         if inputs[name] is not None and name not in INPUTS:
             raise InvalidInput(name, "given", "left out: draft trees decode text alone")
     cache = inputs.get("past_key_values")
-    if cache is not None and (seen := int(cache.get_seq_length())):
+    if isinstance(cache, Cache) and (seen := int(cache.get_seq_length())):
         raise InvalidInput("past_key_values", f"of {seen} tokens", "empty or left out")
 
 

@@ -1,4 +1,4 @@
-"""transformers' own `generate` over the demo model: the same tokens with drafts as without, from fewer forwards."""
+"""transformers' own `generate` over the demo model: the same tokens with drafts, from fewer forwards."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
-from transformers.generation import StoppingCriteriaList, StopStringCriteria
+from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 
 from retrieval_draft.adapters.serving import ServingDrafter
 from retrieval_draft.adapters.settings import Settings
@@ -46,7 +46,7 @@ def model() -> PreTrainedModel:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    loaded = AutoTokenizer.from_pretrained(demo_folder())  # type: ignore[no-untyped-call]
+    loaded = AutoTokenizer.from_pretrained(demo_folder())
     loaded.pad_token, loaded.padding_side = loaded.eos_token, "left"
     return loaded
 
@@ -149,7 +149,7 @@ def test_trees_stop_where_plain_generate_stops(model: PreTrainedModel, tokenizer
     inputs = encoded(tokenizer, TEXT)
     seen: list[int] = []
 
-    class Stop(StopStringCriteria):  # type: ignore[misc]
+    class Stop(StopStringCriteria):
         def __call__(self, input_ids: torch.Tensor, scores: object, **more: object) -> torch.Tensor:
             seen.append(input_ids.shape[1])
             stopped: torch.Tensor = super().__call__(input_ids, scores, **more)
