@@ -135,7 +135,8 @@ class Candidates(CandidateGenerator):
         self._temperature = temperature_of(settings)
         self._sequence: Drafted | None = None
 
-    def get_candidates(  # type: ignore[override] - it says tensors, and takes None for no logits
+    # The base class says tensors alone; assisted decoding takes None for no logits.
+    def get_candidates(  # type: ignore[override]
         self, input_ids: Tensor, **kwargs: object
     ) -> tuple[Tensor, None]:
         """`input_ids` [1, L] with a drafted continuation, perhaps an empty one."""

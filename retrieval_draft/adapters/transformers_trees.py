@@ -9,7 +9,7 @@ criteria see no token that plain decoding would not show them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from retrieval_draft.step import Rows, TreeShape
 from retrieval_draft.tree import DraftTree
 
 NODES_MAX = 16
-NO_SCORES = cast(torch.FloatTensor, ())
+NO_SCORES: Any = None
 """What criteria hear where no scores are asked for."""
 INPUTS = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 """What `generate` passes on for a model of text; anything else would be left out of the forwards."""

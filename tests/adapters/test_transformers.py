@@ -150,7 +150,7 @@ def test_trees_stop_where_plain_generate_stops(model: PreTrainedModel, tokenizer
     seen: list[int] = []
 
     class Stop(StopStringCriteria):
-        def __call__(self, input_ids: torch.Tensor, scores: object, **more: object) -> torch.Tensor:
+        def __call__(self, input_ids: torch.LongTensor, scores: Any, **more: Any) -> torch.Tensor:
             seen.append(input_ids.shape[1])
             stopped: torch.Tensor = super().__call__(input_ids, scores, **more)
             return stopped
