@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test soak check lint types proto-check dist lock clean
+.PHONY: demo test test-llama soak check lint types proto-check dist lock clean
 
 demo: $(READY)
 	$(BIN)/retrieval-draft demo
@@ -16,6 +16,20 @@ test: $(READY)
 soak: $(READY)
 	SOAK_KILLS=10000 SOAK_RECORDS=100000 SOAK_FAULTS=60 SOAK_SEEDS=1000 \
 	  $(BIN)/python -m pytest -q -s tests/chaos tests/engine/test_isolation.py --durations=0
+
+# llama-cpp-python is built from source once, some six minutes on two cores; its wheel stays in .cache.
+LLAMA := .cache/llama
+test-llama: $(READY) $(LLAMA)/.ready
+	PYTHONPATH=.:$(LLAMA)/site $(BIN)/python -m pytest -q tests/stacks/test_llama_cpp.py
+
+$(LLAMA)/.ready: tests/stacks/llama.lock
+	mkdir -p $(LLAMA)
+	$(PYTHON) -m venv $(LLAMA)/venv
+	test -e $(LLAMA)/llama_cpp_python-0.3.36-*.whl || \
+	  $(LLAMA)/venv/bin/pip wheel --quiet --no-deps --wheel-dir $(LLAMA) llama-cpp-python==0.3.36
+	$(LLAMA)/venv/bin/pip install --quiet --no-deps --upgrade --target $(LLAMA)/site \
+	  --find-links $(LLAMA) -r tests/stacks/llama.lock
+	touch $@
 
 check: lint types proto-check
 
