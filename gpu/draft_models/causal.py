@@ -212,5 +212,7 @@ class CausalDrafts:
 
     def _positions(self, cached: Int64Array, depths: Int64Array) -> Int64Array:
         """int64[B, m]; those of filler stay where the model has positions."""
-        positions: Int64Array = np.minimum(cached[:, None] + depths, self.model.context_tokens_max - 1)
+        positions: Int64Array = np.minimum(
+            cached[:, None] + depths, self.model.context_tokens_max - 1
+        )
         return positions

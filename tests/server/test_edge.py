@@ -399,6 +399,7 @@ def test_what_is_not_served_yet_says_why(raw: RawCalls) -> None:
         assert reason in answer.details
     message = full_step(2**43)
     message.model_trees.CopyFrom(message.verified_trees)
+    message.options.method = "suffix"
     answer = raw.send(DRAFT, "Draft", message)
     assert (answer.status, answer.details.split(":")[0]) == ("UNIMPLEMENTED", "model_trees")
     assert raw.unary(DRAFT, "Guess", b"").status == "UNIMPLEMENTED"
