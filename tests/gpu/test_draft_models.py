@@ -60,7 +60,7 @@ def check_probabilities(family: str, tree: DraftTree, tokens: list[int]) -> None
         assert float(tree.probability[node]) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("family", ("llama", "gpt2", "mistral", "gemma3"))
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral", "gemma3"])
 def test_probabilities_are_of_whole_paths_and_the_cache_follows_what_is_committed(
     family: str,
 ) -> None:
