@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypedDict, TypeVar, Unpack
 
 from retrieval_draft.step import Learning, Rows
 from retrieval_draft.tree import DraftTree, Int32Array
@@ -13,6 +13,18 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 
+class Opening(TypedDict):
+    """What a drafter is told of a sequence when it begins, beside its prompt."""
+
+    rows: Rows | None
+    """What the target predicted along the prompt, if the drafter wants observations."""
+    temperature: float | None
+    length_max: int
+    end_tokens: tuple[int, ...]
+    learning: Learning
+    corpora: tuple[str, ...]
+
+
 class Drafter(Protocol):
     """Drafts for the sequences of one decoder. Never raises, never blocks past its own deadline."""
 
@@ -21,18 +33,7 @@ class Drafter(Protocol):
         """How many of the target's most probable tokens it wants per row; 0 = send none."""
         ...
 
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         """A sequence begins with this prompt, prefilled; no token of it will pass `length_max`."""
         ...
 
@@ -51,55 +52,51 @@ class Drafter(Protocol):
         ...
 
 
+class Guard:
+    """Exceptions of what it runs end here, and are logged the first few times."""
+
+    def __init__(self, name: str = "drafter") -> None:
+        self.name, self.failures = name, 0
+
+    def run(self, call: str, action: Callable[[], Result], otherwise: Result) -> Result:
+        try:
+            return action()
+        except Exception as error:  # a drafter is a plug-in: whatever it raises, decoding goes on
+            self.log(call, f"{type(error).__name__}: {error}")
+            return otherwise
+
+    def log(self, call: str, problem: str) -> None:
+        self.failures += 1
+        if self.failures <= FAILURES_LOGGED_MAX:
+            logger.warning("%s failed call=%s problem=%s", self.name, call, problem)
+
+
 class GuardedDrafter:
     """A drafter whose exceptions end here: they cost drafts, never a token."""
 
     def __init__(self, drafter: Drafter) -> None:
         self._drafter = drafter
-        self._failures = 0
+        self._guard = Guard()
 
     @property
     def observation_width(self) -> int:
-        return self._guarded("observation_width", lambda: self._drafter.observation_width, 0)
+        return self._guard.run("observation_width", lambda: self._drafter.observation_width, 0)
 
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
-        def call() -> None:
-            self._drafter.open(
-                sequence_id,
-                tokens,
-                rows=rows,
-                temperature=temperature,
-                length_max=length_max,
-                end_tokens=end_tokens,
-                learning=learning,
-                corpora=corpora,
-            )
-
-        self._guarded("open", call, None)
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
+        self._guard.run("open", lambda: self._drafter.open(sequence_id, tokens, **opening), None)
 
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
     ) -> None:
-        self._guarded(
+        self._guard.run(
             "commit", lambda: self._drafter.commit(sequence_id, tokens, accepted, rows), None
         )
 
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        return self._guarded("draft", lambda: dict(self._drafter.draft(nodes_max)), {})
+        return self._guard.run("draft", lambda: dict(self._drafter.draft(nodes_max)), {})
 
     def finish(self, sequence_id: str) -> None:
-        self._guarded("finish", lambda: self._drafter.finish(sequence_id), None)
+        self._guard.run("finish", lambda: self._drafter.finish(sequence_id), None)
 
     def usable(self, tree: DraftTree, vocab_size: int, nodes_max: int) -> bool:
         """Whether a drafter's answer is a tree that may be verified."""
@@ -112,19 +109,7 @@ class GuardedDrafter:
             return tree.problem(vocab_size, nodes_max)
 
         unreadable: str | None = "not a draft tree"
-        problem = self._guarded("draft", find_problem, unreadable)
+        problem = self._guard.run("draft", find_problem, unreadable)
         if problem is not None:
-            self._log("draft", problem)
+            self._guard.log("draft", problem)
         return problem is None
-
-    def _guarded(self, call: str, action: Callable[[], Result], otherwise: Result) -> Result:
-        try:
-            return action()
-        except Exception as error:  # a drafter is a plug-in: whatever it raises, decoding goes on
-            self._log(call, f"{type(error).__name__}: {error}")
-            return otherwise
-
-    def _log(self, call: str, problem: str) -> None:
-        self._failures += 1
-        if self._failures <= FAILURES_LOGGED_MAX:
-            logger.warning("drafter failed call=%s problem=%s", call, problem)

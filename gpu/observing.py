@@ -6,11 +6,12 @@ they are committed at once, as one step's. So the drafter learns and counts as i
 """
 
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 
-from retrieval_draft.gpu.drafting import Drafter
-from retrieval_draft.step import Learning, Rows
+from retrieval_draft.gpu.drafting import Drafter, Opening
+from retrieval_draft.step import Rows
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 from retrieval_draft.unsent import joined
 
@@ -39,29 +40,9 @@ class ObservingDrafter:
     def observation_width(self) -> int:
         return self._drafter.observation_width
 
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         self._shadows[sequence_id] = _Shadow()
-        self._drafter.open(
-            sequence_id,
-            tokens,
-            rows=rows,
-            temperature=temperature,
-            length_max=length_max,
-            end_tokens=end_tokens,
-            learning=learning,
-            corpora=corpora,
-        )
+        self._drafter.open(sequence_id, tokens, **opening)
 
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None

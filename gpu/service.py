@@ -22,7 +22,7 @@ from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.decoding_thread import DecodingThread, Stream
 from retrieval_draft.gpu.request import Committed, Figures, Finish, Request
 from retrieval_draft.gpu.sampling import SamplingOptions
-from retrieval_draft.gpu.tokenizer import TextStream
+from retrieval_draft.gpu.tokenizer import TextStream, check_stops
 from retrieval_draft.server.access import Access
 from retrieval_draft.server.edge import Context, Edge
 from retrieval_draft.server.listen import bind
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 SERVICE = "retrieval_draft.v1.GenerateService"
 STREAMS_MAX = 128  # each holds a thread of the server
-STOPS_MAX = 16
-STOP_CHARACTERS_MAX = 256
 GRACE_SECONDS = 5.0
 
 
@@ -107,11 +105,7 @@ class GenerateService:
             raise FailedPrecondition(
                 "this worker has no tokenizer: it cannot look for stop strings"
             )
-        if len(message.stop) > STOPS_MAX:
-            raise InvalidInput("stop", f"{len(message.stop)} strings", f"{STOPS_MAX} strings")
-        for stop in message.stop:
-            if not 1 <= len(stop) <= STOP_CHARACTERS_MAX:
-                raise InvalidInput("stop", stop, f"1 to {STOP_CHARACTERS_MAX} characters each")
+        check_stops(message.stop)
         return Request(
             sequence_id=uuid.uuid4().hex,
             prompt=prompt,

@@ -6,8 +6,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from retrieval_draft import tokenizer
-from retrieval_draft.errors import FailedPrecondition
+from retrieval_draft.errors import FailedPrecondition, InvalidInput
 
+STOPS_MAX = 16
+STOP_CHARACTERS_MAX = 256
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 REPLACEMENTS_OPEN_MAX = 3  # a character cut off after 1 to 3 bytes decodes to at most so many
 WINDOW_TOKENS_MAX = 64  # decoded again per token, where no character ends for so long
@@ -32,6 +34,15 @@ def load_tokenizer(path_or_id: str | Path) -> Tokenizer:
     if not isinstance(backend, Tokenizer):
         raise FailedPrecondition(f"{path_or_id} has no tokenizer.json, and none can be made")
     return backend
+
+
+def check_stops(stops: Sequence[str]) -> None:
+    """Raises InvalidInput for too many stop strings, and for one that is empty or too long."""
+    if len(stops) > STOPS_MAX:
+        raise InvalidInput("stop", f"{len(stops)} strings", f"{STOPS_MAX} strings")
+    for stop in stops:
+        if not 1 <= len(stop) <= STOP_CHARACTERS_MAX:
+            raise InvalidInput("stop", stop, f"1 to {STOP_CHARACTERS_MAX} characters each")
 
 
 class TextStream:

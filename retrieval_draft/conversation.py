@@ -157,16 +157,26 @@ class Conversation:
         add_rows(sequence, rows)
 
     def commit(
-        self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None = None
+        self,
+        sequence_id: str,
+        tokens: Int32Array,
+        accepted: int,
+        rows: Rows | None = None,
+        verified: DraftTree | None = None,
     ) -> None:
-        """Verification committed `tokens`, of which the first `accepted` were drafted (-1: unknown)."""
+        """Verification committed `tokens`, of which the first `accepted` were drafted (-1: unknown).
+
+        `verified` is the tree that was verified if it was not the one that `draft` returned.
+        """
         sequence = self._open.get(sequence_id)
         if sequence is None:
             return
         if sequence.length == sequence.acknowledged:
             # Only the first commit after a message can have verified its tree; later ones follow it.
+            step = sequence.tree_step if verified is None else sequence.asked_step
             sequence.accepted = accepted
-            sequence.verified_step = sequence.tree_step if accepted >= 0 else 0
+            sequence.verified_step = step if accepted >= 0 else 0
+            sequence.verified_tree = verified if sequence.verified_step else None
         sequence.append(tokens)
         sequence.tree_step = 0
         if sequence_id in self._asked:
@@ -186,10 +196,15 @@ class Conversation:
             # Nobody knows when the next message comes: let what was committed be learned now.
             self.draft({})
 
-    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        """Trees for these sequences, as far as they come in time; one message for all of them."""
+    def draft(
+        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree] | None = None
+    ) -> dict[str, DraftTree]:
+        """Trees for these sequences, as far as they come in time; one message for all of them.
+
+        `model_trees` are the engine's own drafts, which the drafter fuses with its own.
+        """
         try:
-            return self._draft(nodes_max)
+            return self._draft(nodes_max, model_trees or {})
         except DraftError as error:
             self._failed(error)
         except Exception:
@@ -207,7 +222,9 @@ class Conversation:
             self.draft({})
         return not self._finishing and self._sent is None
 
-    def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+    def _draft(
+        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
+    ) -> dict[str, DraftTree]:
         if self._clock() < self._retry_at:
             self.figures.skipped += 1
             return {}
@@ -223,7 +240,7 @@ class Conversation:
             if self._waits >= WAITS_MAX:
                 self._pause(self._waits - WAITS_MAX)
             return {}
-        parts, sent = self._message(nodes_max)
+        parts, sent = self._message(nodes_max, model_trees)
         if not parts:
             return {}
         self.figures.steps += 1
@@ -296,7 +313,9 @@ class Conversation:
             self._made.add(namespace)
         return True
 
-    def _message(self, nodes_max: dict[str, int]) -> tuple[list[SequenceStep], Sent]:
+    def _message(
+        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
+    ) -> tuple[list[SequenceStep], Sent]:
         self._step_id += 1
         parts: list[SequenceStep] = []
         sequences: list[OpenSequence] = []
@@ -324,12 +343,16 @@ class Conversation:
                     verified_step=sequence.verified_step,
                     accepted=sequence.accepted,
                     rows=joined(sequence.rows),
+                    model_tree=model_trees.get(name),
+                    verified_tree=sequence.verified_tree,
                 )
             )
             sequences.append(sequence)
             lengths.append(sequence.length)
             # A lost message loses its observations: they are evidence, not state.
             sequence.rows = []
+            sequence.verified_tree = None
+            sequence.asked_step = self._step_id
         names = [part.sequence_id for part in parts]
         finished = [part.finished for part in parts]
         return parts, Sent(self._step_id, names, sequences, lengths, finished)
@@ -401,6 +424,8 @@ class Conversation:
         for sequence in [*self._open.values(), *self._finishing.values()]:
             sequence.tree_step = sequence.verified_step = 0
             sequence.accepted = -1
+            sequence.verified_tree = None
+            sequence.asked_step = 0
         if self._failures >= FAILURES_MAX:
             self._pause(self._failures - FAILURES_MAX)
             if self._failures == FAILURES_MAX:

@@ -312,7 +312,8 @@ class Engine:
         """The tree that was verified and what of it was kept; no tree if that is not ours to tell."""
         if part.verified_step != held.step_id:
             return None, []
-        tree = held.tree if part.verified_tree is None else part.verified_tree
+        # In a batch where others verified trees of their own, an empty one stands for ours.
+        tree = part.verified_tree or held.tree
         path = tree.follow(part.tokens.tolist())
         if part.accepted > len(path):
             return None, []

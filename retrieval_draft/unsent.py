@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from retrieval_draft.step import Rows, SequenceStart
-from retrieval_draft.tree import Int32Array
+from retrieval_draft.tree import DraftTree, Int32Array
 
 ROWS_PENDING_MAX = 4096
 
@@ -22,6 +22,10 @@ class OpenSequence:
     tree_step: int = 0
     verified_step: int = 0
     accepted: int = -1
+    verified_tree: DraftTree | None = None
+    """What was verified in place of the drafter's tree."""
+    asked_step: int = 0
+    """The newest step that was sent with this sequence."""
     rows: list[Rows] = field(default_factory=list)
     dead: bool = False
 

@@ -9,11 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from retrieval_draft.errors import InvalidInput
+from retrieval_draft.gpu.tokenizer import check_stops
 
 TOKENS_MAX_DEFAULT = 16  # of a completion, as OpenAI's
 CHOICES_MAX = 64
-STOPS_MAX = 16
-STOP_CHARACTERS_MAX = 256
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -62,11 +61,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     def stops(self) -> list[str]:
         """The stop strings. Raises InvalidInput."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(stops) > STOPS_MAX:
-            raise InvalidInput("stop", f"{len(stops)} strings", f"{STOPS_MAX} strings")
-        for stop in stops:
-            if not 1 <= len(stop) <= STOP_CHARACTERS_MAX:
-                raise InvalidInput("stop", stop, f"1 to {STOP_CHARACTERS_MAX} characters each")
+        check_stops(stops)
         return stops
 
     def refuse_unserved(self) -> None:

@@ -4,7 +4,8 @@ Best-first growth by path probability keeps the most accepted tokens a budget ca
 probabilities are right. So they are learned: inputs from every source are mixed logistically (kernels:
 evidence, mixing), growth takes the most probable path next (growth), and the path map says what whole
 paths have been worth (paths). All of it is taught by the tokens that were committed (following), whatever
-was drafted or verified; so it learns as well while nothing is drafted.
+was drafted or verified; so it learns as well while nothing is drafted. The worker's own drafts join what
+has grown (fusing).
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from typing import IO
 
 import numpy as np
 
+from retrieval_draft.drafting.fusing import Fusing
 from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels.bins import (
     BINS,
@@ -146,6 +148,8 @@ class Mix:
         stretch = stretch_of(state["worth"][..., 0])
         common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
         common[:, 0] = -1
+        empty = fresh()
+        self._fusing = Fusing(empty["path_worth"], empty["path_scale"])
         # Views by temperature class and shape, made once: a step takes them hundreds of times a second.
         self._common = list(common)
         self._skill = list(zip(state["worth"], stretch, state["weights"], strict=True))
@@ -245,6 +249,9 @@ class Mix:
         if self._is_dense and not sight.segments:
             _name_dense(source)
         tree = grown = DraftTree(token, parent, probability, source)
+        if len(sight.model_tree) and limits.nodes_max > 0:
+            tree, fused = self._fusing.fuse(sight.model_tree, grown, limits, kind)
+            return Draft(tree, Grown(grown, bins, (kind, shape)), fused)
         if size > limits.nodes_max:
             # In the order of growth every prefix is a tree.
             most = limits.nodes_max
@@ -253,6 +260,8 @@ class Mix:
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """`committed` followed where the draft was made, whatever was verified: the path map learns."""
+        if draft.fused is not None:
+            self._fusing.teach(draft.fused, committed)
         grown = draft.grown
         if grown is None or not len(grown.tree):
             return

@@ -12,6 +12,6 @@ METHODS = (
     "phrases",
     "lookup",
 )
-FUSING_METHODS = ("rasd",)
+FUSING_METHODS = ("mix", "rasd")
 """Take the worker's own drafts into theirs."""
 DEFAULT_METHOD = "mix"

@@ -125,11 +125,23 @@ class Grown(msgspec.Struct, frozen=True, eq=False, gc=False):
     kind: tuple[int, int]
 
 
+class Fused(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """The union of a worker's draft and ours: bins int32[n] say what its nodes are made of, path_bins where
+    its paths stand, `kind` in which map.
+    """
+
+    tree: DraftTree
+    bins: Int32Array
+    path_bins: Int32Array
+    kind: tuple[int, int]
+
+
 class Draft(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A tree within the limits, and what it teaches once tokens decide over it."""
 
     tree: DraftTree
     grown: Grown | None = None
+    fused: Fused | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import numpy as np
 
-from retrieval_draft.step import Learning, Rows
+from retrieval_draft.gpu.drafting import Opening
+from retrieval_draft.step import Rows
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 
 Plan = Callable[[list[int]], DraftTree]  # all tokens of a sequence so far -> its tree
@@ -30,21 +32,10 @@ class ScriptedDrafter:
         self.plan, self.observation_width = plan, observation_width
         self.told: dict[str, Told] = {}
 
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         assert sequence_id not in self.told
-        assert temperature is not None
-        self.told[sequence_id] = Told(tokens.tolist(), [rows])
+        assert opening["temperature"] is not None
+        self.told[sequence_id] = Told(tokens.tolist(), [opening["rows"]])
 
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
@@ -80,10 +71,10 @@ class FailingDrafter(ScriptedDrafter):
         super().__init__(plan)
         self.calls = calls
 
-    def open(self, sequence_id: str, tokens: Int32Array, **rest: object) -> None:
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         if "open" in self.calls:
             raise ConnectionError("gone")
-        super().open(sequence_id, tokens, **rest)  # type: ignore[arg-type]
+        super().open(sequence_id, tokens, **opening)
 
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None

@@ -395,6 +395,7 @@ def test_a_stream_answers_in_order_and_ends_at_the_first_error(raw: RawCalls) ->
 def test_what_is_not_served_says_why(raw: RawCalls) -> None:
     message = full_step(2**43)
     message.model_trees.CopyFrom(message.verified_trees)
+    message.options.method = "suffix"
     answer = raw.send(DRAFT, "Draft", message)
     assert (answer.status, answer.details.split(":")[0]) == ("UNIMPLEMENTED", "model_trees")
     assert raw.unary(DRAFT, "Guess", b"").status == "UNIMPLEMENTED"

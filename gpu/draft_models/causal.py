@@ -1,0 +1,218 @@
+"""Any causal language model of the target's vocabulary as a draft model.
+
+It reads what was committed into a cache of its own and grows one tree a sequence, level by level, all
+sequences in one forward. What it computed of the path that was then accepted stays in the cache; the rest
+is forgotten. A long prompt is read in chunks, one a step: until it is through there are no drafts.
+"""
+
+from dataclasses import dataclass, field
+from typing import Unpack
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval_draft.gpu.draft_models.level_mask import Int64Array
+from retrieval_draft.gpu.draft_models.level_runner import CHUNK_TOKENS_MAX, LevelRunner
+from retrieval_draft.gpu.draft_models.levels import Levels
+from retrieval_draft.gpu.drafting import Opening
+from retrieval_draft.gpu.slot_cache import Move
+from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.step import Rows
+from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+
+DEPTH_DEFAULT = 5
+CHILDREN_DEFAULT = 4
+BACKLOG_MAX = 32
+"""Tokens that the model has not read and that go with the root; more are read apart."""
+
+
+@dataclass(slots=True)
+class _Followed:
+    """A sequence: its committed tokens, how many of them are cached, and the entries behind those."""
+
+    sequence_id: str
+    tokens: list[int]
+    end_tokens: frozenset[int]
+    temperature: float
+    cached: int = 0
+    entry_token: list[int] = field(default_factory=list[int])
+    entry_parent: list[int] = field(default_factory=list[int])
+
+    def kept(self) -> list[int]:
+        """The entries of the path that was committed since, in order."""
+        path: list[int] = []
+        above = -1
+        edges = list(zip(self.entry_parent, self.entry_token, strict=True))
+        for token in self.tokens[self.cached :]:
+            if (above, token) not in edges:
+                break
+            above = edges.index((above, token))
+            path.append(above)
+        return path
+
+
+class CausalDrafts:
+    """Trees of up to `depth_max` levels; `children_max` nodes a level are expanded, by as many children.
+
+    Implements DraftModel. Memory: keys and values of `slots` sequences of `length_max` positions.
+    """
+
+    observation_width = 0
+
+    def __init__(
+        self,
+        model: TargetModel,
+        *,
+        slots: int,
+        length_max: int,
+        depth_max: int = DEPTH_DEFAULT,
+        children_max: int = CHILDREN_DEFAULT,
+    ) -> None:
+        self.model = model
+        self.depth_max = depth_max
+        self.children_max = min(children_max, model.vocab_size)
+        self._length_max = min(length_max, model.context_tokens_max)
+        self._scratch = max(BACKLOG_MAX, depth_max * self.children_max)
+        self._runner = LevelRunner(model, slots, self._length_max + self._scratch)
+        self._followed: list[_Followed] = []
+        self._slot_of: dict[str, int] = {}
+        self._first: dict[str, Tensor] = {}
+
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
+        # Greedy targets are surer than any temperature says: what is likeliest stays so.
+        temperature = opening["temperature"] or 1.0
+        ends = frozenset(opening["end_tokens"])
+        self._slot_of[sequence_id] = len(self._followed)
+        self._followed.append(_Followed(sequence_id, tokens.tolist(), ends, temperature))
+
+    def commit(
+        self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
+    ) -> None:
+        self._followed[self._slot_of[sequence_id]].tokens += tokens.tolist()
+
+    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        try:
+            with torch.inference_mode():
+                return self._draft(nodes_max)
+        except Exception:
+            # Whatever the cache holds now, it is read again.
+            for followed in self._followed:
+                followed.cached = 0
+                followed.entry_token, followed.entry_parent = [], []
+            raise
+
+    def expects(self, sequence_id: str, tokens: Int32Array) -> Float32Array:
+        logprobs = self._first[sequence_id]
+        at = torch.from_numpy(tokens.astype(np.int64)).to(logprobs.device)
+        expected: Float32Array = logprobs[at].exp().cpu().numpy()
+        return expected
+
+    def finish(self, sequence_id: str) -> None:
+        self._first.pop(sequence_id, None)
+        slot = self._slot_of.pop(sequence_id)
+        last = self._followed.pop()
+        if slot < len(self._followed):
+            with torch.inference_mode():
+                length = min(last.cached + len(last.entry_token), self._length_max + self._scratch)
+                self._runner.copy_slot(len(self._followed), slot, length)
+            self._followed[slot] = last
+            self._slot_of[last.sequence_id] = slot
+
+    def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        self._settle()
+        self._first.clear()
+        ready = {
+            slot: nodes_max[followed.sequence_id]
+            for slot, followed in enumerate(self._followed)
+            if nodes_max.get(followed.sequence_id, 0) > 0 and self._has_read(slot, followed)
+        }
+        if not ready:
+            return {}
+        # Slots are dense: those between that draft nothing go along as filler.
+        batch = self._followed[: max(ready) + 1]
+        logits = self._roots(batch, ready)
+        warmth = torch.tensor([f.temperature for f in batch], device=logits.device)[:, None, None]
+        logprobs = (logits.float()[:, None] / warmth).log_softmax(-1)
+        for slot in ready:
+            self._first[batch[slot].sequence_id] = logprobs[slot, 0]
+        levels = self._grown(batch, ready, logprobs, warmth)
+        for slot in ready:
+            batch[slot].entry_token = levels.entry_token[slot].tolist()
+            batch[slot].entry_parent = levels.entry_parent[slot].tolist()
+        return {batch[slot].sequence_id: levels.tree(slot, most) for slot, most in ready.items()}
+
+    def _settle(self) -> None:
+        """Entries of the paths that were accepted join the committed ones; others are forgotten."""
+        moves: list[Move] = []
+        for slot, followed in enumerate(self._followed):
+            path = followed.kept()
+            first = next((i for i, entry in enumerate(path) if entry != i), None)
+            if first is not None:
+                sources = [followed.cached + entry for entry in path[first:]]
+                moves.append(Move(slot, sources, followed.cached + first))
+            followed.cached += len(path)
+            followed.entry_token, followed.entry_parent = [], []
+            if followed.cached == len(followed.tokens):
+                # What follows the last token is asked of it again.
+                followed.cached -= 1
+        self._runner.keep(moves)
+
+    def _has_read(self, slot: int, followed: _Followed) -> bool:
+        """Read a chunk if much is unread; whether the rest may go with the root, and there is room."""
+        unread = len(followed.tokens) - followed.cached
+        if len(followed.tokens) >= self._length_max:
+            return False
+        if unread > BACKLOG_MAX:
+            part = followed.tokens[
+                : min(followed.cached + CHUNK_TOKENS_MAX, len(followed.tokens) - 1)
+            ]
+            followed.cached = self._runner.read(slot, part, followed.cached)
+            unread = len(followed.tokens) - followed.cached
+        return unread <= BACKLOG_MAX
+
+    def _roots(self, batch: list[_Followed], ready: dict[int, int]) -> Tensor:
+        """Logits [B, V] after each sequence's last token; whoever is ready has all its tokens cached."""
+        cached = np.array([f.cached for f in batch], np.int64)
+        unread = [f.tokens[f.cached :] if slot in ready else [] for slot, f in enumerate(batch)]
+        n = max(map(len, unread))
+        tokens = np.zeros((len(batch), n), np.int64)
+        for slot, some in enumerate(unread):
+            tokens[slot, : len(some)] = some
+        sees = np.broadcast_to(np.tri(n, dtype=np.bool_), (len(batch), n, n))
+        logits = self._runner.extend(cached, tokens, self._positions(cached, np.arange(n)), sees)
+        for slot in ready:
+            batch[slot].cached += len(unread[slot])
+        newest = torch.tensor([max(0, len(some) - 1) for some in unread], device=logits.device)
+        return logits[torch.arange(len(batch), device=logits.device), newest]
+
+    def _grown(
+        self, batch: list[_Followed], ready: dict[int, int], logprobs: Tensor, warmth: Tensor
+    ) -> Levels:
+        levels = Levels(len(batch), self.children_max, [f.end_tokens for f in batch])
+        cached = np.array([f.cached for f in batch], np.int64)
+        rooms = {slot: self._length_max - len(batch[slot].tokens) for slot in ready}
+        above = np.full((len(batch), 1), -1, np.int64)
+        depths = np.zeros(0, np.int64)
+        for depth in range(1, self.depth_max + 1):
+            values, tokens = logprobs.topk(self.children_max)
+            levels.offer(above, tokens.cpu().numpy(), values.cpu().numpy())
+            for slot in range(len(batch)):
+                if rooms.get(slot, 0) < depth:
+                    levels.forbid(slot)
+            if depth == self.depth_max or not any(
+                levels.gains(slot, most) for slot, most in ready.items()
+            ):
+                break
+            above, new, sees = levels.expand()
+            depths = np.append(depths, np.full(new.shape[1], depth - 1))
+            logits = self._runner.extend(cached, new, self._positions(cached, depths), sees)
+            logprobs = (logits.float() / warmth).log_softmax(-1)
+        return levels
+
+    def _positions(self, cached: Int64Array, depths: Int64Array) -> Int64Array:
+        """int64[B, m]; those of filler stay where the model has positions."""
+        positions: Int64Array = np.minimum(
+            cached[:, None] + depths, self.model.context_tokens_max - 1
+        )
+        return positions

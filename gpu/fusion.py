@@ -1,0 +1,197 @@
+"""Retrieval and a draft model in one tree of one budget.
+
+Two ways. `rasd` (Quan et al., Findings of ACL 2025, arXiv 2503.03434) fuses here: retrieved paths whose
+first token the draft model holds improbable are pruned, and the rest joins the model's tree by longest
+prefixes. `mix` sends the model's tree along with the step, and the sidecar fuses: it learns what either
+is worth, alone and agreeing. Either may fail: the other goes on alone.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, Unpack
+
+import numpy as np
+
+from retrieval_draft.gpu.draft_models.draft_model import DraftModel
+from retrieval_draft.gpu.drafting import Drafter, Guard, GuardedDrafter, Opening
+from retrieval_draft.step import Rows
+from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array, int32s
+
+FIRST_MIN = 0.01
+"""Of the draft model's probability of a retrieved path's first token. The paper does not tell its own."""
+
+Expects = Callable[[Int32Array], Float32Array]
+
+
+class Retrieval(Drafter, Protocol):
+    """A drafter that takes the worker's own trees, and may be told that another one was verified."""
+
+    def draft(
+        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree] | None = None
+    ) -> dict[str, DraftTree]: ...
+
+    def commit(
+        self,
+        sequence_id: str,
+        tokens: Int32Array,
+        accepted: int,
+        rows: Rows | None,
+        verified: DraftTree | None = None,
+    ) -> None: ...
+
+
+class FusedDrafter:
+    """Both drafters as one; `fusion` is "rasd" or "mix"."""
+
+    def __init__(self, retrieval: Retrieval, model: DraftModel, fusion: str) -> None:
+        self._retrieval, self._model = retrieval, GuardedDrafter(model)
+        self._expects = model.expects
+        self._draft = {"rasd": self._draft_rasd, "mix": self._draft_mix}[fusion]
+        self._retrieving, self._fusing = Guard("retrieval"), Guard("fusion")
+        # Trees given to the decoder that are not the sidecar's own, until they are verified.
+        self._own: dict[str, DraftTree] = {}
+
+    @property
+    def observation_width(self) -> int:
+        return self._retrieving.run(
+            "observation_width", lambda: self._retrieval.observation_width, 0
+        )
+
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
+        self._model.open(sequence_id, tokens, **opening)
+        self._retrieving.run(
+            "open", lambda: self._retrieval.open(sequence_id, tokens, **opening), None
+        )
+
+    def commit(
+        self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
+    ) -> None:
+        self._model.commit(sequence_id, tokens, accepted, rows)
+        own = self._own.pop(sequence_id, None) if accepted >= 0 else None
+        self._retrieving.run(
+            "commit",
+            lambda: self._retrieval.commit(sequence_id, tokens, accepted, rows, own),
+            None,
+        )
+
+    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        self._own.clear()
+        return self._draft(nodes_max)
+
+    def finish(self, sequence_id: str) -> None:
+        self._own.pop(sequence_id, None)
+        self._model.finish(sequence_id)
+        self._retrieving.run("finish", lambda: self._retrieval.finish(sequence_id), None)
+
+    def _draft_rasd(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        none: dict[str, DraftTree] = {}
+        retrieved = self._retrieving.run("draft", lambda: self._retrieval.draft(nodes_max), none)
+        drafted = self._model.draft(nodes_max)
+        trees: dict[str, DraftTree] = {}
+        for name, most in nodes_max.items():
+            theirs, ours = retrieved.get(name, EMPTY), drafted.get(name, EMPTY)
+            trees[name] = theirs
+            if len(ours):
+                trees[name] = self._own[name] = self._fused(name, ours, theirs, most)
+        return trees
+
+    def _draft_mix(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        drafted = {name: tree for name, tree in self._model.draft(nodes_max).items() if len(tree)}
+        none: dict[str, DraftTree] = {}
+        fused = self._retrieving.run(
+            "draft", lambda: self._retrieval.draft(nodes_max, drafted), none
+        )
+        # The sidecar is late, away or not asked: the model's tree was drawn already.
+        alone = {name: tree for name, tree in drafted.items() if name not in fused}
+        self._own.update(alone)
+        return {**fused, **alone}
+
+    def _fused(self, name: str, ours: DraftTree, theirs: DraftTree, most: int) -> DraftTree:
+        def expects(tokens: Int32Array) -> Float32Array:
+            return self._expects(name, tokens)
+
+        return self._fusing.run("fuse", lambda: fused(ours, theirs, expects, most), ours)
+
+
+def fused(model: DraftTree, retrieved: DraftTree, expects: Expects, nodes_max: int) -> DraftTree:
+    """RASD: the `nodes_max` most probable nodes of the model's tree and the pruned retrieval tree."""
+    return best(merged(model, likely(retrieved, expects)), nodes_max)
+
+
+def likely(retrieved: DraftTree, expects: Expects, first_min: float = FIRST_MIN) -> DraftTree:
+    """Without the paths whose first token the draft model holds less probable than `first_min`. O(n)."""
+    roots = np.flatnonzero(retrieved.parent < 0)
+    if not len(roots):
+        return retrieved
+    kept = np.zeros(len(retrieved) + 1, np.bool_)
+    kept[roots + 1] = expects(retrieved.token[roots]) >= first_min
+    for i, parent in enumerate(retrieved.parent.tolist()):
+        if parent >= 0:
+            kept[i + 1] = kept[parent + 1]
+    return _part(retrieved, np.flatnonzero(kept[1:]))
+
+
+def merged(model: DraftTree, retrieved: DraftTree) -> DraftTree:
+    """Both trees as one: each retrieved path follows the model's as far as it can, the rest hangs there.
+
+    A node is worth what the surer of both says of it, given its parent. O(n).
+    """
+    place: dict[tuple[int, int], int] = {}
+    token: list[int] = []
+    parent: list[int] = []
+    share: list[float] = []
+    source: list[int] = []
+    for tree in (model, retrieved):
+        at = [-1]
+        shares = shares_of(tree)
+        rows = zip(
+            tree.token.tolist(), tree.parent.tolist(), shares.tolist(), tree.source.tolist(),
+            strict=True,
+        )  # fmt: skip
+        for own, above, worth, mask in rows:
+            edge = (at[above + 1], own)
+            node = place.setdefault(edge, len(token))
+            if node == len(token):
+                token.append(own)
+                parent.append(edge[0])
+                share.append(worth)
+                source.append(mask)
+            else:
+                share[node] = max(share[node], worth)
+                source[node] |= mask
+            at.append(node)
+    probability: list[float] = []
+    for above, worth in zip(parent, share, strict=True):
+        probability.append(worth * (probability[above] if above >= 0 else 1.0))
+    return DraftTree(
+        int32s(token),
+        int32s(parent),
+        np.array(probability, np.float32),
+        np.array(source, np.uint32),
+    )
+
+
+def best(tree: DraftTree, nodes_max: int) -> DraftTree:
+    """The most probable nodes; of equals the first, so that a parent stays with its child."""
+    if len(tree) <= nodes_max:
+        return tree
+    order = np.argsort(-tree.probability, kind="stable")[:nodes_max]
+    return _part(tree, np.sort(order))
+
+
+def shares_of(tree: DraftTree) -> Float32Array:
+    """Every node's probability given its parent."""
+    above = np.append(tree.probability, np.float32(1))[tree.parent]
+    share: Float32Array = np.minimum(1.0, tree.probability / np.maximum(above, 1e-30))
+    return share.astype(np.float32)
+
+
+def _part(tree: DraftTree, nodes: np.ndarray) -> DraftTree:
+    """The tree of these nodes, ascending, which contain every node's parent."""
+    place = np.full(len(tree) + 1, -1, np.int32)
+    place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
+    return DraftTree(
+        tree.token[nodes],
+        place[tree.parent[nodes] + 1],
+        tree.probability[nodes],
+        tree.source[nodes],
+    )
