@@ -22,7 +22,7 @@ from retrieval_draft.gpu.observe import (
     observe_prompt,
     observe_step,
 )
-from retrieval_draft.gpu.request import Committed, Finish, Logprobs, Request
+from retrieval_draft.gpu.request import Committed, Finish, Request
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.running import Prefill, Running
 from retrieval_draft.gpu.sampling import GreedyDraws, SampledDraws, draw
@@ -62,14 +62,7 @@ class Decoder:
         runner: Runner | None = None,
     ) -> None:
         """With a `runner` its slots are used: by one decoder at a time. Raises InvalidInput."""
-        if slots < 1:
-            raise InvalidInput("slots", slots, "1 or more")
-        if nodes_max < 0:
-            raise InvalidInput("nodes_max", nodes_max, "0 or more")
-        if length_max is None:
-            length_max = min(model.context_tokens_max, LENGTH_DEFAULT)
-        if not 2 <= length_max <= model.context_tokens_max:
-            raise InvalidInput("length_max", length_max, f"2 to {model.context_tokens_max}")
+        length_max = slot_length(model, length_max)
         self.model, self.slots = model, slots
         self.length_max, self.nodes_max = length_max, nodes_max
         self.rule, self.on_step = rule, on_step
@@ -153,7 +146,9 @@ class Decoder:
             if begun.slot != len(self._running):
                 self.runner.copy_slot(begun.slot, len(self._running), sequence.cached)
             tokens = sequence.take(draw(logits, [len(request.prompt)], request.sampling))
-            logprobs = _logprobs(request, logits, tokens)
+            logprobs = None
+            if request.logprobs is not None:
+                logprobs = logprobs_of(logits, tokens, request.logprobs)
         if self._drafter is not None and sequence.is_drafting:
             self._open(self._drafter, sequence, joined(begun.rows) if begun.rows else None)
             self._drafter.commit(request.sequence_id, tokens, -1, None)
@@ -317,9 +312,9 @@ class Decoder:
             kept = accepted if len(tree) else -1
             self._drafter.commit(sequence.request.sequence_id, tokens, kept, rows)
         logprobs = None
-        if sequence.request.logprobs is not None:
+        if (width := sequence.request.logprobs) is not None:
             visited = [0, *(node + 1 for node in verified.path)]
-            logprobs = _logprobs(sequence.request, logits[visited], tokens)
+            logprobs = logprobs_of(logits[visited], tokens, width)
         return sequence.committed(tokens, logprobs)
 
     def _show(
@@ -344,8 +339,13 @@ class Decoder:
             self._drafter.finish(sequence.request.sequence_id)
 
 
-def _logprobs(request: Request, logits: Tensor, tokens: Int32Array) -> Logprobs | None:
-    return None if request.logprobs is None else logprobs_of(logits, tokens, request.logprobs)
+def slot_length(model: TargetModel, length_max: int | None) -> int:
+    """Positions of a slot: as asked, or the model's up to a default. Raises InvalidInput."""
+    if length_max is None:
+        return min(model.context_tokens_max, LENGTH_DEFAULT)
+    if not 2 <= length_max <= model.context_tokens_max:
+        raise InvalidInput("length_max", length_max, f"2 to {model.context_tokens_max}")
+    return length_max
 
 
 def _shallower(tree: DraftTree, levels_max: int) -> DraftTree:

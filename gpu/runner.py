@@ -40,6 +40,11 @@ class Runner:
     """
 
     def __init__(self, model: TargetModel, *, slots: int, length_max: int, nodes_max: int) -> None:
+        """Raises InvalidInput."""
+        if slots < 1:
+            raise InvalidInput("slots", slots, "1 or more")
+        if nodes_max < 0:
+            raise InvalidInput("nodes_max", nodes_max, "0 or more")
         self.model, self.slots = model, slots
         self.length_max, self.nodes_max = length_max, nodes_max
         # A tree's nodes stand behind the committed tokens, and so do the fillers of a ragged batch.
@@ -115,6 +120,10 @@ class Runner:
     def copy_slot(self, source: int, target: int, cached: int) -> None:
         """Give slot `target` the first `cached` tokens of slot `source`."""
         self._cache.copy_slot(source, target, cached)
+
+    def scramble(self) -> None:
+        """Noise in every slot, as if each were full: for measurements without prompts."""
+        self._cache.scramble()
 
     def _prepare_one(self, cached: int, root: int, tree: DraftTree) -> Inputs:
         n = len(tree) + 1
