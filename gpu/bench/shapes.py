@@ -36,7 +36,7 @@ class Shape:
     is_tied: bool
 
     def config(self) -> PretrainedConfig:
-        kind = {"qwen3": Qwen3Config, "llama": LlamaConfig}[self.family]
+        kind: type[PretrainedConfig] = {"qwen3": Qwen3Config, "llama": LlamaConfig}[self.family]
         return kind(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden,
