@@ -1,7 +1,7 @@
 """One way to decode, timed round by round: plain, with prompt lookup, with a sidecar's drafts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrieval_draft.conversation import Conversation
@@ -9,9 +9,8 @@ from retrieval_draft.gpu.bench.forced import ForcedDecoder
 from retrieval_draft.gpu.bench.lookup import LookupDrafter
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.drafting import Drafter
-from retrieval_draft.gpu.request import Committed, Figures, Request
+from retrieval_draft.gpu.request import Committed, Figures, Request, Total
 from retrieval_draft.gpu.runner import Runner
-from retrieval_draft.gpu.stages import Stage
 from retrieval_draft.tree import Int32Array, int32s
 
 PLAIN, LOOKUP, MIX, MIX_HERE = "plain", "lookup", "mix", "mix-in-process"
@@ -77,36 +76,20 @@ class Arm:
             }
         for task in tasks:
             self._take(self.decoder.admit(task.request()))
-        began, cpu_began, before = time.perf_counter(), time.process_time(), self._gained()
+        began, cpu_began, before = time.perf_counter(), time.process_time(), self.total.gained
         while self.decoder.active:
             for committed in self.decoder.step():
                 self._take(committed)
         seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu_began
-        self.rounds.append(Round(self._gained() - before, seconds, cpu_seconds))
+        self.rounds.append(Round(self.total.gained - before, seconds, cpu_seconds))
 
     @property
-    def mat(self) -> float:
-        """Tokens per sequence and step, the bonus token included."""
-        return self._gained() / max(1, self._sum(lambda one: one.steps))
-
-    @property
-    def nodes(self) -> float:
-        """Verified per sequence and step."""
-        return self._sum(lambda one: one.drafted) / max(1, self._sum(lambda one: one.steps))
+    def total(self) -> Total:
+        return Total.of(self.figures)
 
     @property
     def sequences_per_step(self) -> float:
-        return self._sum(lambda one: one.steps) / max(1, self.decoder.clock.steps)
-
-    @property
-    def shares(self) -> dict[Stage, float]:
-        return self.decoder.clock.shares()
-
-    def _sum(self, of: Callable[[Figures], int]) -> int:
-        return sum(map(of, self.figures))
-
-    def _gained(self) -> int:
-        return sum(one.output_tokens - 1 for one in self.figures)
+        return self.total.steps / max(1, self.decoder.clock.steps)
 
     def _take(self, committed: Committed) -> None:
         self.outputs.setdefault(committed.sequence_id, []).extend(committed.tokens.tolist())
