@@ -70,6 +70,8 @@ class Row:
     sequences_per_step: float
     shares: dict[str, float]
     overhead_ms: float
+    cpu_overhead_ms: float
+    """Outside forward, draft and observations; the second is the decoding thread's own time."""
     step_ms: float
     late: int
     """Drafts that did not come in time."""
@@ -215,6 +217,7 @@ def _rows(
                 arm.sequences_per_step,
                 {str(stage): share for stage, share in clock.shares().items()},
                 clock.overhead_ms,
+                clock.cpu_overhead_ms,
                 1e3 * clock.total / max(1, clock.steps),
                 talks[arm.name].figures.late if arm.name in talks else 0,
                 off,

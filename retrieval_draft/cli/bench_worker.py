@@ -12,6 +12,7 @@ from retrieval_draft.cli.output import out, print_table, progress
 
 if TYPE_CHECKING:
     from retrieval_draft.gpu.bench.arms import Task
+    from retrieval_draft.gpu.bench.overhead import Overhead
     from retrieval_draft.gpu.bench.run import Row
     from retrieval_draft.gpu.target import TargetModel
 
@@ -42,6 +43,12 @@ RANDOM = "random"
 @click.option(
     "--generate", "has_generate", is_flag=True, help="transformers' generate beside plain."
 )
+@click.option(
+    "--overhead",
+    "has_overhead",
+    is_flag=True,
+    help="What a step costs outside draft and forward: vocabulary of 152k, trees of 64 nodes.",
+)
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @options.method
 @options.tokenizer
@@ -66,6 +73,7 @@ def worker(
     warm_tokens: int,
     has_random: bool,
     has_generate: bool,
+    has_overhead: bool,
     nodes_max: int,
     method: str,
     tokenizer: str | None,
@@ -90,15 +98,12 @@ def worker(
       retrieval-draft bench worker --shape smoke --random
     """
     from retrieval_draft.errors import InvalidInput
-    from retrieval_draft.gpu.bench.arms import ARMS
     from retrieval_draft.gpu.bench.generate import generate_ratio
+    from retrieval_draft.gpu.bench.overhead import step_overhead
     from retrieval_draft.gpu.bench.pinning import pin_threads
     from retrieval_draft.gpu.bench.run import Plan, measured, random_tasks
 
-    names = tuple(dict.fromkeys(name.strip() for name in arms.split(",")))
-    for name in names:
-        if name not in ARMS:
-            raise InvalidInput("--arms", name, f"some of {', '.join(ARMS)}")
+    names = arms_of(arms)
     sizes = options.numbers_of("--batch", batch)
     for option, value in (("--rounds", rounds), ("--output-max", output_max)):
         if value < 1:
@@ -114,7 +119,7 @@ def worker(
     if has_random:
         count = rounds * max(sizes) + 1 + warm_tokens // output_max
         chosen.append((RANDOM, random_tasks(target.vocab_size, count, output_max)))
-    if not chosen:
+    if not chosen and not has_overhead:
         raise InvalidInput("FILE", "missing", "recorded outputs, --random, --model or --demo")
     plan = Plan(
         names, sizes, rounds, nodes_max, warm_tokens, method, step_ms_max, is_forced=is_forced
@@ -122,20 +127,34 @@ def worker(
     with progress() as bar:
         phases = 1 + bool(warm_tokens)
         task = bar.add_task("decoding", total=len(chosen) * len(sizes) * phases * rounds)
-        rows = measured(target, chosen, plan, lambda: bar.advance(task))
+        rows = measured(target, chosen, plan, lambda: bar.advance(task)) if chosen else []
+    overhead = step_overhead(dtype, threads) if has_overhead else None
     generated = generate_ratio(target, output_max, rounds) if has_generate else None
     kind = "trace-forced" if is_forced else "real weights"
     title = f"{kind}: {target.name}, {dtype}, {device}, {threads} threads, {rounds} rounds"
     if not as_json:
         show(title, rows)
-        if generated is not None:
-            ours, theirs, ratio = generated
-            out().print(
-                f"plain decoding {ours:.2f} tokens/s, transformers' generate with a static cache "
-                f"{theirs:.2f}: ratio {ratio:.3f}"
-            )
-    document = {"measured": title, "kind": kind, "rows": rows, "generate": generated}
+        show_others(overhead, generated)
+    document = {
+        "measured": title,
+        "kind": kind,
+        "rows": rows,
+        "generate": generated,
+        "overhead": overhead,
+    }
     click.echo(msgspec.json.encode(document))
+
+
+def arms_of(text: str) -> tuple[str, ...]:
+    """Comma-separated names of arms. Raises InvalidInput."""
+    from retrieval_draft.errors import InvalidInput
+    from retrieval_draft.gpu.bench.arms import ARMS
+
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in ARMS:
+            raise InvalidInput("--arms", name, f"some of {', '.join(ARMS)}")
+    return names
 
 
 def open_target(
@@ -202,7 +221,9 @@ def prompts_of(
 
 
 def show(title: str, rows: Sequence["Row"]) -> None:
-    """Speed, and where the time of a step goes."""
+    """Speed, and where the time of a step goes; the rest is transfer, verification and commit."""
+    if not rows:
+        return
     console = out()
     print_table(
         title,
@@ -233,7 +254,7 @@ def show(title: str, rows: Sequence["Row"]) -> None:
     stages = list(rows[0].shares)
     print_table(
         "\nShare of a step's time",
-        ("file", "phase", "batch", "arm", *stages, "step ms", "overhead ms", "late"),
+        ("file", "phase", "batch", "arm", *stages, "step ms", "rest ms", "cpu ms", "late"),
         [
             (
                 one.file[:24],
@@ -243,6 +264,7 @@ def show(title: str, rows: Sequence["Row"]) -> None:
                 *(f"{100 * one.shares[stage]:.1f}%" for stage in stages),
                 f"{one.step_ms:.1f}",
                 f"{one.overhead_ms:.2f}",
+                f"{one.cpu_overhead_ms:.2f}",
                 str(one.late),
             )
             for one in rows
@@ -258,6 +280,23 @@ def show(title: str, rows: Sequence["Row"]) -> None:
                 f"plain decoding's, in {off.sequences} sequences; logits {off.margin_max:.3g} apart "
                 f"at most where they part"
             )
+
+
+def show_others(overhead: "Overhead | None", generated: tuple[float, float, float] | None) -> None:
+    """What is measured beside the arms, a line each."""
+    if overhead is not None:
+        parts = ", ".join(f"{stage} {ms:.2f}" for stage, ms in overhead.cpu_ms.items())
+        out().print(
+            f"outside draft and forward, {overhead.nodes} nodes, vocabulary of "
+            f"{overhead.vocab_size}: {overhead.total_cpu_ms:.2f} ms of CPU time a step, "
+            f"{overhead.total_ms:.2f} by the clock ({parts})"
+        )
+    if generated is not None:
+        ours, theirs, ratio = generated
+        out().print(
+            f"plain decoding {ours:.2f} tokens/s, transformers' generate with a static cache "
+            f"{theirs:.2f}: ratio {ratio:.3f}"
+        )
 
 
 def _number(ratio: float | None) -> str:

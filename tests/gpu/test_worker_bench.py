@@ -12,6 +12,7 @@ from retrieval_draft.cli.bench_worker import worker
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.bench.arms import LOOKUP, MIX_HERE, PLAIN, Arm, Task, new_arm
 from retrieval_draft.gpu.bench.differences import differences
+from retrieval_draft.gpu.bench.overhead import STEPS, step_overhead
 from retrieval_draft.gpu.bench.run import COLD, WARM, Plan, measured, random_tasks
 from retrieval_draft.gpu.bench.shapes import SHAPES, noise_model
 from retrieval_draft.gpu.runner import Runner
@@ -127,6 +128,13 @@ def test_shapes_have_the_published_number_of_weights() -> None:
 
     assert weights("qwen3-0.6b") == pytest.approx(596e6, rel=0.001)
     assert weights("llama-3.1-8b") == pytest.approx(8.03e9, rel=0.001)
+
+
+def test_overhead_is_measured_with_full_trees_whose_paths_move() -> None:
+    found = step_overhead("float32", 1)
+    assert found.steps == STEPS  # so every step kept its whole path
+    assert found.cpu_ms.keys() == set(OVERHEAD)
+    assert 0 < found.total_cpu_ms == pytest.approx(sum(found.cpu_ms.values()))
 
 
 def test_random_text_repeats_nothing() -> None:
