@@ -14,8 +14,9 @@ test: $(READY)
 
 # The proofs of tests/chaos at a night's counts: 10,000 kills take two to three hours on two cores.
 soak: $(READY)
-	SOAK_KILLS=10000 SOAK_RECORDS=100000 SOAK_FAULTS=60 SOAK_SEEDS=1000 \
-	  $(BIN)/python -m pytest -q -s tests/chaos tests/engine/test_isolation.py --durations=0
+	SOAK_KILLS=10000 SOAK_RECORDS=100000 SOAK_FAULTS=60 SOAK_SEEDS=1000 SOAK_CLIENT_SECONDS=60 \
+	  $(BIN)/python -m pytest -q -s tests/chaos tests/engine/test_isolation.py \
+	  tests/gpu/test_http_load.py --durations=0
 
 # llama-cpp-python is built from source once, some six minutes on two cores; its wheel stays in .cache.
 LLAMA := .cache/llama

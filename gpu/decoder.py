@@ -22,10 +22,11 @@ from retrieval_draft.gpu.observe import (
     observe_prompt,
     observe_step,
 )
-from retrieval_draft.gpu.request import Committed, Finish, Logprobs, Request
+from retrieval_draft.gpu.request import Committed, Finish, Request
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.running import Prefill, Running
 from retrieval_draft.gpu.sampling import GreedyDraws, SampledDraws, draw
+from retrieval_draft.gpu.stages import StageClock
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.verify import Draws, Rule, Verified, match
 from retrieval_draft.step import Rows
@@ -58,20 +59,17 @@ class Decoder:
         drafter: Drafter | None = None,
         rule: Rule = match,
         on_step: OnStep | None = None,
+        runner: Runner | None = None,
     ) -> None:
-        """Raises InvalidInput."""
-        if slots < 1:
-            raise InvalidInput("slots", slots, "1 or more")
-        if nodes_max < 0:
-            raise InvalidInput("nodes_max", nodes_max, "0 or more")
-        if length_max is None:
-            length_max = min(model.context_tokens_max, LENGTH_DEFAULT)
-        if not 2 <= length_max <= model.context_tokens_max:
-            raise InvalidInput("length_max", length_max, f"2 to {model.context_tokens_max}")
+        """With a `runner` its slots are used: by one decoder at a time. Raises InvalidInput."""
+        length_max = slot_length(model, length_max)
         self.model, self.slots = model, slots
         self.length_max, self.nodes_max = length_max, nodes_max
         self.rule, self.on_step = rule, on_step
-        self.runner = Runner(model, slots=slots, length_max=length_max, nodes_max=nodes_max)
+        self.runner = runner or Runner(
+            model, slots=slots, length_max=length_max, nodes_max=nodes_max
+        )
+        self.clock = StageClock()
         self._drafter = None if drafter is None else GuardedDrafter(drafter)
         self._running: list[Running] = []
         self._prefill: Prefill | None = None
@@ -148,7 +146,9 @@ class Decoder:
             if begun.slot != len(self._running):
                 self.runner.copy_slot(begun.slot, len(self._running), sequence.cached)
             tokens = sequence.take(draw(logits, [len(request.prompt)], request.sampling))
-            logprobs = _logprobs(request, logits, tokens)
+            logprobs = None
+            if request.logprobs is not None:
+                logprobs = logprobs_of(logits, tokens, request.logprobs)
         if self._drafter is not None and sequence.is_drafting:
             self._open(self._drafter, sequence, joined(begun.rows) if begun.rows else None)
             self._drafter.commit(request.sequence_id, tokens, -1, None)
@@ -162,14 +162,22 @@ class Decoder:
         """One forward for all running sequences; what each gained, one token at least."""
         if not self._running:
             return []
+        clock = self.clock
+        clock.start()
         trees = self._draft()
+        clock.lap("draft")
         cached = [sequence.cached for sequence in self._running]
         with torch.inference_mode():
             roots = [sequence.last for sequence in self._running]
-            logits = self.runner.step(cached, roots, trees)
+            inputs = self.runner.prepare(cached, roots, trees)
+            clock.lap("transfer")
+            logits = self.runner.forward(inputs)
+            clock.lap("forward")
             draws = self._draws(logits, trees)
             verified = [self.rule(tree, one) for tree, one in zip(trees, draws, strict=True)]
+            clock.lap("verification")
             rows = self._observe(logits, trees, verified)
+            clock.lap("observation")
             self.runner.keep(cached, [one.path for one in verified])
             committed = [
                 self._commit(*parts)
@@ -178,6 +186,7 @@ class Decoder:
         for slot in range(len(self._running) - 1, -1, -1):
             if self._running[slot].finish is not None:
                 self._leave(slot)
+        clock.lap("commit")
         return committed
 
     def cancel(self, sequence_id: str, finish: Finish = Finish.CANCELLED) -> Committed:
@@ -249,22 +258,20 @@ class Decoder:
         return trees
 
     def _draws(self, logits: Tensor, trees: Sequence[DraftTree]) -> list[Draws]:
-        """Greedy sequences share one argmax; the others draw row by row as verification asks."""
+        """Of every running sequence; off the CPU greedy ones share one argmax and one transfer."""
         is_greedy = [sequence.request.sampling.temperature == 0 for sequence in self._running]
-        best: list[list[int]] = logits.argmax(-1).tolist() if any(is_greedy) else []
+        best: list[list[int]] | None = None
+        if logits.device.type != "cpu" and any(is_greedy):
+            best = logits.argmax(-1).tolist()
         draws: list[Draws] = []
         for slot, (sequence, tree) in enumerate(zip(self._running, trees, strict=True)):
+            rows = logits[slot, : len(tree) + 1]
             if is_greedy[slot]:
-                draws.append(GreedyDraws(best[slot]))
+                draws.append(GreedyDraws(rows, None if best is None else best[slot]))
             else:
-                draws.append(
-                    SampledDraws(
-                        logits[slot, : len(tree) + 1],
-                        sequence.cached,
-                        tree.parent.tolist(),
-                        sequence.request.sampling,
-                    )
-                )
+                parents = tree.parent.tolist()
+                sampling = sequence.request.sampling
+                draws.append(SampledDraws(rows, sequence.cached, parents, sampling))
         return draws
 
     def _observe(
@@ -293,7 +300,6 @@ class Decoder:
         logits: Tensor,
     ) -> Committed:
         tokens = sequence.take(verified.tokens)
-        visited = [0, *(node + 1 for node in verified.path)]
         accepted = min(len(verified.path), len(tokens))
         sequence.cached += 1 + len(verified.path)
         sequence.steps += 1
@@ -305,8 +311,10 @@ class Decoder:
         if self._drafter is not None and sequence.is_drafting:
             kept = accepted if len(tree) else -1
             self._drafter.commit(sequence.request.sequence_id, tokens, kept, rows)
-        wanted = sequence.request.logprobs is not None
-        logprobs = _logprobs(sequence.request, logits[visited], tokens) if wanted else None
+        logprobs = None
+        if (width := sequence.request.logprobs) is not None:
+            visited = [0, *(node + 1 for node in verified.path)]
+            logprobs = logprobs_of(logits[visited], tokens, width)
         return sequence.committed(tokens, logprobs)
 
     def _show(
@@ -331,8 +339,13 @@ class Decoder:
             self._drafter.finish(sequence.request.sequence_id)
 
 
-def _logprobs(request: Request, logits: Tensor, tokens: Int32Array) -> Logprobs | None:
-    return None if request.logprobs is None else logprobs_of(logits, tokens, request.logprobs)
+def slot_length(model: TargetModel, length_max: int | None) -> int:
+    """Positions of a slot: as asked, or the model's up to a default. Raises InvalidInput."""
+    if length_max is None:
+        return min(model.context_tokens_max, LENGTH_DEFAULT)
+    if not 2 <= length_max <= model.context_tokens_max:
+        raise InvalidInput("length_max", length_max, f"2 to {model.context_tokens_max}")
+    return length_max
 
 
 def _shallower(tree: DraftTree, levels_max: int) -> DraftTree:

@@ -1,5 +1,6 @@
 """What is asked of the decoder, and what comes back: requests, committed tokens, figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -49,6 +50,53 @@ class Figures:
     def mat(self) -> float:
         """Tokens gained per step over all steps, the bonus token included; 0 without steps."""
         return (self.output_tokens - 1) / self.steps if self.steps else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """Several sequences together. Ratios are per step over all steps; 0 without steps."""
+
+    output_tokens: int
+    gained: int
+    """Tokens of steps: all but the one that each prompt gave."""
+    steps: int
+    drafted_steps: int
+    drafted: int
+    accepted: int
+
+    @classmethod
+    def of(cls, figures: Sequence[Figures]) -> "Total":
+        return cls(
+            sum(one.output_tokens for one in figures),
+            sum(one.output_tokens - 1 for one in figures),
+            sum(one.steps for one in figures),
+            sum(one.drafted_steps for one in figures),
+            sum(one.drafted for one in figures),
+            sum(one.accepted for one in figures),
+        )
+
+    @property
+    def mat(self) -> float:
+        """Tokens gained per step, the bonus token included."""
+        return self.gained / self.steps if self.steps else 0.0
+
+    @property
+    def drafted_per_step(self) -> float:
+        return self.drafted / self.steps if self.steps else 0.0
+
+    @property
+    def accepted_per_step(self) -> float:
+        return self.accepted / self.steps if self.steps else 0.0
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Of drafted tokens; 0 without any."""
+        return self.accepted / self.drafted if self.drafted else 0.0
+
+    @property
+    def mean_accepted_length(self) -> float:
+        """As vLLM has it: 1 + accepted / drafted steps."""
+        return 1 + self.accepted / self.drafted_steps if self.drafted_steps else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from retrieval_draft.client import EngineClient
 from retrieval_draft.gpu.decoder import Decoder
-from retrieval_draft.gpu.request import Figures, Request
+from retrieval_draft.gpu.request import Figures, Request, Total
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.gpu.sidecar import converse
 from retrieval_draft.gpu.target import TargetModel
@@ -88,14 +88,13 @@ def _decoded(
 
 
 def _summed(rule: str, temperature: float, figures: Sequence[Figures]) -> RuleFigures:
-    steps = sum(one.steps for one in figures)
-    tokens = sum(one.output_tokens for one in figures)
+    total = Total.of(figures)
     return RuleFigures(
         rule,
         temperature,
-        tokens,
-        steps,
-        (tokens - len(figures)) / max(1, steps),
-        sum(one.drafted for one in figures) / max(1, steps),
-        sum(one.accepted for one in figures) / max(1, steps),
+        total.output_tokens,
+        total.steps,
+        total.mat,
+        total.drafted_per_step,
+        total.accepted_per_step,
     )

@@ -5,6 +5,7 @@ nothing of requests, sampling or drafters.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,13 +15,22 @@ from transformers.cache_utils import DynamicCache
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.slot_cache import LayerShape, Move, SlotCache
 from retrieval_draft.gpu.target import SUITABLE, TargetModel
-from retrieval_draft.gpu.tree_mask import MaskMaker, batched, rooted
+from retrieval_draft.gpu.tree_mask import MaskMaker, Masks, batched, rooted
 from retrieval_draft.tree import DraftTree, Int32Array
 
 PREFILL_TOKENS_MAX = 512
 PREFILL_LOGITS_BYTES_MAX = 256 << 20
 
 OnChunk = Callable[[Tensor, int], None]  # logits [c, V] and the position of their first token
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inputs:
+    """Of one forward: tokens and positions int64[B, n], and the masks of its trees."""
+
+    tokens: Tensor
+    positions: Tensor
+    masks: Masks
 
 
 class Runner:
@@ -30,6 +40,11 @@ class Runner:
     """
 
     def __init__(self, model: TargetModel, *, slots: int, length_max: int, nodes_max: int) -> None:
+        """Raises InvalidInput."""
+        if slots < 1:
+            raise InvalidInput("slots", slots, "1 or more")
+        if nodes_max < 0:
+            raise InvalidInput("nodes_max", nodes_max, "0 or more")
         self.model, self.slots = model, slots
         self.length_max, self.nodes_max = length_max, nodes_max
         # A tree's nodes stand behind the committed tokens, and so do the fillers of a ragged batch.
@@ -78,9 +93,19 @@ class Runner:
         Row 0 is the root's, row i + 1 that of node i; rows behind a shorter tree are filler. The
         target writes its entries behind the cached ones: call `keep` with what is accepted.
         """
+        return self.forward(self.prepare(cached, roots, trees))
+
+    def prepare(
+        self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]
+    ) -> Inputs:
+        """The first half of `step`: inputs on the device, and the cache aimed at them."""
         if len(cached) == 1:
-            return self._step_one(cached[0], roots[0], trees[0])
-        return self._step_many(cached, roots, trees)
+            return self._prepare_one(cached[0], roots[0], trees[0])
+        return self._prepare_many(cached, roots, trees)
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """The second half: the newest inputs, once."""
+        return self.model.forward(inputs.tokens, inputs.positions, inputs.masks, self._cache)
 
     def keep(self, cached: Sequence[int], paths: Sequence[Sequence[int]]) -> None:
         """Make the accepted paths contiguous behind the roots; free where they already are."""
@@ -96,7 +121,11 @@ class Runner:
         """Give slot `target` the first `cached` tokens of slot `source`."""
         self._cache.copy_slot(source, target, cached)
 
-    def _step_one(self, cached: int, root: int, tree: DraftTree) -> Tensor:
+    def scramble(self) -> None:
+        """Noise in every slot, as if each were full: for measurements without prompts."""
+        self._cache.scramble()
+
+    def _prepare_one(self, cached: int, root: int, tree: DraftTree) -> Inputs:
         n = len(tree) + 1
         self._cache.aim_one(0, cached, n)
         if n == 1:
@@ -111,11 +140,11 @@ class Runner:
             row[1, 0] = depth + cached
             tokens, positions = torch.from_numpy(row).to(self.model.device).unbind(0)
             masks = self._masks.one(cached, sees, depth)
-        return self.model.forward(tokens, positions, masks, self._cache)
+        return Inputs(tokens, positions, masks)
 
-    def _step_many(
+    def _prepare_many(
         self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]
-    ) -> Tensor:
+    ) -> Inputs:
         device = self.model.device
         cached_max = max(cached)
         lengths = np.array(cached, np.int64)
@@ -130,7 +159,7 @@ class Runner:
         at = positions[:, 0].contiguous()
         masks = self._masks.many(at, cached_max, sees, positions - at[:, None])
         self._cache.aim_many(len(cached), at, n, cached_max + n)
-        return self.model.forward(tokens, positions, masks, self._cache)
+        return Inputs(tokens, positions, masks)
 
 
 def layer_shapes(model: TargetModel) -> list[LayerShape]:

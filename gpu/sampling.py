@@ -66,7 +66,7 @@ def draw(logits: Tensor, positions: Sequence[int], options: SamplingOptions) -> 
     of operations and one transfer. Both give the same tokens.
     """
     if options.temperature == 0:
-        return _ints(logits.argmax(-1))
+        return likeliest(logits)
     keys = [_key(options.seed, position) for position in positions]
     floor = _floor(logits, options)
     if logits.device.type != "cpu":
@@ -78,23 +78,41 @@ def draw(logits: Tensor, positions: Sequence[int], options: SamplingOptions) -> 
     ]
 
 
-class GreedyDraws:
-    """Draws at temperature 0: `best` is the argmax of every row, root first. See verify.Draws."""
+def likeliest(logits: Tensor) -> list[int]:
+    """The argmax of every row of logits [r, V].
 
-    def __init__(self, best: Sequence[int]) -> None:
-        self._best = best
+    On the CPU by numpy, row by row: for 152k tokens 9 µs in float32 and 20 µs in bfloat16, where
+    torch's takes 90 and 520.
+    """
+    if logits.device.type != "cpu":
+        return _ints(logits.argmax(-1))
+    return [int(row.float().numpy().argmax()) for row in logits]
+
+
+class GreedyDraws:
+    """Draws at temperature 0 from logits [n, V], root first; see verify.Draws.
+
+    On the CPU a row is looked at when it is asked for: verification visits few of a tree's nodes.
+    Elsewhere give `best`, every row's argmax: each transfer costs a wait.
+    """
+
+    def __init__(self, logits: Tensor, best: Sequence[int] | None = None) -> None:
+        self._logits, self._best = logits, best
 
     def __call__(self, node: int) -> int:
-        return self._best[node + 1]
+        if self._best is not None:
+            return self._best[node + 1]
+        return likeliest(self._logits[node + 1 : node + 2])[0]
 
     def chances(self, node: int, tokens: list[int]) -> list[float]:
-        return [float(token == self._best[node + 1]) for token in tokens]
+        best = self(node)
+        return [float(token == best) for token in tokens]
 
     def accepts(self, node: int, trial: int, chance: float) -> bool:
         return chance >= 1.0
 
     def redraw(self, node: int, tokens: list[int], chances: list[float]) -> int:
-        return self._best[node + 1]
+        return self(node)
 
 
 class SampledDraws:

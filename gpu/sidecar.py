@@ -7,10 +7,11 @@ from tokenizers import Tokenizer
 from retrieval_draft.client import Client
 from retrieval_draft.config import STEP_MS_MAX
 from retrieval_draft.conversation import Conversation
+from retrieval_draft.gpu.step_cost import StepCosts
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import DraftOptions, VerifyCost
 from retrieval_draft.tokenizer import fingerprint
-from retrieval_draft.tree import int32s
+from retrieval_draft.tree import DraftTree, int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 NAMESPACE_CHARACTERS_MAX = 128
@@ -30,7 +31,7 @@ def converse(
     options: DraftOptions,
     *,
     tokenizer: Tokenizer | None = None,
-    cost: VerifyCost | None = None,
+    cost: VerifyCost | StepCosts | None = None,
     step_ms_max: float = STEP_MS_MAX,
 ) -> Conversation:
     """A conversation in the model's namespace, which is made when the drafter first answers."""
@@ -40,6 +41,12 @@ def converse(
         tokenizer_fingerprint=fingerprint(tokenizer) if tokenizer is not None else "",
         end_tokens=int32s(model.end_tokens).tobytes(),
     )
+    if isinstance(cost, StepCosts):
+        talk = PricedConversation(
+            client, namespace, model.vocab_size, options, step_ms_max=step_ms_max, create=create
+        )
+        talk.costs = cost
+        return talk
     return Conversation(
         client,
         namespace,
@@ -48,3 +55,15 @@ def converse(
         step_ms_max=step_ms_max,
         create=create,
     )
+
+
+class PricedConversation(Conversation):
+    """A conversation that prices every step by how many sequences it has, and how long they are."""
+
+    costs: StepCosts
+
+    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        lengths = [self._open[name].length for name in nodes_max if name in self._open]
+        if lengths:
+            self.price(self.costs.at(len(lengths), sum(lengths) / len(lengths)))
+        return super().draft(nodes_max)

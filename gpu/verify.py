@@ -146,10 +146,9 @@ def _proposed(tree: DraftTree) -> dict[int, dict[int, float]]:
         strict=True,
     )
     for node, tokens, shares in rows:
-        known = {t: q for t, q in zip(tokens, shares, strict=True) if t >= 0 and q > 0}
-        if known and len(known) == sum(
-            t >= 0 and q > 0 for t, q in zip(tokens, shares, strict=True)
-        ):
+        offered = [(t, q) for t, q in zip(tokens, shares, strict=True) if t >= 0 and q > 0]
+        known = dict(offered)
+        if known and len(known) == len(offered):
             found[node] = known
     return found
 

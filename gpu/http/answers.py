@@ -13,7 +13,7 @@ from retrieval_draft.errors import (
     Unreachable,
 )
 from retrieval_draft.gpu.http.choices import Choice, Piece, TokenLogprob
-from retrieval_draft.gpu.request import Figures
+from retrieval_draft.gpu.request import Figures, Total
 
 Json = dict[str, object]
 
@@ -135,19 +135,15 @@ def draft_of(figures: Sequence[Figures]) -> Json:
     """What drafting brought. `mat`: tokens per step over all steps, the bonus token included;
     `mean_accepted_length` as vLLM has it: 1 + accepted / drafted steps.
     """
-    steps = sum(one.steps for one in figures)
-    drafted_steps = sum(one.drafted_steps for one in figures)
-    drafted = sum(one.drafted for one in figures)
-    accepted = sum(one.accepted for one in figures)
-    gained = sum(one.output_tokens - 1 for one in figures)
+    total = Total.of(figures)
     return {
-        "steps": steps,
-        "drafted_steps": drafted_steps,
-        "drafted": drafted,
-        "accepted": accepted,
-        "mat": round(gained / steps, 4) if steps else 0.0,
-        "acceptance_rate": round(accepted / drafted, 4) if drafted else 0.0,
-        "mean_accepted_length": round(1 + accepted / drafted_steps, 4) if drafted_steps else 1.0,
+        "steps": total.steps,
+        "drafted_steps": total.drafted_steps,
+        "drafted": total.drafted,
+        "accepted": total.accepted,
+        "mat": round(total.mat, 4),
+        "acceptance_rate": round(total.acceptance_rate, 4),
+        "mean_accepted_length": round(total.mean_accepted_length, 4),
     }
 
 

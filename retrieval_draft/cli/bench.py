@@ -14,6 +14,7 @@ from retrieval_draft.cli import (
     bench_share,
     bench_stall,
     bench_verify,
+    bench_worker,
     options,
 )
 from retrieval_draft.cli.bench_corpus import corpus
@@ -176,4 +177,5 @@ bench.add_command(bench_catchup.catchup)
 bench.add_command(bench_share.share)
 bench.add_command(bench_stall.stall)
 bench.add_command(bench_verify.verify)
+bench.add_command(bench_worker.worker)
 bench.add_command(bench_dense.dense)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from retrieval_draft.conversation import Conversation
     from retrieval_draft.gpu.service import HttpOptions
+    from retrieval_draft.gpu.step_cost import StepCosts
     from retrieval_draft.gpu.target import TargetModel
-    from retrieval_draft.step import VerifyCost
 
 NO_SIDECAR = "none"
 
@@ -43,7 +43,7 @@ def drafts_for(
     method: str,
     nodes_max: int,
     step_ms_max: float,
-    cost: "VerifyCost | None",
+    cost: "StepCosts | None",
     seed: int = 0,
 ) -> "Conversation | None":
     """A conversation with the sidecar, there or not; None for --sidecar none. With a seed, drafts may be
@@ -142,11 +142,12 @@ def worker(
       retrieval-draft worker --model models/llama --dtype bfloat16 --listen 127.0.0.1:50052
     """
     from retrieval_draft.errors import InvalidInput
-    from retrieval_draft.gpu.decoder import Decoder
+    from retrieval_draft.gpu.decoder import Decoder, slot_length
     from retrieval_draft.gpu.observing import ObservingDrafter
+    from retrieval_draft.gpu.runner import Runner
     from retrieval_draft.gpu.service import serve_worker
     from retrieval_draft.gpu.sidecar import default_namespace
-    from retrieval_draft.gpu.step_cost import measure_step_cost
+    from retrieval_draft.gpu.step_cost import measure_step_costs
     from retrieval_draft.gpu.tokenizer import load_tokenizer
     from retrieval_draft.gpu.verify import RULES
     from retrieval_draft.logs import to_stderr
@@ -167,10 +168,9 @@ def worker(
         claim(address)
     target = open_model(model, demo, dtype, device, threads)
     tokenizer = load_tokenizer(target.name)
-    # One slot measures a step as well as many, which would take their memory twice.
-    one = Decoder(target, slots=1, length_max=length_max or None, nodes_max=nodes_max)
-    cost = measure_step_cost(one)
-    del one
+    length = slot_length(target, length_max or None)
+    runner = Runner(target, slots=slots, length_max=length, nodes_max=nodes_max)
+    cost = measure_step_costs(runner)
     namespace = namespace or (DEMO if demo else default_namespace(target))
     drafter = drafts_for(
         target,
@@ -187,8 +187,9 @@ def worker(
     decoder = Decoder(
         target,
         slots=slots,
-        length_max=length_max or None,
+        length_max=length,
         nodes_max=nodes_max,
+        runner=runner,
         drafter=ObservingDrafter(drafter) if drafter and observe_only else drafter,
         rule=RULES[verify],
     )

@@ -176,6 +176,8 @@ class Sidecar:
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.so_reuseport", 0),
+                # Clients ask whether we are there every 30 s; by default that is taken for abuse.
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ),
         )
         tenants = self._options.tenants is not None

@@ -1,0 +1,72 @@
+"""The worker's plain decoding beside transformers' own `generate` with a static cache."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import cast
+
+import numpy as np
+import torch
+from transformers.generation.streamers import BaseStreamer
+
+from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.request import Request
+from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.tree import Int32Array, int32s
+
+PROMPT_TOKENS = 32
+
+
+class _Stamps(BaseStreamer):
+    """When each token came; the prompt comes first."""
+
+    def __init__(self) -> None:
+        self.at: list[float] = []
+
+    def put(self, value: object) -> None:
+        self.at.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
+
+
+def generate_ratio(model: TargetModel, tokens_max: int, rounds: int) -> tuple[float, float, float]:
+    """Tokens per second of the worker and of `generate`, medians of rounds in turn, and their ratio.
+
+    Both are timed from the first token to the last, greedy, at batch 1.
+    """
+    generator = np.random.default_rng(0)
+    prompt = int32s(generator.integers(0, model.vocab_size, PROMPT_TOKENS))
+    decoder = Decoder(model, slots=1, length_max=PROMPT_TOKENS + tokens_max + 1, nodes_max=0)
+    pairs = []
+    for number in range(rounds + 1):
+        pair = (_worker(decoder, prompt, tokens_max), _generate(model, prompt, tokens_max))
+        if number:  # the first is a warm-up
+            pairs.append(pair)
+    ours, theirs = zip(*pairs, strict=True)
+    return median(ours), median(theirs), median(a / b for a, b in pairs)
+
+
+def _worker(decoder: Decoder, prompt: Int32Array, tokens_max: int) -> float:
+    decoder.admit(Request("x", prompt, tokens_max, ignore_end=True))
+    began = time.perf_counter()
+    while decoder.active:
+        decoder.step()
+    return (tokens_max - 1) / (time.perf_counter() - began)
+
+
+def _generate(model: TargetModel, prompt: Int32Array, tokens_max: int) -> float:
+    ids = torch.from_numpy(prompt.astype(np.int64)).to(model.device)[None]
+    stamps = _Stamps()
+    generate = cast(Callable[..., torch.Tensor], model.module.generate)
+    with torch.inference_mode():
+        generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            min_new_tokens=tokens_max,
+            max_new_tokens=tokens_max,
+            cache_implementation="static",
+            streamer=stamps,
+        )
+    return (len(stamps.at) - 2) / (stamps.at[-1] - stamps.at[1])

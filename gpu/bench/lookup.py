@@ -1,0 +1,50 @@
+"""Prompt lookup as a drafter of the decoder: the baseline that needs no sidecar."""
+
+from retrieval_draft.replay.peers import LookupPeer
+from retrieval_draft.step import Learning, Rows
+from retrieval_draft.tree import DraftTree, Int32Array
+
+LOOKUP_TOKENS = 10
+"""transformers' num_output_tokens."""
+
+
+class LookupDrafter:
+    """A chain of what followed the longest of the last 3, 2, 1 tokens where they first stood.
+
+    transformers' default looks for 2 and 1 only. Always drafts, as it does: no price is asked.
+    """
+
+    def __init__(self, nodes_max: int = LOOKUP_TOKENS) -> None:
+        self._nodes_max = nodes_max
+        self._peers: dict[str, LookupPeer] = {}
+
+    @property
+    def observation_width(self) -> int:
+        return 0
+
+    def open(
+        self,
+        sequence_id: str,
+        tokens: Int32Array,
+        *,
+        rows: Rows | None,
+        temperature: float | None,
+        length_max: int,
+        end_tokens: tuple[int, ...],
+        learning: Learning,
+        corpora: tuple[str, ...],
+    ) -> None:
+        peer = LookupPeer(self._nodes_max)
+        peer.open(tokens, None, temperature)
+        self._peers[sequence_id] = peer
+
+    def commit(
+        self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
+    ) -> None:
+        self._peers[sequence_id].commit(tokens, accepted, None)
+
+    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        return {name: self._peers[name].draft() for name, most in nodes_max.items() if most}
+
+    def finish(self, sequence_id: str) -> None:
+        del self._peers[sequence_id]

@@ -1,0 +1,102 @@
+"""Architectures of published models, filled with noise: real work for measurements without weights."""
+
+from dataclasses import dataclass
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen3Config,
+)
+from transformers.initialization import no_init_weights
+
+from retrieval_draft.errors import InvalidInput
+from retrieval_draft.gpu.model import DTYPES, adopt_model
+from retrieval_draft.gpu.target import TargetModel
+
+NOISE_SCALE = 0.02
+NOISE_ELEMENTS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A decoder-only transformer's sizes, as its published configuration has them."""
+
+    family: str
+    vocab_size: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    key_heads: int
+    head_width: int
+    positions: int
+    is_tied: bool
+
+    def config(self) -> PretrainedConfig:
+        kind: type[PretrainedConfig] = {"qwen3": Qwen3Config, "llama": LlamaConfig}[self.family]
+        return kind(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden,
+            intermediate_size=self.intermediate,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.key_heads,
+            head_dim=self.head_width,
+            max_position_embeddings=self.positions,
+            tie_word_embeddings=self.is_tied,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+
+
+SHAPES = {
+    "qwen3-0.6b": Shape("qwen3", 151_936, 1024, 3072, 28, 16, 8, 128, 40_960, True),
+    "llama-3.1-8b": Shape("llama", 128_256, 4096, 14_336, 32, 32, 8, 128, 131_072, False),
+    "smoke": Shape("qwen3", 1024, 32, 64, 2, 4, 2, 8, 4096, True),
+    "wide-vocabulary": Shape("qwen3", 151_936, 32, 64, 2, 4, 2, 8, 40_960, True),
+}
+"""Qwen/Qwen3-0.6B and meta-llama/Llama-3.1-8B; a tiny one for tests, and one whose cost is all overhead."""
+
+
+def noise_model(
+    name: str, *, dtype: str = "bfloat16", device: str = "cpu", threads: int | None = None
+) -> TargetModel:
+    """A model of this shape whose weights are noise; checked like any. Raises InvalidInput.
+
+    The weights repeat a block of normal numbers, which costs a second where drawing all takes many.
+    """
+    if name not in SHAPES:
+        raise InvalidInput("shape", name, ", ".join(SHAPES))
+    if dtype not in DTYPES:
+        raise InvalidInput("dtype", dtype, ", ".join(DTYPES))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with no_init_weights():
+        module: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            SHAPES[name].config(), dtype=DTYPES[dtype], attn_implementation="sdpa"
+        )
+    _fill(module)
+    torch.nn.Module.to(module, torch.device(device))
+    return adopt_model(module, name=name)
+
+
+def _fill(module: PreTrainedModel) -> None:
+    generator = torch.Generator().manual_seed(0)
+    block = torch.randn(NOISE_ELEMENTS, generator=generator) * NOISE_SCALE
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.dim() == 1:  # norms
+                parameter.fill_(1.0)
+                continue
+            values = block.to(parameter.dtype)
+            flat = parameter.view(-1)
+            for start in range(0, len(flat), NOISE_ELEMENTS):
+                part = flat[start : start + NOISE_ELEMENTS]
+                part.copy_(values[: len(part)])
+        # Repeated blocks would make rows of the output layer equal, and every token a tie.
+        output = module.get_output_embeddings()  # type: ignore[no-untyped-call]
+        rows = torch.arange(len(output.weight), dtype=torch.float32)
+        output.weight[:, 0] = (NOISE_SCALE * torch.sin(rows)).to(output.weight.dtype)
