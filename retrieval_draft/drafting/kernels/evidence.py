@@ -42,25 +42,26 @@ from retrieval_draft.drafting.kernels.bins import (
     stand_bin,
     total_class,
 )
-from retrieval_draft.store.kernels import ngrams, stand
+from retrieval_draft.store.kernels import ngrams, stand, windows
 from retrieval_draft.store.kernels.ahead import LINE_WORDS, ahead
 from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import (
     LENGTHS,
-    NARROW_FOLLOWERS,
-    NARROW_WORDS,
     NEWEST_MASK,
     ORDER_COUNT,
     ORDERS,
-    PROBES,
     SIGHTING,
     TOTAL_BITS,
     TOTAL_MASK,
-    WIDE_FOLLOWERS,
-    WIDE_ORDERS,
-    WIDE_WORDS,
 )
 from retrieval_draft.store.kernels.ring import mix
+from retrieval_draft.store.kernels.windows import (
+    NARROW_FOLLOWERS,
+    NARROW_WINDOW,
+    WIDE_FOLLOWERS,
+    WIDE_ORDERS,
+    WIDE_WINDOW,
+)
 from retrieval_draft.tree import Float64Array, Int32Array
 
 TAIL = 24
@@ -301,12 +302,12 @@ def look_ahead(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
         state = mix(state, before)
         if k == LENGTHS[order]:
             found.states[order] = state
-            at = ngrams.window_of(len(tiers.learned_table), state, order)
-            words = PROBES * (WIDE_WORDS if order < WIDE_ORDERS else NARROW_WORDS)
-            for line in range(at, at + words, LINE_WORDS):
-                ahead(tiers.learned_table, line)
-            at = ngrams.window_of(len(tiers.context_table), state, order)
-            ahead(tiers.context_table, at)
+            at = windows.window_of(tiers.learned_table, state, order)
+            words = WIDE_WINDOW if order < WIDE_ORDERS else NARROW_WINDOW
+            if at > 0:
+                for line in range(at, at + words, LINE_WORDS):
+                    ahead(tiers.learned_table, line)
+            ahead(tiers.context_table, windows.window_of(tiers.context_table, state, order))
             order += 1
     found.rows[COUNTS, HASHED] = order
 
