@@ -165,7 +165,7 @@ def restore(tier: LearnedTier, image: LearnedImage) -> None:
 
 
 def slots_of(table: npt.NDArray[np.int32]) -> list[tuple[npt.NDArray[np.int32], int]]:
-    """The wide and the narrow slots of counts as `slots_in` gives them, one a row; how many followers each has."""
+    """The wide and the narrow slots of what `slots_in` gives, one a row; how many followers each has."""
     buckets = len(table) // windows.UNIT
     wide, narrow = table[: buckets * windows.WIDE_WORDS], table[buckets * windows.WIDE_WORDS :]
     return [

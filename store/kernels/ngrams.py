@@ -55,10 +55,10 @@ def check_of(state: np.uint64, order: int) -> int:
     return int((h >> np.uint64(33)) | np.uint64(1))
 
 
-@leaf(int64(row_t, uint64, int64))
-def find(table: Int32Array, state: np.uint64, order: int) -> int:
-    """The address of a hashed context's slot, or -1. O(PROBES)."""
-    at = window_of(table, state, order)
+@leaf(int64(row_t, int64, uint64, int64))
+def find_in(table: Int32Array, window: int, state: np.uint64, order: int) -> int:
+    """The address of a hashed context's slot in its window, or -1. O(PROBES)."""
+    at = window
     if at == 0:
         return -1
     check = check_of(state, order)
@@ -68,6 +68,12 @@ def find(table: Int32Array, state: np.uint64, order: int) -> int:
             return at
         at += words
     return -1
+
+
+@leaf(int64(row_t, uint64, int64))
+def find(table: Int32Array, state: np.uint64, order: int) -> int:
+    """The address of a hashed context's slot, or -1. O(PROBES)."""
+    return find_in(table, window_of(table, state, order), state, order)
 
 
 @leaf(types.void(row_t, uint64, int64, int64))

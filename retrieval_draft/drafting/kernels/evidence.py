@@ -82,8 +82,9 @@ ABSENT = 7
 """By input: the bin of a candidate that it does not list, -1 if that says nothing."""
 COUNTS = 8
 CANDIDATES, ITEMS, CONTEXT_ORDERS, LEARNED_ORDERS, LONGEST, HASHED = 0, 1, 2, 3, 4, 4 + SCOPES
+CONTEXT_WINDOWS, LEARNED_WINDOWS = HASHED + 1, HASHED + 1 + ORDER_COUNT
 """Columns of row COUNTS: how many; how many orders know the node; LONGEST + scope: the longest agreement;
-how many orders the path is long enough for."""
+how many orders the path is long enough for, and where their windows stand in the tables."""
 UNLISTED = 9
 """By input: how many of the taught candidates it does not list."""
 FOUND_ROWS, FOUND_WIDTH = 10, 320
@@ -303,11 +304,14 @@ def look_ahead(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
         if k == LENGTHS[order]:
             found.states[order] = state
             at = windows.window_of(tiers.learned_table, state, order)
+            found.rows[COUNTS, LEARNED_WINDOWS + order] = at
             words = WIDE_WINDOW if order < WIDE_ORDERS else NARROW_WINDOW
             if at > 0:
                 for line in range(at, at + words, LINE_WORDS):
                     ahead(tiers.learned_table, line)
-            ahead(tiers.context_table, windows.window_of(tiers.context_table, state, order))
+            at = windows.window_of(tiers.context_table, state, order)
+            found.rows[COUNTS, CONTEXT_WINDOWS + order] = at
+            ahead(tiers.context_table, at)
             order += 1
     found.rows[COUNTS, HASHED] = order
 
@@ -330,7 +334,8 @@ def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
         learned_at = -1
         weight = 0.0
         if in_context:
-            context_at = ngrams.find(tiers.context_table, state, order)
+            window = rows[COUNTS, CONTEXT_WINDOWS + order]
+            context_at = ngrams.find_in(tiers.context_table, window, state, order)
             in_context = context_at >= 0
             if in_context:
                 weight += CONTEXT_WEIGHT * (tiers.context_table[context_at + 1] & TOTAL_MASK)
@@ -338,7 +343,8 @@ def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
                 list_followers(found, tiers.context_table, context_at, followers, ORDER + order)
         middle = rows[COUNTS, ITEMS]
         if in_learned:
-            learned_at = ngrams.find(tiers.learned_table, state, order)
+            window = rows[COUNTS, LEARNED_WINDOWS + order]
+            learned_at = ngrams.find_in(tiers.learned_table, window, state, order)
             in_learned = learned_at >= 0
             if in_learned:
                 weight += tiers.learned_table[learned_at + 1] & TOTAL_MASK
