@@ -15,7 +15,7 @@ def leaf(*signatures: Signature) -> Callable[[Kernel], Kernel]:
     """`njit` for a kernel that works within given arrays: it does not count references to them.
 
     The counts are atomic; in kernels that call each other thousands of times a step they cost more than
-    the work itself (measured: `evidence.gather` 1,290 against 182 ns). Several signatures: one for each
+    the work itself (measured: `gathering.gather` 1,290 against 182 ns). Several signatures: one for each
     kind of array that it is to take.
     """
     return cast(Callable[[Kernel], Kernel], njit(list(signatures), **_OPTIONS))
