@@ -55,13 +55,14 @@ doubles_t = types.Array(types.float64, 1, "C")
 
 
 class Frontier(NamedTuple):
-    """Candidates that may be taken, most probable first: path probability float64, and int32 token,
-    parent node and mask of inputs. As many entries as nodes may be drafted: what was taken made way for
-    itself, so that those that wait while n are taken stand from entry n on, and what finds no room could
-    never be taken.
+    """Candidates that may be taken: path probability float64, most probable first, and the int32 slot where
+    each one's token, parent node and mask of inputs stay as it moves. As many entries as nodes may be
+    drafted: what was taken made way for itself, so that those that wait while n are taken stand from entry n
+    on, and what finds no room could never be taken. Behind them stand the slots that are free.
     """
 
     probability: Float64Array
+    slot: Int32Array
     token: Int32Array
     parent: Int32Array
     listed: Int32Array
@@ -76,7 +77,7 @@ class Hopes(NamedTuple):
     estimate: Float64Array
 
 
-frontier_t = tuple_type([doubles_t, row_t, row_t, row_t], Frontier)
+frontier_t = tuple_type([doubles_t, row_t, row_t, row_t, row_t], Frontier)
 hopes_t = tuple_type([doubles_t, row_t, doubles_t], Hopes)
 
 
@@ -118,12 +119,12 @@ def hope_of(listed: int) -> float:
 
 @leaf(types.void(frontier_t, int64, int64))
 def drop(frontier: Frontier, at: int, stop: int) -> None:
-    """Take entry `at` of those before `stop` off."""
+    """Take entry `at` of those before `stop` off; its slot is free then."""
+    slot = frontier.slot[at]
     for i in range(at, stop - 1):
         frontier.probability[i] = frontier.probability[i + 1]
-        frontier.token[i] = frontier.token[i + 1]
-        frontier.parent[i] = frontier.parent[i + 1]
-        frontier.listed[i] = frontier.listed[i + 1]
+        frontier.slot[i] = frontier.slot[i + 1]
+    frontier.slot[stop - 1] = slot
 
 
 @leaf(int64(frontier_t, found_t, int64, float64, int64, int64, int64))
@@ -156,25 +157,25 @@ def offer(
         out = stop - 1 if stop == end else stop
         if siblings == children_max:
             out = stop - 1
-            while frontier.parent[out] != node - 1:
+            while frontier.parent[frontier.slot[out]] != node - 1:
                 out -= 1
             if p <= frontier.probability[out]:
                 continue
         if out < stop:
-            siblings -= frontier.parent[out] == node - 1
+            siblings -= frontier.parent[frontier.slot[out]] == node - 1
             drop(frontier, out, stop)
             stop -= 1
+        slot = frontier.slot[stop]
         at = stop
         while at > first and frontier.probability[at - 1] < p:
             frontier.probability[at] = frontier.probability[at - 1]
-            frontier.token[at] = frontier.token[at - 1]
-            frontier.parent[at] = frontier.parent[at - 1]
-            frontier.listed[at] = frontier.listed[at - 1]
+            frontier.slot[at] = frontier.slot[at - 1]
             at -= 1
         frontier.probability[at] = p
-        frontier.token[at] = rows[TOKEN, c]
-        frontier.parent[at] = node - 1
-        frontier.listed[at] = rows[LISTED, c]
+        frontier.slot[at] = slot
+        frontier.token[slot] = rows[TOKEN, c]
+        frontier.parent[slot] = node - 1
+        frontier.listed[slot] = rows[LISTED, c]
         stop += 1
         siblings += 1
     return stop

@@ -134,9 +134,10 @@ def grow_within(
             continue
         if stop == n or best < floor:
             return n
-        above = frontier.parent[n] + 1
-        token = frontier.token[n]
-        listed = frontier.listed[n]
+        slot = frontier.slot[n]
+        above = frontier.parent[slot] + 1
+        token = frontier.token[slot]
+        listed = frontier.listed[slot]
         grown.token[n] = token
         grown.parent[n] = above - 1
         grown.probability[n] = best
@@ -226,6 +227,7 @@ def grow(
     chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
     frontier = Frontier(
         np.empty(nodes_max, np.float64),
+        np.arange(nodes_max, dtype=np.int32),
         np.empty(nodes_max, np.int32),
         np.empty(nodes_max, np.int32),
         np.empty(nodes_max, np.int32),
