@@ -8,7 +8,7 @@ from numba.core.typing.templates import Signature
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "_nrt": False, "forceinline": True}
 
 
 def leaf(*signatures: Signature) -> Callable[[Kernel], Kernel]:
