@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retrieval_draft.store.ngrams import BUCKET_BYTES, buckets_within
+from retrieval_draft.store.ngrams import buckets_within, slot_bytes, slots_in, table_bytes
 from retrieval_draft.store.records import ROW_CONTEXT_TOKENS, ROW_WIDTH
 from retrieval_draft.store.recycling import WIDTH, Recycling
 from retrieval_draft.store.ring import BYTES_PER_TOKEN, TokenRing, boundary
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from retrieval_draft.store.records import Batch, Record
 
 RING_TOKENS_MIN = 1 << 10
+RING_TOKENS_FIRST, RING_GROWTH = 1 << 12, 4
+"""A ring's room for tokens before any came, and what it grows by when they fill it."""
 STAND_SHARE, COUNTS_SHARE = 0.25, 0.5
 """Of the namespace's bytes: for the probabilities after n-grams, and for the counts of what followed."""
 DIGEST_TOKENS = 1 << 16
@@ -53,21 +55,29 @@ def is_loop(context: Int32Array, tokens: Int32Array) -> bool:
 
 
 class LearnedTier:
-    """Recent outputs as a ring with counts and chains, the recycling matrix, and STAND's probabilities."""
+    """Recent outputs as a ring with counts and chains, the recycling matrix, and STAND's probabilities.
+
+    `bytes_max` bounds it. What has learned little holds little: the ring's chains and STAND's table grow,
+    and of the counts only the windows that were written take memory.
+    """
 
     def __init__(self, vocab_size: int, bytes_max: int) -> None:
         self.vocab_size = vocab_size
         self.recycling = Recycling(vocab_size)
         self.stand = Stand(int(bytes_max * STAND_SHARE))
         buckets = buckets_within(int(bytes_max * COUNTS_SHARE))
-        others = self.recycling.nbytes + int(bytes_max * STAND_SHARE) + buckets * BUCKET_BYTES
-        self.ring = TokenRing(ring_capacity(bytes_max - others), buckets)
+        # What STAND's power of two of slots leaves of its share has room for the index of the counts.
+        shares = int(bytes_max * STAND_SHARE) + slot_bytes(buckets)
+        others = max(shares, self.stand.nbytes_max + table_bytes(buckets))
+        self.ring_tokens_max = ring_capacity(bytes_max - self.recycling.nbytes - others)
+        self.ring = TokenRing(min(RING_TOKENS_FIRST, self.ring_tokens_max), buckets)
         self.tokens_learned = 0
         # Whose tokens stand at the ring's end, and which position would continue them.
         self.open_text: tuple[str, int, int] | None = None
 
     @property
     def nbytes(self) -> int:
+        """Now: it grows with what is learned, up to its bound."""
         return self.ring.nbytes + self.recycling.nbytes + self.stand.nbytes
 
     def apply(self, batch: "Batch") -> None:
@@ -89,12 +99,25 @@ class LearnedTier:
             return
         self.recycling.follow(whole[max(0, len(context) - 1) :])
         if self.open_text == (replica, record.sequence, record.position):
-            self.ring.extend(tokens)
+            self._ring_for(len(tokens)).extend(tokens)
         else:
             text = np.concatenate([boundary(), context, tokens])
-            self.ring.extend(text, known=1 + len(context))
+            self._ring_for(len(text)).extend(text, known=1 + len(context))
         self.open_text = (replica, record.sequence, record.position + len(tokens))
         self.tokens_learned += len(tokens)
+
+    def _ring_for(self, count: int) -> TokenRing:
+        """The ring, wider if `count` more tokens would overwrite some while there may be room for all."""
+        self.widen(self.ring.stop + count)
+        return self.ring
+
+    def widen(self, tokens: int) -> None:
+        """See to it that the ring keeps so many, if it may. Drafting may use the narrower one meanwhile."""
+        capacity = self.ring.capacity
+        while capacity < min(tokens, self.ring_tokens_max):
+            capacity = min(RING_GROWTH * capacity, self.ring_tokens_max)
+        if capacity > self.ring.capacity:
+            self.ring = self.ring.widened(capacity)
 
     def _observe(self, record: "Record", text: Int32Array, first: int) -> None:
         """Rows after contexts of their own, then those along text[first:], which was committed."""
@@ -121,7 +144,7 @@ class LearnedTier:
         ring = self.ring
         for first in range(ring.low, ring.stop, DIGEST_TOKENS):
             h.update(ring.read(first, min(ring.stop, first + DIGEST_TOKENS)).tobytes())
-        for array in (ring.table, self.recycling.successors, self.recycling.logprobs):
+        for array in (slots_in(ring.table), self.recycling.successors, self.recycling.logprobs):
             h.update(array.data.cast("B"))
         h.update(self.stand.digest())
         return h.hexdigest()

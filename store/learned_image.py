@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.errors import Corrupt, FailedPrecondition
-from retrieval_draft.store.kernels import ngrams, stand
+from retrieval_draft.store.kernels import ngrams, stand, windows
 from retrieval_draft.store.kernels import ring as ring_kernels
 from retrieval_draft.store.learned import LearnedTier
+from retrieval_draft.store.ngrams import put_slots, slots_count, slots_in
 from retrieval_draft.store.ring import REBASE_AT
 from retrieval_draft.store.stand import SLOTS_MIN, Grams
 
@@ -75,7 +76,7 @@ def image_of(tier: LearnedTier) -> LearnedImage:
     ring, recycling, table = tier.ring, tier.recycling, tier.stand
     arrays: dict[str, Array] = {
         "tokens": ring.read(ring.low, ring.stop),
-        "counts": ring.table.copy(),
+        "counts": slots_in(ring.table),
         "successors": recycling.successors.copy(),
         "logprobs": recycling.logprobs.copy(),
     }
@@ -99,10 +100,11 @@ def check_fits(tier: LearnedTier, scalars: Scalars, shapes: Mapping[str, Shape])
             f"it was made for a vocabulary of {scalars.vocab_size} tokens, "
             f"the namespace has {tier.vocab_size}"
         )
-    if not 0 <= scalars.low <= scalars.stop <= scalars.low + tier.ring.capacity < 2 * REBASE_AT:
+    room = tier.ring_tokens_max
+    if not 0 <= scalars.low <= scalars.stop <= scalars.low + room < 2 * REBASE_AT:
         raise FailedPrecondition(
             f"its ring holds the positions {scalars.low} to {scalars.stop}, "
-            f"the namespace's has room for {tier.ring.capacity}"
+            f"the namespace's has room for {room}"
         )
     slots = shapes["stand_keys"].lengths[0] if "stand_keys" in shapes else 0
     if not SLOTS_MIN <= slots <= tier.stand.slots_max or slots & (slots - 1):
@@ -111,7 +113,7 @@ def check_fits(tier: LearnedTier, scalars: Scalars, shapes: Mapping[str, Shape])
         )
     expected = {
         "tokens": Shape("<i4", (scalars.stop - scalars.low,)),
-        "counts": shape_of(tier.ring.table),
+        "counts": Shape("<i4", (slots_count(tier.ring.table),)),
         "successors": shape_of(tier.recycling.successors),
         "logprobs": shape_of(tier.recycling.logprobs),
         "stand_keys": Shape("<u8", (slots,)),
@@ -137,6 +139,8 @@ def restore(tier: LearnedTier, image: LearnedImage) -> None:
     scalars, arrays = image.scalars, image.arrays
     check_fits(tier, scalars, image.shapes)
     _check_content(scalars.vocab_size, scalars, arrays)
+    # Positions count from 0 until something was overwritten: with the widest ring.
+    tier.widen(tier.ring_tokens_max if scalars.low else scalars.stop)
     ring, recycling, table = tier.ring, tier.recycling, tier.stand
     ring.low = ring.stop = scalars.low
     places = np.arange(scalars.low, scalars.stop) & (ring.capacity - 1)
@@ -144,7 +148,7 @@ def restore(tier: LearnedTier, image: LearnedImage) -> None:
     ring.head[:] = 0
     ring.prev[:] = 0
     ring_kernels.insert(ring.tokens, ring.head, ring.prev, scalars.low, scalars.low, scalars.stop)
-    ring.table[:] = arrays["counts"]
+    put_slots(ring.table, arrays["counts"].view(np.int32))
     ring.stop = scalars.stop
     recycling.successors[:] = arrays["successors"]
     recycling.logprobs[:] = arrays["logprobs"]
@@ -161,12 +165,12 @@ def restore(tier: LearnedTier, image: LearnedImage) -> None:
 
 
 def slots_of(table: npt.NDArray[np.int32]) -> list[tuple[npt.NDArray[np.int32], int]]:
-    """The wide and the narrow slots of a table of counts, one a row, and how many followers each has."""
-    buckets = len(table) // ngrams.UNIT
-    wide, narrow = table[: buckets * ngrams.WIDE_WORDS], table[buckets * ngrams.WIDE_WORDS :]
+    """The wide and the narrow slots of what `slots_in` gives, one a row; how many followers each has."""
+    buckets = len(table) // windows.UNIT
+    wide, narrow = table[: buckets * windows.WIDE_WORDS], table[buckets * windows.WIDE_WORDS :]
     return [
-        (wide.reshape(-1, ngrams.WIDE_WORDS), ngrams.WIDE_FOLLOWERS),
-        (narrow.reshape(-1, ngrams.NARROW_WORDS), ngrams.NARROW_FOLLOWERS),
+        (wide.reshape(-1, windows.WIDE_WORDS), windows.WIDE_FOLLOWERS),
+        (narrow.reshape(-1, windows.NARROW_WORDS), windows.NARROW_FOLLOWERS),
     ]
 
 

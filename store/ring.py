@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from retrieval_draft.store.kernels import ngrams
 from retrieval_draft.store.kernels import ring as kernels
-from retrieval_draft.store.ngrams import empty_table
+from retrieval_draft.store.ngrams import BUCKETS_MIN, bytes_used, empty_table
 from retrieval_draft.store.pages import zeroed
 from retrieval_draft.tree import Int32Array, int32s
 
@@ -41,7 +41,9 @@ class TokenRing:
 
     @property
     def nbytes(self) -> int:
-        return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes
+        """Now: the table counts as far as it was written."""
+        chains = self.head.nbytes + self.prev.nbytes
+        return self.tokens.nbytes + chains + bytes_used(self.table)
 
     def extend(self, tokens: Int32Array, known: int = 0) -> None:
         """Append and index; -1 is a boundary that no gram and no continuation crosses. O(len(tokens)).
@@ -85,6 +87,19 @@ class TokenRing:
         larger = TokenRing(capacity, buckets)
         larger.extend(self.read(self.low, self.stop))
         return larger
+
+    def widened(self, capacity: int) -> "TokenRing":
+        """A ring with more room for tokens: the same tokens at the same positions, and this one's table.
+
+        Nothing may have been overwritten yet. O(tokens).
+        """
+        assert self.low == 0, "positions would change"
+        wider = TokenRing(capacity, BUCKETS_MIN)
+        wider.table = self.table
+        wider.tokens[: self.stop] = self.tokens[: self.stop]
+        kernels.insert(wider.tokens, wider.head, wider.prev, 0, 0, self.stop)
+        wider.stop = self.stop
+        return wider
 
     def read(self, start: int, stop: int) -> Int32Array:
         """A copy of the tokens at start..stop-1, which must be kept positions."""

@@ -59,8 +59,12 @@ class Stand:
 
     @property
     def nbytes(self) -> int:
-        """Now; at most SLOT_BYTES * slots_max."""
+        """Now; at most `nbytes_max`."""
         return SLOT_BYTES * len(self.grams.keys)
+
+    @property
+    def nbytes_max(self) -> int:
+        return SLOT_BYTES * self.slots_max
 
     def observe_text(
         self,

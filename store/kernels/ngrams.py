@@ -1,13 +1,12 @@
 """Kernels over n-gram tables: which tokens followed the last 1, 2, 3, 4 and 6 tokens, and how often.
 
-A table is one int32[UNIT * buckets], buckets a power of two: `buckets` wide slots for the two lowest
-orders, whose contexts have many followers, then NARROW_SHARE times as many narrow ones. A slot is a check
-of the context's hash (0 = empty), a state word, F followers (-1 = none) and their counts; it is found
-within a window of PROBES. The state word holds the total of all sightings, which follower came last, and a
-reference count for eviction. A sighting counts SIGHTING; in a full slot a newcomer wears all followers
-down by 1 and takes the place of the weakest once that is weak enough. A full window does the same with
-contexts (CLOCK). All of it is a function of the order of insertion alone: replicas that insert alike
-are equal.
+A table has wide slots for the two lowest orders, whose contexts have many followers, and NARROW_SHARE times
+as many narrow ones, in windows of PROBES (`windows`). A slot is a check of the context's hash (0 = empty), a
+state word, F followers (-1 = none) and their counts; it is found within the window that the hash names. The
+state word holds the total of all sightings, which follower came last, and a reference count for eviction. A
+sighting counts SIGHTING; in a full slot a newcomer wears all followers down by 1 and takes the place of the
+weakest once that is weak enough. A full window does the same with contexts (CLOCK). All of it is a function
+of the order of insertion alone: replicas that insert alike are equal.
 """
 
 import numpy as np
@@ -16,19 +15,24 @@ from numba import int64, types, uint64
 from retrieval_draft.store.kernels.ahead import LINE_WORDS, ahead
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.store.kernels.ring import mix
+from retrieval_draft.store.kernels.windows import (
+    NARROW_FOLLOWERS,
+    NARROW_WINDOW,
+    NARROW_WORDS,
+    PROBES,
+    WIDE_FOLLOWERS,
+    WIDE_ORDERS,
+    WIDE_WINDOW,
+    WIDE_WORDS,
+    take_window,
+    window_of,
+)
 from retrieval_draft.tree import Int32Array
 
 ORDERS = (1, 2, 3, 4, 6)
 ORDER_COUNT = len(ORDERS)
 LENGTHS = np.array(ORDERS, np.int32)
 """The orders again: indexing a tuple would copy it, in a kernel."""
-WIDE_ORDERS = 2
-WIDE_FOLLOWERS, WIDE_WORDS = 7, 16
-NARROW_FOLLOWERS, NARROW_WORDS = 3, 8
-NARROW_SHARE = 4
-UNIT = WIDE_WORDS + NARROW_SHARE * NARROW_WORDS
-"""Words of a table per bucket."""
-PROBES = 4
 SIGHTING = 2
 WEAK = 4
 """A follower with a count up to this gives way to a new one."""
@@ -51,27 +55,25 @@ def check_of(state: np.uint64, order: int) -> int:
     return int((h >> np.uint64(33)) | np.uint64(1))
 
 
-@leaf(int64(int64, uint64, int64))
-def window_of(length: int, state: np.uint64, order: int) -> int:
-    """The address of the first slot where a hashed context may stand in a table of `length` words."""
-    buckets = length // UNIT
-    if order < WIDE_ORDERS:
-        return (int(state & np.uint64(buckets - 1)) & ~(PROBES - 1)) * WIDE_WORDS
-    slot = int(state & np.uint64(buckets * NARROW_SHARE - 1)) & ~(PROBES - 1)
-    return buckets * WIDE_WORDS + slot * NARROW_WORDS
-
-
-@leaf(int64(row_t, uint64, int64))
-def find(table: Int32Array, state: np.uint64, order: int) -> int:
-    """The address of a hashed context's slot, or -1. O(PROBES)."""
+@leaf(int64(row_t, int64, uint64, int64))
+def find_in(table: Int32Array, window: int, state: np.uint64, order: int) -> int:
+    """The address of a hashed context's slot in its window, or -1. O(PROBES)."""
+    at = window
+    if at == 0:
+        return -1
     check = check_of(state, order)
     words = WIDE_WORDS if order < WIDE_ORDERS else NARROW_WORDS
-    at = window_of(len(table), state, order)
     for _ in range(PROBES):
         if table[at] == check:
             return at
         at += words
     return -1
+
+
+@leaf(int64(row_t, uint64, int64))
+def find(table: Int32Array, state: np.uint64, order: int) -> int:
+    """The address of a hashed context's slot, or -1. O(PROBES)."""
+    return find_in(table, window_of(table, state, order), state, order)
 
 
 @leaf(types.void(row_t, uint64, int64, int64))
@@ -80,7 +82,7 @@ def see(table: Int32Array, state: np.uint64, order: int, token: int) -> None:
     followers = WIDE_FOLLOWERS if order < WIDE_ORDERS else NARROW_FOLLOWERS
     words = 2 + 2 * followers
     check = check_of(state, order)
-    first = window_of(len(table), state, order)
+    first = take_window(table, state, order)
     last = first + PROBES * words
     at = -1
     for slot in range(first, last, words):
@@ -166,10 +168,11 @@ def look_ahead(tokens: Int32Array, table: Int32Array, low: int, at: int) -> None
             break
         state = mix(state, before)
         if k == LENGTHS[order]:
-            first = window_of(len(table), state, order)
-            words = PROBES * (WIDE_WORDS if order < WIDE_ORDERS else NARROW_WORDS)
-            for line in range(first, first + words, LINE_WORDS):
-                ahead(table, line)
+            first = window_of(table, state, order)
+            words = WIDE_WINDOW if order < WIDE_ORDERS else NARROW_WINDOW
+            if first > 0:
+                for line in range(first, first + words, LINE_WORDS):
+                    ahead(table, line)
             order += 1
 
 

@@ -6,7 +6,8 @@ import pytest
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
 from retrieval_draft.sequence import Sequence
-from retrieval_draft.store.kernels import ngrams
+from retrieval_draft.store.kernels import windows
+from retrieval_draft.store.ngrams import slots_in
 from retrieval_draft.tree import DraftTree, Int32Array
 from tests.engine.driving import (
     Caller,
@@ -39,7 +40,7 @@ def knowledge(engine: Engine) -> dict[str, bytes]:
         **mixer,
         "common": b"".join(one.tobytes() for one in state.methods._mix._common),
         "ring": ring.read(ring.low, ring.stop).tobytes(),
-        "counts": ring.table.tobytes(),
+        "counts": slots_in(ring.table).tobytes(),
         "matrix": tier.recycling.successors.tobytes(),
     }
 
@@ -94,14 +95,14 @@ def test_what_is_rolled_back_and_comes_again_is_counted_once() -> None:
 
 def followers_of(table: Int32Array) -> dict[tuple[int, int], dict[int, int]]:
     """By part of the table and context: how often which token followed, as far as it did."""
-    buckets = len(table) // ngrams.UNIT
-    cut = buckets * ngrams.WIDE_WORDS
+    slots = slots_in(table)
+    cut = len(slots) // windows.UNIT * windows.WIDE_WORDS
     found: dict[tuple[int, int], dict[int, int]] = {}
-    for first, words in ((0, ngrams.WIDE_WORDS), (cut, ngrams.NARROW_WORDS)):
+    for first, words in ((0, windows.WIDE_WORDS), (cut, windows.NARROW_WORDS)):
         room = words // 2 - 1
-        stop = cut if first == 0 else len(table)
+        stop = cut if first == 0 else len(slots)
         for at in range(first, stop, words):
-            row = table[at : at + words].tolist()
+            row = slots[at : at + words].tolist()
             pairs = zip(row[2 : 2 + room], row[2 + room :], strict=True)
             if known := {token: seen for token, seen in pairs if token >= 0 and seen > 0}:
                 found[first, row[0]] = known

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_draft.drafting.kernels import bins
+from retrieval_draft.drafting.kernels import bins, gathering
 from retrieval_draft.drafting.kernels import evidence as kernels
 from tests.kernels import twins_evidence as twins
 from tests.kernels import twins_ngrams as ngrams
@@ -65,7 +65,7 @@ def test_evidence_is_what_each_source_says_of_each_candidate(
     path = data.draw(st.lists(worlds.small, max_size=4))
     nodes, found = worlds.empty_nodes(3), worlds.empty_found()
     worlds.write_node(nodes, 1, both.tail(path), len(path), places)
-    kernels.gather(found, both.tiers, nodes, 1, floor)
+    gathering.gather(found, both.tiers, nodes, 1, floor)
     expected = twins.gather(both.world, places, both.tail(path), floor)
     got = worlds.read_found(found)
     assert list(got.listed) == list(expected.listed)
@@ -91,7 +91,7 @@ def test_matches_are_ranked_by_their_length_and_shared_by_how_many_agree() -> No
     lengths = [(7, 1), (7, 2), (3, 3), (3, 1), (3, 3)]
     places = [Place(10 * i, length, token) for i, (length, token) in enumerate(lengths)]
     worlds.write_node(nodes, 0, [], 0, ([*places, Place(90, 5, 4, gap=2)], [], []))
-    kernels.list_places(found, nodes, 0, bins.CONTEXT)
+    gathering.list_places(found, nodes, 0, bins.CONTEXT)
     said = {
         token: (index, b - int(bins.OFFSETS[index]))
         for token, index, b in worlds.read_found(found).items

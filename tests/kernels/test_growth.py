@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from retrieval_draft.drafting.kernels import following, growth, matching
+from retrieval_draft.drafting.kernels import following, frontier, growth, matching
 from retrieval_draft.drafting.kernels import paths as path_kernels
 from retrieval_draft.drafting.kernels.bins import COMMON_KEPT, CONTEXT
 from retrieval_draft.drafting.kernels.evidence import Nodes
@@ -109,10 +109,10 @@ def test_a_larger_tree_begins_with_the_smaller_one(
 
 def test_every_input_that_lists_candidates_is_named() -> None:
     for index in twins.ALL_INPUTS:
-        assert int(growth.sources_of(1 << index)) == twins.sources_of(frozenset([index]))
+        assert int(frontier.sources_of(1 << index)) == twins.sources_of(frozenset([index]))
     everything = sum(1 << index for index in twins.ALL_INPUTS)
-    assert int(growth.sources_of(everything)) == twins.sources_of(frozenset(twins.ALL_INPUTS))
-    assert int(growth.sources_of(0)) == 0
+    assert int(frontier.sources_of(everything)) == twins.sources_of(frozenset(twins.ALL_INPUTS))
+    assert int(frontier.sources_of(0)) == 0
 
 
 def followed(both: Both, skill: Skill, root: Nodes, tokens: list[int], teaching_from: int) -> None:

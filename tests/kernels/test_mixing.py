@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval_draft.drafting.kernels import evidence
+from retrieval_draft.drafting.kernels import evidence, gathering
 from retrieval_draft.drafting.kernels import mixing as kernels
 from tests.kernels import twins_evidence, worlds
 from tests.kernels import twins_mixing as twins
@@ -25,7 +25,7 @@ def gathered(both: Both, data: st.DataObject) -> tuple[evidence.Found, twins_evi
     places = data.draw(worlds.places_in(both))
     nodes, found = worlds.empty_nodes(1), worlds.empty_found()
     worlds.write_node(nodes, 0, both.tail(), 0, places)
-    evidence.gather(found, both.tiers, nodes, 0, 0.0)
+    gathering.gather(found, both.tiers, nodes, 0, 0.0)
     return found, twins_evidence.gather(both.world, places, both.tail(), 0.0)
 
 
@@ -78,14 +78,14 @@ def test_teaching_makes_what_came_more_probable_and_everything_else_less() -> No
     skill = worlds.skill_of(1)
 
     def probabilities() -> dict[int, float]:
-        evidence.gather(found, both.tiers, nodes, 0, 0.0)
+        gathering.gather(found, both.tiers, nodes, 0, 0.0)
         kernels.mix(found, skill, chosen)
         tokens = list(worlds.read_found(found).listed)
         return {t: kernels.squash(x) for t, x in zip(tokens, found.logit.tolist(), strict=False)}
 
     before = probabilities()
     for _ in range(50):
-        evidence.gather(found, both.tiers, nodes, 0, 0.0)
+        gathering.gather(found, both.tiers, nodes, 0, 0.0)
         kernels.teach(3, found, skill, chosen)
     after = probabilities()
     assert set(after) == {3, 4}

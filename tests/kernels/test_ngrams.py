@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_draft.store.kernels import ngrams as kernels
-from retrieval_draft.store.ngrams import empty_table
+from retrieval_draft.store.kernels import windows
+from retrieval_draft.store.ngrams import (
+    BUCKETS_MIN,
+    bytes_used,
+    empty_table,
+    put_slots,
+    slots_in,
+    table_bytes,
+)
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import Int32Array
 from tests.kernels import strategies
@@ -36,10 +44,11 @@ def slots_of(words: Int32Array, followers: int) -> list[twins.Slot | None]:
 
 def read(table: Int32Array) -> twins.Table:
     """What stands in a table."""
-    buckets = len(table) // kernels.UNIT
-    cut = buckets * kernels.WIDE_WORDS
-    wide = slots_of(table[:cut], kernels.WIDE_FOLLOWERS)
-    return twins.Table(buckets, wide, slots_of(table[cut:], kernels.NARROW_FOLLOWERS))
+    slots = slots_in(table)
+    buckets = len(slots) // windows.UNIT
+    cut = buckets * windows.WIDE_WORDS
+    wide = slots_of(slots[:cut], windows.WIDE_FOLLOWERS)
+    return twins.Table(buckets, wide, slots_of(slots[cut:], windows.NARROW_FOLLOWERS))
 
 
 @quick(300)
@@ -80,10 +89,42 @@ def test_single_sightings_evict_the_least_referenced_context_and_the_weakest_fol
         assert (at >= 0) == (slot is not None)
         if slot:
             assert table[at] == slot.check == kernels.check_of(np.uint64(state), order)
-            words = kernels.WIDE_WORDS if order < kernels.WIDE_ORDERS else kernels.NARROW_WORDS
-            first = kernels.window_of(len(table), np.uint64(state), order)
-            assert first <= at < first + kernels.PROBES * words
+            words = windows.WIDE_WORDS if order < windows.WIDE_ORDERS else windows.NARROW_WORDS
+            first = windows.window_of(table, np.uint64(state), order)
+            assert first <= at < first + windows.PROBES * words
     assert read(table) == expected
+
+
+@quick(100)
+@given(
+    st.sampled_from([BUCKETS_MIN, 16, 64]),
+    st.lists(st.tuples(states, st.integers(0, 4), st.integers(0, 12)), max_size=80),
+    st.lists(st.tuples(states, st.integers(0, 4), st.integers(0, 12)), max_size=20),
+)
+def test_windows_take_room_as_they_are_written_and_slots_put_back_go_on_alike(
+    buckets: int, before: list[tuple[int, int, int]], after: list[tuple[int, int, int]]
+) -> None:
+    table, other = empty_table(buckets), empty_table(buckets)
+    written: set[tuple[bool, int]] = set()
+    for state, order, token in before:
+        kernels.see(table, np.uint64(state), order, token)
+        is_wide = order < windows.WIDE_ORDERS
+        slots = buckets if is_wide else buckets * windows.NARROW_SHARE
+        written.add((is_wide, state % slots // windows.PROBES))
+    used = 4 * windows.first_wide(buckets)
+    used += 4 * sum(windows.WIDE_WINDOW if w else windows.NARROW_WINDOW for w, _ in written)
+    assert bytes_used(table) == used <= table_bytes(buckets) == table.nbytes
+    assert not table[table_bytes(buckets) // 4 :].any()
+    for state, order, token in after:
+        # What stood there is gone with what is put.
+        kernels.see(other, np.uint64(state), order, token)
+    put_slots(other, slots_in(table))
+    assert read(other) == read(table)
+    assert bytes_used(other) == used
+    for one in (table, other):
+        for state, order, token in after:
+            kernels.see(one, np.uint64(state), order, token)
+    assert (slots_in(other) == slots_in(table)).all()
 
 
 @quick(200)
@@ -100,7 +141,7 @@ def test_while_nothing_overflows_a_table_is_a_dictionary_of_counts(text: list[in
     for context in contexts:
         order = twins.ORDERS.index(len(context))
         at = kernels.find(ring.table, np.uint64(twins.hash_of(context)), order)
-        room = kernels.WIDE_FOLLOWERS if order < kernels.WIDE_ORDERS else kernels.NARROW_FOLLOWERS
+        room = windows.WIDE_FOLLOWERS if order < windows.WIDE_ORDERS else windows.NARROW_FOLLOWERS
         row = ring.table[at : at + 2 + 2 * room].tolist()
         found = {row[2 + k]: row[2 + room + k] for k in range(room) if row[2 + k] >= 0}
         assert found == {token: 2 * n for (some, token), n in counts.items() if some == context}

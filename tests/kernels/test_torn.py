@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from retrieval_draft.drafting.kernels.evidence import Tiers
 from retrieval_draft.drafting.mix import Mix, fresh
 from retrieval_draft.drafting.sight import Limits, Sight
-from retrieval_draft.store.kernels import ngrams
+from retrieval_draft.store.kernels import windows
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Stand
@@ -37,11 +37,17 @@ def tear(
 
 
 def checks(table: Int32Array) -> np.ndarray:
-    """Which words decide whether a context is known: torn ones are simply not found."""
+    """Which words decide whether a context is known: torn ones are simply not found.
+
+    The index is spared as well: its words are written whole, and hold addresses of windows or nothing.
+    """
     spared = np.zeros(len(table), np.bool_)
-    cut = len(table) // ngrams.UNIT * ngrams.WIDE_WORDS
-    spared[: cut : ngrams.WIDE_WORDS] = True
-    spared[cut :: ngrams.NARROW_WORDS] = True
+    buckets = int(table[windows.BUCKETS])
+    first = windows.first_wide(buckets)
+    cut = first + buckets * windows.WIDE_WORDS
+    spared[:first] = True
+    spared[first : cut : windows.WIDE_WORDS] = True
+    spared[cut :: windows.NARROW_WORDS] = True
     return spared
 
 

@@ -142,11 +142,11 @@ ALL_INPUTS = [i for i in range(INPUTS) if i not in (STAND - 2, STAND - 3)]
 """Those that list candidates: the blend only weighs them."""
 
 TWINS: dict[str, Callable[..., object]] = {
-    "growth.sources_of": sources_of,
-    "growth.offer": offer,
-    "growth.drop": drop,
-    "growth.hope": hope,
-    "growth.hope_of": hope_of,
+    "frontier.sources_of": sources_of,
+    "frontier.offer": offer,
+    "frontier.drop": drop,
+    "frontier.hope": hope,
+    "frontier.hope_of": hope_of,
     "growth.grow_within": grow,
     "growth.grow": grow,
 }

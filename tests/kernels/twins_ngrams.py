@@ -126,7 +126,13 @@ def count(
 
 TWINS: dict[str, Callable[..., object]] = {
     "ngrams.check_of": check_of,
-    "ngrams.window_of": window_of,
+    "windows.entry_of": window_of,
+    "windows.window_of": window_of,
+    "windows.take_window": window_of,
+    "windows.first_wide": Table,
+    "windows.spread": Table,
+    "windows.fold": Table,
+    "ngrams.find_in": find,
     "ngrams.find": find,
     "ngrams.see": see,
     "ngrams.unsee": unsee,

@@ -22,6 +22,7 @@ from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.learned_decay import decayed
 from retrieval_draft.store.learned_image import image_of, restore, slots_of
+from retrieval_draft.store.ngrams import slots_in
 from retrieval_draft.store.records import Batch, NamespaceSpec
 from retrieval_draft.v1 import store_pb2
 from tests.server.sidecars import connected, create, running_sidecar
@@ -76,7 +77,7 @@ def test_a_copy_without_decay_is_the_same_and_with_it_counts_less(
     assert client.get_namespace("same").vocab_size == VOCAB
     copied(client, "prior", decay=0.25)
     states = [taught.engine.stores.state("local", name).learned for name in ("old", "prior")]
-    old, prior = (state.ring.table.astype(np.int64).sum() for state in states)
+    old, prior = (slots_in(state.ring.table).astype(np.int64).sum() for state in states)
     assert 0 < prior < old
     assert (states[0].recycling.successors == states[1].recycling.successors).all()
     assert (states[0].stand.grams.shares == states[1].stand.grams.shares).all()

@@ -4,8 +4,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_draft.store.learned import LOOP_PERIOD_MAX, LOOP_TOKENS_MIN, LearnedTier, is_loop
+from retrieval_draft.store.kernels import windows
+from retrieval_draft.store.learned import (
+    LOOP_PERIOD_MAX,
+    LOOP_TOKENS_MIN,
+    RING_TOKENS_FIRST,
+    LearnedTier,
+    is_loop,
+)
+from retrieval_draft.store.learned_image import image_of, restore
 from retrieval_draft.store.records import Batch, Record
+from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import int32s
 
 VOCAB = 12
@@ -39,7 +48,8 @@ def test_equal_records_make_equal_digests_whoever_looks_and_other_records_others
 def test_the_counts_are_part_of_the_digest() -> None:
     one, other = applied([("a", [1], [2, 3])]), applied([("a", [1], [2, 3])])
     assert one.digest() == other.digest()
-    other.ring.table[np.flatnonzero(other.ring.table)[0]] ^= 1
+    counts = other.ring.table[windows.first_wide(int(other.ring.table[windows.BUCKETS])) :]
+    counts[np.flatnonzero(counts)[0]] ^= 1
     assert one.digest() != other.digest()
 
 
@@ -72,3 +82,45 @@ def test_what_a_loop_interrupts_goes_on_behind_it_with_its_own_context() -> None
         position += len(tokens)
     ring = tier.ring
     assert ring.read(ring.low, ring.stop).tolist() == [-1, 1, 4, 5, -1, 4, 5, 6, 7]
+
+
+def test_a_tier_begins_small_and_its_ring_grows_with_nothing_lost() -> None:
+    dice = np.random.default_rng(3)
+    tier, wide = LearnedTier(VOCAB, 4 << 20), TokenRing(1 << 14, 64)
+    assert tier.nbytes < 1 << 18
+    for number in range(1, 8):
+        tokens = int32s(dice.integers(0, VOCAB, 1000))
+        tier.apply(Batch("a", number, [Record(number, 0, tokens=tokens.tobytes())]))
+        wide.extend(int32s([-1, *tokens.tolist()]))
+        assert tier.ring.stop == wide.stop
+        assert tier.ring.capacity >= tier.ring.stop
+    assert RING_TOKENS_FIRST < tier.ring.capacity < tier.ring_tokens_max
+    assert (tier.ring.read(0, tier.ring.stop) == wide.read(0, wide.stop)).all()
+    copy = LearnedTier(VOCAB, 4 << 20)
+    restore(copy, image_of(tier))
+    assert copy.digest() == tier.digest()
+    assert copy.ring.capacity == tier.ring.capacity
+    for end in (100, 4000, 4200, 6990):
+        found = []
+        for ring in (tier.ring, copy.ring, wide):
+            windows_found, lengths = np.zeros((1, 4), np.int32), np.zeros(1, np.int32)
+            count = ring.continuations(wide.read(end - 20, end), 20, windows_found, lengths)
+            found.append((count, lengths.tolist(), windows_found.tolist()))
+        assert found[0] == found[1] == found[2]
+        assert found[0][1] == [20]
+
+
+def test_a_ring_that_has_grown_to_its_bound_forgets_the_oldest() -> None:
+    tier = LearnedTier(VOCAB, 1 << 18)
+    dice = np.random.default_rng(4)
+    most = tier.ring_tokens_max
+    for number in range(1, 5):
+        tokens = int32s(dice.integers(0, VOCAB, most // 2))
+        tier.apply(Batch("a", number, [Record(number, 0, tokens=tokens.tobytes())]))
+    assert tier.ring.capacity == most
+    assert tier.ring.stop - tier.ring.low == most
+    assert (tier.ring.read(tier.ring.stop - len(tokens), tier.ring.stop) == tokens).all()
+    assert tier.nbytes <= 1 << 18
+    copy = LearnedTier(VOCAB, 1 << 18)
+    restore(copy, image_of(tier))
+    assert (copy.ring.low, copy.digest()) == (tier.ring.low, tier.digest())

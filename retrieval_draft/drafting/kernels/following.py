@@ -22,7 +22,6 @@ from retrieval_draft.drafting.kernels.evidence import (
     bytes_t,
     cube_t,
     found_t,
-    gather,
     keys_t,
     nodes_t,
     row_t,
@@ -31,6 +30,7 @@ from retrieval_draft.drafting.kernels.evidence import (
     tiers_t,
     visits_t,
 )
+from retrieval_draft.drafting.kernels.gathering import gather
 from retrieval_draft.drafting.kernels.mixing import (
     SETS_USED,
     WEIGHTS,
