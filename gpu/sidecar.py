@@ -62,8 +62,10 @@ class PricedConversation(Conversation):
 
     costs: StepCosts
 
-    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+    def draft(
+        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree] | None = None
+    ) -> dict[str, DraftTree]:
         lengths = [self._open[name].length for name in nodes_max if name in self._open]
         if lengths:
             self.price(self.costs.at(len(lengths), sum(lengths) / len(lengths)))
-        return super().draft(nodes_max)
+        return super().draft(nodes_max, model_trees)

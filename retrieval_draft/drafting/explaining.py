@@ -13,7 +13,7 @@ import numpy as np
 from retrieval_draft.drafting.places import WINDOW_TOKENS
 from retrieval_draft.drafting.sight import AGREEMENT_MAX, CORPUS_AGREEMENT_MIN, PLACES_MAX, Sight
 from retrieval_draft.store.corpus import match
-from retrieval_draft.store.kernels import ngrams, stand
+from retrieval_draft.store.kernels import ngrams, stand, windows
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.segment import Segment
@@ -103,8 +103,8 @@ def _orders(tier: str, table: Int32Array, query: Int32Array, token: int) -> Iter
         at = ngrams.find(table, state, order)
         if at < 0:
             return
-        wide = order < ngrams.WIDE_ORDERS
-        followers = ngrams.WIDE_FOLLOWERS if wide else ngrams.NARROW_FOLLOWERS
+        wide = order < windows.WIDE_ORDERS
+        followers = windows.WIDE_FOLLOWERS if wide else windows.NARROW_FOLLOWERS
         total = int(table[at + 1]) & ngrams.TOTAL_MASK
         known = table[at + 2 : at + 2 + followers].tolist()
         if token in known and total:
