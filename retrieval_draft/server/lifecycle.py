@@ -192,7 +192,7 @@ class Sidecar:
         tracing = self._tracing()
         server = grpc.server(
             ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="rpc"),
-            interceptors=() if tracing is None else (tracing,),
+            interceptors=[] if tracing is None else [tracing],
             options=(
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

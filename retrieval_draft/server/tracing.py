@@ -8,7 +8,7 @@ tenant or the id of a sequence. Where spans go is said by OpenTelemetry's own va
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 import grpc
 from opentelemetry import propagate
@@ -23,6 +23,9 @@ SERVICE_NAME = "retrieval-draft"
 OURS = "/retrieval_draft."
 STEPS = "/retrieval_draft.v1.DraftService/DraftStream"
 FLUSH_MS_MAX = 2000
+
+_Asked = TypeVar("_Asked")
+_Said = TypeVar("_Said")
 
 if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[bytes, bytes]
@@ -44,23 +47,15 @@ class Tracing(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], "Handler | None"],
+        continuation: "Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[_Asked, _Said] | None]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> "Handler | None":
+    ) -> "grpc.RpcMethodHandler[_Asked, _Said] | None":
         """A span around every call of ours. A stream of steps has one a step instead (`step`)."""
         handler, method = continuation(handler_call_details), handler_call_details.method
         if handler is None or not method.startswith(OURS) or method == STEPS:
             return handler
-        name = method.removeprefix("/")
-        if handler.response_streaming:
-            return self._streamed(handler, name)
-        answer = cast("Callable[[object, grpc.ServicerContext], bytes]", handler.unary_unary)
-
-        def call(data: bytes, context: grpc.ServicerContext) -> bytes:
-            with self._span(name, context):
-                return answer(data, context)
-
-        return grpc.unary_unary_rpc_method_handler(call)
+        traced = self._traced(cast("Handler", handler), method.removeprefix("/"))
+        return cast("grpc.RpcMethodHandler[_Asked, _Said]", traced)
 
     @contextmanager
     def step(self, context: grpc.ServicerContext) -> Iterator[Span]:
@@ -73,20 +68,29 @@ class Tracing(grpc.ServerInterceptor):
         self._provider.force_flush(FLUSH_MS_MAX)
         self._provider.shutdown()
 
-    def _streamed(self, handler: "Handler", name: str) -> "Handler":
+    def _traced(self, handler: "Handler", name: str) -> "Handler":
+        """Of the kinds that the edge makes; it decodes, so that messages are bytes here."""
+        if not handler.response_streaming:
+            answer = cast("Callable[[bytes, grpc.ServicerContext], bytes]", handler.unary_unary)
+
+            def call(data: bytes, context: grpc.ServicerContext) -> bytes:
+                with self._span(name, context):
+                    return answer(data, context)
+
+            return grpc.unary_unary_rpc_method_handler(call)
         streaming = handler.request_streaming
         answers = cast(
             "Callable[[object, grpc.ServicerContext], Iterator[bytes]]",
             handler.stream_stream if streaming else handler.unary_stream,
         )
 
-        def call(given: object, context: grpc.ServicerContext) -> Iterator[bytes]:
+        def stream(given: object, context: grpc.ServicerContext) -> Iterator[bytes]:
             with self._span(name, context):
                 yield from answers(given, context)
 
         if streaming:
-            return grpc.stream_stream_rpc_method_handler(call)
-        return grpc.unary_stream_rpc_method_handler(call)
+            return grpc.stream_stream_rpc_method_handler(stream)
+        return grpc.unary_stream_rpc_method_handler(stream)
 
     @contextmanager
     def _span(self, name: str, context: grpc.ServicerContext) -> Iterator[Span]:
