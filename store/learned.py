@@ -78,7 +78,7 @@ class LearnedTier:
     @property
     def nbytes(self) -> int:
         """Now: it grows with what is learned, up to its bound."""
-        return self.ring.nbytes + self.recycling.nbytes + self.stand.nbytes
+        return self.ring.nbytes_used + self.recycling.nbytes + self.stand.nbytes
 
     def apply(self, batch: "Batch") -> None:
         """Learn one journal batch. O(tokens + rows)."""

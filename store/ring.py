@@ -41,9 +41,13 @@ class TokenRing:
 
     @property
     def nbytes(self) -> int:
+        """Once all of it is written."""
+        return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes
+
+    @property
+    def nbytes_used(self) -> int:
         """Now: the table counts as far as it was written."""
-        chains = self.head.nbytes + self.prev.nbytes
-        return self.tokens.nbytes + chains + bytes_used(self.table)
+        return self.nbytes - self.table.nbytes + bytes_used(self.table)
 
     def extend(self, tokens: Int32Array, known: int = 0) -> None:
         """Append and index; -1 is a boundary that no gram and no continuation crosses. O(len(tokens)).

@@ -152,7 +152,7 @@ def show(done: "Bench") -> None:
         memory = done.memory
         console.print(
             f"The learned tier holds {memory.learned_tokens} tokens in {size(memory.learned_bytes)} "
-            f"(its bound); their journal took {memory.journal_bytes_per_token:.1f} bytes a token."
+            f"so far; their journal took {memory.journal_bytes_per_token:.1f} bytes a token."
         )
 
 

@@ -84,10 +84,10 @@ def _of_node(sight: Sight, query: Int32Array, token: int) -> Iterator[Evidence]:
 
 
 def _match(tier: str, ring: TokenRing, query: Int32Array, token: int) -> Iterator[Evidence]:
-    windows = np.full((PLACES_MAX, WINDOW_TOKENS), -1, np.int32)
+    following = np.full((PLACES_MAX, WINDOW_TOKENS), -1, np.int32)
     lengths = np.zeros(PLACES_MAX, np.int32)
-    total = ring.continuations(query, AGREEMENT_MAX, windows, lengths)
-    agreeing = windows[:total, 0] == token
+    total = ring.continuations(query, AGREEMENT_MAX, following, lengths)
+    agreeing = following[:total, 0] == token
     if agreeing.any():
         count = int(agreeing.sum())
         longest = int(lengths[:total][agreeing].max())

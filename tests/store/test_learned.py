@@ -114,6 +114,7 @@ def test_a_ring_that_has_grown_to_its_bound_forgets_the_oldest() -> None:
     tier = LearnedTier(VOCAB, 1 << 18)
     dice = np.random.default_rng(4)
     most = tier.ring_tokens_max
+    tokens = int32s([])
     for number in range(1, 5):
         tokens = int32s(dice.integers(0, VOCAB, most // 2))
         tier.apply(Batch("a", number, [Record(number, 0, tokens=tokens.tobytes())]))

@@ -134,10 +134,10 @@ def grow_within(
             continue
         if stop == n or best < floor:
             return n
-        slot = frontier.slot[n]
+        slot = int(frontier.slot[n])
         above = frontier.parent[slot] + 1
         token = frontier.token[slot]
-        listed = frontier.listed[slot]
+        listed = int(frontier.listed[slot])
         grown.token[n] = token
         grown.parent[n] = above - 1
         grown.probability[n] = best

@@ -113,6 +113,8 @@ def look_ahead(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
         ahead(tiers.logprobs, last * tiers.logprobs.shape[1])
     state = np.uint64(0)
     order = 0
+    learned_at = 1
+    context_at = 1
     for k in range(1, ORDERS[ORDER_COUNT - 1] + 1):
         before = nodes.tails[node, k - 1]
         if before < 0:
@@ -120,16 +122,21 @@ def look_ahead(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
         state = mix(state, before)
         if k == LENGTHS[order]:
             found.states[order] = state
-            at = windows.window_of(tiers.learned_table, state, order)
-            found.rows[COUNTS, LEARNED_WINDOWS + order] = at
-            words = WIDE_WINDOW if order < WIDE_ORDERS else NARROW_WINDOW
-            if at > 0:
-                for line in range(at, at + words, LINE_WORDS):
-                    ahead(tiers.learned_table, line)
-            at = windows.window_of(tiers.context_table, state, order)
-            found.rows[COUNTS, CONTEXT_WINDOWS + order] = at
-            ahead(tiers.context_table, at)
+            # A context whose end nobody has seen is not there either: its window need not be looked up.
+            if learned_at > 0:
+                learned_at = windows.window_of(tiers.learned_table, state, order)
+                words = WIDE_WINDOW if order < WIDE_ORDERS else NARROW_WINDOW
+                if learned_at > 0:
+                    for line in range(learned_at, learned_at + words, LINE_WORDS):
+                        ahead(tiers.learned_table, line)
+            if context_at > 0:
+                context_at = windows.window_of(tiers.context_table, state, order)
+                ahead(tiers.context_table, context_at)
+            found.rows[COUNTS, LEARNED_WINDOWS + order] = learned_at
+            found.rows[COUNTS, CONTEXT_WINDOWS + order] = context_at
             order += 1
+            if learned_at == 0 and context_at == 0:
+                break
     found.rows[COUNTS, HASHED] = order
 
 
