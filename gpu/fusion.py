@@ -78,7 +78,8 @@ class FusedDrafter:
         )
 
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        self._own.clear()
+        for sequence_id in nodes_max:
+            self._own.pop(sequence_id, None)
         return self._draft(nodes_max)
 
     def finish(self, sequence_id: str) -> None:
