@@ -10,9 +10,13 @@ from collections.abc import Callable
 from typing import Protocol, Unpack
 
 import numpy as np
+from tokenizers import Tokenizer
 
+from retrieval_draft.gpu.draft_models.causal import CHILDREN_DEFAULT, DEPTH_DEFAULT
 from retrieval_draft.gpu.draft_models.draft_model import DraftModel
+from retrieval_draft.gpu.draft_models.opening import open_draft_model
 from retrieval_draft.gpu.drafting import Drafter, Guard, GuardedDrafter, Opening
+from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import Rows
 from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array, int32s
 
@@ -74,7 +78,8 @@ class FusedDrafter:
         )
 
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        self._own.clear()
+        for sequence_id in nodes_max:
+            self._own.pop(sequence_id, None)
         return self._draft(nodes_max)
 
     def finish(self, sequence_id: str) -> None:
@@ -110,6 +115,33 @@ class FusedDrafter:
             return self._expects(name, tokens)
 
         return self._fusing.run("fuse", lambda: fused(ours, theirs, expects, most), ours)
+
+
+def with_draft_model(
+    retrieval: Retrieval | None,
+    target: TargetModel,
+    name: str | None,
+    fusion: str,
+    *,
+    slots: int,
+    length_max: int,
+    tokenizer: Tokenizer | None = None,
+    depth_max: int = DEPTH_DEFAULT,
+    children_max: int = CHILDREN_DEFAULT,
+) -> Drafter | None:
+    """The drafter of a worker: both fused, or the one that there is. Raises as `open_draft_model`."""
+    if name is None:
+        return retrieval
+    model = open_draft_model(
+        name,
+        target,
+        slots=slots,
+        length_max=length_max,
+        tokenizer=tokenizer,
+        depth_max=depth_max,
+        children_max=children_max,
+    )
+    return model if retrieval is None else FusedDrafter(retrieval, model, fusion)
 
 
 def fused(model: DraftTree, retrieved: DraftTree, expects: Expects, nodes_max: int) -> DraftTree:

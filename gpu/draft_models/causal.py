@@ -23,6 +23,8 @@ from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
 
 DEPTH_DEFAULT = 5
 CHILDREN_DEFAULT = 4
+FAILURES_MAX = 3
+"""In a row, until it is asked no more; a new sequence gives it one more try."""
 BACKLOG_MAX = 32
 """Tokens that the model has not read and that go with the root; more are read apart."""
 
@@ -78,10 +80,12 @@ class CausalDrafts:
         self._followed: list[_Followed] = []
         self._slot_of: dict[str, int] = {}
         self._first: dict[str, Tensor] = {}
+        self._failures = 0
 
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         # Greedy targets are surer than any temperature says: what is likeliest stays so.
         temperature = opening["temperature"] or 1.0
+        self._failures = min(self._failures, FAILURES_MAX - 1)
         ends = frozenset(opening["end_tokens"])
         self._slot_of[sequence_id] = len(self._followed)
         self._followed.append(_Followed(sequence_id, tokens.tolist(), ends, temperature))
@@ -92,15 +96,20 @@ class CausalDrafts:
         self._followed[self._slot_of[sequence_id]].tokens += tokens.tolist()
 
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        if self._failures >= FAILURES_MAX:
+            return {}
         try:
             with torch.inference_mode():
-                return self._draft(nodes_max)
+                trees = self._draft(nodes_max)
         except Exception:
+            self._failures += 1
             # Whatever the cache holds now, it is read again.
             for followed in self._followed:
                 followed.cached = 0
                 followed.entry_token, followed.entry_parent = [], []
             raise
+        self._failures = 0
+        return trees
 
     def expects(self, sequence_id: str, tokens: Int32Array) -> Float32Array:
         logprobs = self._first[sequence_id]

@@ -11,6 +11,7 @@ import msgspec
 from retrieval_draft.cli import (
     bench_catchup,
     bench_dense,
+    bench_fusion,
     bench_share,
     bench_stall,
     bench_verify,
@@ -176,6 +177,7 @@ def cells(row: "Row") -> tuple[str, ...]:
 bench.add_command(bench_catchup.catchup)
 bench.add_command(bench_share.share)
 bench.add_command(bench_stall.stall)
+bench.add_command(bench_fusion.fusion)
 bench.add_command(bench_verify.verify)
 bench.add_command(bench_worker.worker)
 bench.add_command(bench_dense.dense)

@@ -103,6 +103,28 @@ def http_options(target: str, model: "TargetModel", demo: bool) -> "HttpOptions"
     is_flag=True,
     help="Decode plainly; the sidecar counts what its drafts would have brought.",
 )
+@click.option(
+    "--draft-model",
+    metavar="MODEL",
+    help="Draft with a smaller model of the same vocabulary too: a folder, a hub id, `demo`, or "
+    "`self:N`, the target's own first N layers.",
+)
+@click.option(
+    "--draft-depth-max", default=5, show_default=True, help="Levels of the draft model's trees."
+)
+@click.option(
+    "--draft-children-max",
+    default=4,
+    show_default=True,
+    help="Nodes per level that the draft model expands, and children of each.",
+)
+@click.option(
+    "--fusion",
+    type=click.Choice(("rasd", "mix")),
+    default="rasd",
+    show_default=True,
+    help="Who fuses the draft model's trees with the sidecar's: the worker, or the sidecar.",
+)
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @click.option("--dtype", default="float32", show_default=True, metavar="TYPE")
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
@@ -122,6 +144,10 @@ def worker(
     method: str,
     verify: str,
     observe_only: bool,
+    draft_model: str | None,
+    draft_depth_max: int,
+    draft_children_max: int,
+    fusion: str,
     nodes_max: int,
     dtype: str,
     device: str,
@@ -139,10 +165,12 @@ def worker(
     \b
     Examples:
       retrieval-draft worker --demo --http 127.0.0.1:8000
+      retrieval-draft worker --demo --draft-model demo
       retrieval-draft worker --model models/llama --dtype bfloat16 --listen 127.0.0.1:50052
     """
     from retrieval_draft.errors import InvalidInput
     from retrieval_draft.gpu.decoder import Decoder, slot_length
+    from retrieval_draft.gpu.fusion import with_draft_model
     from retrieval_draft.gpu.observing import ObservingDrafter
     from retrieval_draft.gpu.runner import Runner
     from retrieval_draft.gpu.service import serve_worker
@@ -184,13 +212,24 @@ def worker(
         cost,
         seed=secrets.randbits(63) | 1 if verify == "recursive" else 0,
     )
+    drafting = with_draft_model(
+        drafter,
+        target,
+        draft_model,
+        fusion,
+        slots=slots,
+        length_max=length,
+        tokenizer=tokenizer,
+        depth_max=draft_depth_max,
+        children_max=draft_children_max,
+    )
     decoder = Decoder(
         target,
         slots=slots,
         length_max=length,
         nodes_max=nodes_max,
         runner=runner,
-        drafter=ObservingDrafter(drafter) if drafter and observe_only else drafter,
+        drafter=ObservingDrafter(drafting) if drafting and observe_only else drafting,
         rule=RULES[verify],
     )
     ended = threading.Event()

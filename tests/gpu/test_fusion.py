@@ -219,7 +219,7 @@ def test_without_the_draft_model_retrieval_goes_on_alone(
     broken = FailingDrafts(sibling(target).model, slots=3, length_max=LENGTH_MAX)
     outputs, sent = decoded(target, requests, broken, fusion)
     assert outputs.tokens == plain.tokens
-    assert broken.calls > 10
+    assert broken.calls == 8, "three failures in a row, and one more try for the last request"
     assert accepted(outputs) > 10
     late = [part for step in sent[8:] for part in step.sequences]
     assert not any(part.verified_tree or part.model_tree for part in late)
