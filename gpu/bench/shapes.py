@@ -1,5 +1,6 @@
 """Architectures of published models, filled with noise: real work for measurements without weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -36,8 +37,9 @@ class Shape:
     is_tied: bool
 
     def config(self) -> PretrainedConfig:
-        kind: type[PretrainedConfig] = {"qwen3": Qwen3Config, "llama": LlamaConfig}[self.family]
-        return kind(
+        made = {"qwen3": Qwen3Config, "llama": LlamaConfig}
+        config: Callable[..., PretrainedConfig] = made[self.family]
+        return config(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden,
             intermediate_size=self.intermediate,
@@ -96,7 +98,7 @@ def _fill(module: PreTrainedModel) -> None:
             for start in range(0, len(flat), NOISE_ELEMENTS):
                 part = flat[start : start + NOISE_ELEMENTS]
                 part.copy_(values[: len(part)])
-        # Repeated blocks would make rows of the output layer equal, and every token a tie.
+            # Repeated blocks would make rows of the output layer equal, and every token a tie.
         output = module.get_output_embeddings()  # type: ignore[no-untyped-call]
         rows = torch.arange(len(output.weight), dtype=torch.float32)
         output.weight[:, 0] = (NOISE_SCALE * torch.sin(rows)).to(output.weight.dtype)

@@ -47,7 +47,7 @@ RANDOM = "random"
     "--overhead",
     "has_overhead",
     is_flag=True,
-    help="What a step costs outside draft and forward: vocabulary of 152k, trees of 64 nodes.",
+    help="Only: what a step costs outside draft and forward, 64 nodes, a vocabulary of 152k.",
 )
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @options.method
@@ -111,6 +111,9 @@ def worker(
     is_forced = model is None and not demo
     if pin:
         pin_threads(threads)
+    if has_overhead:
+        show_overhead(step_overhead(dtype, threads), as_json)
+        return
     target = open_target(model, demo, shape, dtype, device, threads)
     if is_forced:
         chosen = forced_tasks(files, tokenizer, target.vocab_size, context_max, output_max)
@@ -119,7 +122,7 @@ def worker(
     if has_random:
         count = rounds * max(sizes) + 1 + warm_tokens // output_max
         chosen.append((RANDOM, random_tasks(target.vocab_size, count, output_max)))
-    if not chosen and not has_overhead:
+    if not chosen and not has_generate:
         raise InvalidInput("FILE", "missing", "recorded outputs, --random, --model or --demo")
     plan = Plan(
         names, sizes, rounds, nodes_max, warm_tokens, method, step_ms_max, is_forced=is_forced
@@ -128,20 +131,13 @@ def worker(
         phases = 1 + bool(warm_tokens)
         task = bar.add_task("decoding", total=len(chosen) * len(sizes) * phases * rounds)
         rows = measured(target, chosen, plan, lambda: bar.advance(task)) if chosen else []
-    overhead = step_overhead(dtype, threads) if has_overhead else None
     generated = generate_ratio(target, output_max, rounds) if has_generate else None
     kind = "trace-forced" if is_forced else "real weights"
     title = f"{kind}: {target.name}, {dtype}, {device}, {threads} threads, {rounds} rounds"
     if not as_json:
         show(title, rows)
-        show_others(overhead, generated)
-    document = {
-        "measured": title,
-        "kind": kind,
-        "rows": rows,
-        "generate": generated,
-        "overhead": overhead,
-    }
+        show_generated(generated)
+    document = {"measured": title, "kind": kind, "rows": rows, "generate": generated}
     click.echo(msgspec.json.encode(document))
 
 
@@ -282,21 +278,27 @@ def show(title: str, rows: Sequence["Row"]) -> None:
             )
 
 
-def show_others(overhead: "Overhead | None", generated: tuple[float, float, float] | None) -> None:
-    """What is measured beside the arms, a line each."""
-    if overhead is not None:
-        parts = ", ".join(f"{stage} {ms:.2f}" for stage, ms in overhead.cpu_ms.items())
+def show_generated(generated: tuple[float, float, float] | None) -> None:
+    """Plain decoding beside transformers' own, if it was measured."""
+    if generated is None:
+        return
+    ours, theirs, ratio = generated
+    out().print(
+        f"plain decoding {ours:.2f} tokens/s, transformers' generate with a static cache "
+        f"{theirs:.2f}: ratio {ratio:.3f}"
+    )
+
+
+def show_overhead(found: "Overhead", as_json: bool) -> None:
+    """A line, and the JSON document."""
+    if not as_json:
+        parts = ", ".join(f"{stage} {ms:.2f}" for stage, ms in found.cpu_ms.items())
         out().print(
-            f"outside draft and forward, {overhead.nodes} nodes, vocabulary of "
-            f"{overhead.vocab_size}: {overhead.total_cpu_ms:.2f} ms of CPU time a step, "
-            f"{overhead.total_ms:.2f} by the clock ({parts})"
+            f"{found.total_cpu_ms:.2f} ms of CPU time a step outside draft and forward "
+            f"({parts}), {found.total_ms:.2f} by the clock: {found.nodes} nodes, vocabulary of "
+            f"{found.vocab_size}"
         )
-    if generated is not None:
-        ours, theirs, ratio = generated
-        out().print(
-            f"plain decoding {ours:.2f} tokens/s, transformers' generate with a static cache "
-            f"{theirs:.2f}: ratio {ratio:.3f}"
-        )
+    click.echo(msgspec.json.encode(found))
 
 
 def _number(ratio: float | None) -> str:
