@@ -147,6 +147,8 @@ class NoCorpus:
 
     def remove_external_corpus(self, corpus_id: str) -> None: ...
 
+    def commit_external_corpus_load(self, corpus_id: str, tokens: int) -> None: ...
+
     def load_external_corpus_named(self, corpus_id: str, chunks: object) -> int:
         raise NotServed("warm a corpus with `retrieval-draft warm`")
 

@@ -7,6 +7,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+SGLANG = (
+    *("IPython", "aiohttp", "deep_gemm", "einops", "fastapi", "flashinfer", "gguf", "loguru"),
+    *("sentencepiece", "sgl_kernel", "torchvision", "tvm_ffi"),
+)
+"""What SGLang imports and these tests do without."""
+
 
 class Anything:
     """Takes any call, any attribute, any index; as a decorator it gives back what it decorates."""
