@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-llama soak check lint types proto-check dist lock clean
+.PHONY: demo test test-llama test-sglang soak check lint types proto-check dist lock clean
 
 demo: $(READY)
 	$(BIN)/retrieval-draft demo
@@ -30,6 +30,15 @@ $(LLAMA)/.ready: tests/stacks/llama.lock
 	  $(LLAMA)/venv/bin/pip wheel --quiet --no-deps --wheel-dir $(LLAMA) llama-cpp-python==0.3.36
 	$(LLAMA)/venv/bin/pip install --quiet --no-deps --upgrade --target $(LLAMA)/site \
 	  --find-links $(LLAMA) -r tests/stacks/llama.lock
+	touch $@
+
+# The package without its kernels, which no registry has for a CPU.
+SGLANG := .cache/sglang
+test-sglang: $(READY) $(SGLANG)/.ready
+	PYTHONPATH=.:$(SGLANG) $(BIN)/python -m pytest -q tests/stacks/test_sglang.py
+
+$(SGLANG)/.ready: tests/stacks/sglang.lock $(READY)
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(SGLANG) -r tests/stacks/sglang.lock
 	touch $@
 
 check: lint types proto-check

@@ -186,8 +186,8 @@ def test_kernels_import_arithmetic_types_and_kernels_alone() -> None:
             assert imports(module) <= allowed | plumbing, module
 
 
-def test_nothing_but_the_worker_its_demo_and_transformers_adapter_imports_torch() -> None:
-    stacks = (f"{OURS}.gpu", f"{OURS}.adapters.transformers")
+def test_nothing_but_the_worker_its_demo_and_stacks_of_torch_import_torch() -> None:
+    stacks = (f"{OURS}.gpu", f"{OURS}.adapters.transformers", f"{OURS}.adapters.sglang")
     for module in modules():
         if not module.startswith(stacks) and module != f"{OURS}.cli.demo":
             assert not offending(set(imports(module)), "torch", "transformers"), module
