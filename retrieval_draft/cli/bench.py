@@ -14,6 +14,7 @@ from retrieval_draft.cli import (
     bench_share,
     bench_stall,
     bench_verify,
+    bench_vllm,
     options,
 )
 from retrieval_draft.cli.bench_corpus import corpus
@@ -177,3 +178,4 @@ bench.add_command(bench_share.share)
 bench.add_command(bench_stall.stall)
 bench.add_command(bench_verify.verify)
 bench.add_command(bench_dense.dense)
+bench.add_command(bench_vllm.vllm)
