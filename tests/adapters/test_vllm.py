@@ -192,7 +192,9 @@ def test_what_ends_is_closed_and_learned(engine: Engine, proposer: Proposer) -> 
     assert not proposer.drafter.open_requests()
 
 
-def test_unfinished_prefills_get_none_and_are_not_opened(proposer: Proposer, client: Faulty) -> None:
+def test_unfinished_prefills_get_none_and_are_not_opened(
+    proposer: Proposer, client: Faulty
+) -> None:
     tokens = np.zeros((ROWS_MAX, LENGTH_MAX), np.int32)
     assert proposer.propose([[], []], np.array([5, 5]), tokens) == [[], []]
     assert not client.requests
@@ -204,7 +206,9 @@ def spoilt(tree: DraftTree) -> Callable[[StepResponse], StepResponse]:
 
 CHAIN = int32s(range(-1, 39))
 FAULTS: dict[str, Callable[[Faulty], None]] = {
-    "too long": lambda client: setattr(client, "change", spoilt(DraftTree(int32s([1] * 40), CHAIN))),
+    "too long": lambda client: setattr(
+        client, "change", spoilt(DraftTree(int32s([1] * 40), CHAIN))
+    ),
     "an id of no token": lambda client: setattr(
         client, "change", spoilt(DraftTree(int32s([VOCAB]), int32s([-1])))
     ),
@@ -258,15 +262,18 @@ def test_the_end_of_the_model_and_of_the_request_bound_drafts(proposer: Proposer
     worker.add("short", Request(text, sampling_params=Params(max_tokens=20)))
     while worker.at["short"] < 8 + 18:
         worker.step("short")
-        assert worker.at["short"] + len(worker.drafts["short"]) < 8 + 20
+        draft = worker.drafts["short"]
+        assert not draft or worker.at["short"] + len(draft) < 8 + 20
 
 
 def test_a_step_may_want_fewer_tokens(proposer: Proposer) -> None:
     worker = Worker(proposer)
     worker.add("a", Request(TEXT * 2))
+    lengths: list[int] = []
     for _ in range(20):
         worker.step("a", tokens_max=2)
-    assert max(map(len, worker.drafts.values())) == 2
+        lengths.append(len(worker.drafts["a"]))
+    assert max(lengths) == 2
 
 
 def test_a_request_that_ignores_its_end_is_drafted_past_it(proposer: Proposer) -> None:
@@ -274,13 +281,12 @@ def test_a_request_that_ignores_its_end_is_drafted_past_it(proposer: Proposer) -
     worker = Worker(proposer)
     worker.add("stops", Request(text))
     worker.add("goes on", Request(text, sampling_params=Params(ignore_eos=True)))
-    drafts: dict[str, list[int]] = {"stops": [], "goes on": []}
+    past = {"stops": 0, "goes on": 0}
     for _ in range(12):
         worker.step("stops", "goes on")
-        for name in drafts:
-            drafts[name] += worker.drafts[name]
-    assert 0 in drafts["goes on"]
-    assert all(0 not in drafts["stops"][:-1] or True for _ in [0])
+        for name in past:
+            past[name] += 0 in worker.drafts[name][:-1]
+    assert past["stops"] == 0 < past["goes on"]
 
 
 def test_only_the_first_rank_drafts(rank: dict[str, int], client: Faulty) -> None:
@@ -323,7 +329,9 @@ def test_wrong_settings_start_the_engine_without_drafts(
     assert proposer.propose([[1]], np.array([1]), np.zeros((1, 8), np.int32)) == [[]]
 
 
-def test_nothing_of_vllm_as_expected_starts_without_drafts(caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_of_vllm_as_expected_starts_without_drafts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """No stand-in here: what is imported of vLLM is missing."""
     assert Proposer(Config()).drafter is None
     assert "failed to start" in caplog.text
