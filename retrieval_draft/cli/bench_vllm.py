@@ -73,7 +73,15 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
         print_table(
             f"vLLM on this CPU, {len(texts)} prompts, {tokens} tokens of each",
             (
-                *("arm", "draft tokens", "at once", "samples", "tokens/s", "accepted length"),
+                *(
+                    "arm",
+                    "draft tokens",
+                    "at once",
+                    "samples",
+                    "tokens/s",
+                    "accepted length",
+                    "MAT",
+                ),
                 *("added p50", "added p99", "sidecar's CPU", "rounds"),
             ),
             [
@@ -84,6 +92,7 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
                     str(one.samples),
                     f"{one.tokens_per_second:.0f}",
                     f"{one.accepted_length:.3f}" if one.drafts else "",
+                    f"{one.mat:.3f}",
                     f"{one.added_us_p50:.0f} us" if one.added_us_p50 else "",
                     f"{one.added_us_p99:.0f} us" if one.added_us_p99 else "",
                     f"{one.sidecar_cpu_share:.0%}" if one.sidecar_cpu_share else "",
@@ -95,7 +104,10 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
         )
         print_table(
             "B on one half of the prompts, after A has decoded the other: accepted length",
-            ("through", "draft tokens", "suffix", "ours alone", "ours after A", "after A / suffix"),
+            (
+                *("through", "draft tokens", "suffix", "ours alone", "ours after A"),
+                *("after A / suffix", "the same of MAT"),
+            ),
             [
                 (
                     one.through,
@@ -104,6 +116,7 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
                     f"{one.alone:.3f}",
                     f"{one.after:.3f}",
                     f"{one.after / one.suffix:.3f}",
+                    f"{one.after_mat / one.suffix_mat:.3f}",
                 )
                 for one in shared
             ],

@@ -57,6 +57,9 @@ class Arm:
     rounds: int
     tokens_per_second: float
     accepted_length: float
+    """vLLM's: over drafted steps."""
+    mat: float
+    """Over all steps."""
     drafts: int
     added_us_p50: float
     added_us_p99: float
@@ -71,9 +74,12 @@ class Sharing:
 
     through: str
     tokens_max: int
+    suffix: float
     alone: float
     after: float
-    suffix: float
+    suffix_mat: float
+    alone_mat: float
+    after_mat: float
     digests_equal: bool
 
 
@@ -154,9 +160,12 @@ class Bench:
                 Sharing(
                     through,
                     tokens_max,
+                    suffix.accepted_length,
                     alone.accepted_length,
                     after.accepted_length,
-                    suffix.accepted_length,
+                    suffix.mat,
+                    alone.mat,
+                    after.mat,
                     alone.digest == after.digest == suffix.digest,
                 )
             )
@@ -218,6 +227,7 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
         len(runs),
         median(run.tokens_per_second for run, _ in runs),
         median(run.accepted_length for run, _ in runs),
+        median(run.mat for run, _ in runs),
         runs[0][0].drafts,
         median(run.added_us(50) for run, _ in runs),
         median(run.added_us(99) for run, _ in runs),

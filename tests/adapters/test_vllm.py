@@ -5,7 +5,7 @@ An engine dies of an exception, None, arrays, rows too many, drafts too long and
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,8 +20,8 @@ from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
 from retrieval_draft.step import StepResponse
 from retrieval_draft.tree import DraftTree, int32s
-from tests.adapters.stacks import MODEL, SETTINGS, TEXT, drafter, random_text
-from tests.client.scripted import GONE, Clock, Faulty
+from tests.adapters.stacks import MODEL, TEXT, drafter, random_text
+from tests.client.scripted import GONE, Faulty
 from tests.engine.driving import NAMESPACE, VOCAB, learned, running_engine
 
 TOKENS_MAX, LENGTH_MAX, ROWS_MAX = 6, 128, 4
@@ -46,8 +46,8 @@ class Speculative:
 
 @dataclass
 class Config:
-    model_config: ModelConfig = field(default_factory=ModelConfig)
-    speculative_config: Speculative = field(default_factory=Speculative)
+    model_config: proposing.ModelConfig = field(default_factory=ModelConfig)
+    speculative_config: proposing.SpeculativeConfig = field(default_factory=Speculative)
     additional_config: object = field(default_factory=dict[str, object])
 
 
@@ -56,21 +56,17 @@ class Params:
     temperature: float = 0.0
     max_tokens: int | None = None
     ignore_eos: bool = False
-    stop_token_ids: list[int] | None = None
+    stop_token_ids: Sequence[int] | None = None
     all_stop_token_ids: set[int] = field(default_factory=lambda: {0})
-    extra_args: dict[str, object] | None = None
+    extra_args: Mapping[str, object] | None = None
 
 
 @dataclass
 class Request:
     text: list[int]
-    prompt: int = 8
-    sampling_params: Params | None = field(default_factory=Params)
-    lora_request: Any = None
-
-    @property
-    def num_prompt_tokens(self) -> int:
-        return self.prompt
+    num_prompt_tokens: int = 8
+    sampling_params: proposing.SamplingParams | None = field(default_factory=Params)
+    lora_request: proposing.Lora | None = None
 
 
 class Worker:
@@ -78,7 +74,8 @@ class Worker:
 
     def __init__(self, proposer: Proposer, *, is_naming: bool = True) -> None:
         self.drafter, self.is_naming = proposer, is_naming
-        self.requests: dict[str, Request] = {}
+        self.texts: dict[str, list[int]] = {}
+        self.requests: dict[str, proposing.Request] = {}
         self.input_batch = SimpleNamespace(req_ids=[])
         self.num_spec_tokens = TOKENS_MAX
         self.lengths = np.zeros(ROWS_MAX, np.int32)
@@ -88,15 +85,15 @@ class Worker:
         self.at = dict[str, int]()
 
     def add(self, name: str, request: Request) -> None:
-        self.requests[name] = request
-        self.at[name], self.accepted[name], self.drafts[name] = request.prompt, 0, []
+        self.requests[name], self.texts[name] = request, request.text
+        self.at[name], self.accepted[name], self.drafts[name] = request.num_prompt_tokens, 0, []
 
     def step(self, *names: str, tokens_max: int = TOKENS_MAX) -> None:
         """Verify every row's draft, commit, and take the next drafts."""
         sampled: list[list[int]] = []
         self.input_batch.req_ids[:] = names
         for row, name in enumerate(names):
-            text, at, kept = self.requests[name].text, self.at[name], 0
+            text, at, kept = self.texts[name], self.at[name], 0
             for token in self.drafts[name]:
                 if at + kept >= len(text) - 1 or text[at + kept] != token:
                     break
@@ -129,7 +126,7 @@ class Worker:
         self.drafter.ended(self.requests)
 
     def run(self, *names: str) -> None:
-        while going := [n for n in names if self.at[n] < len(self.requests[n].text)]:
+        while going := [n for n in names if self.at[n] < len(self.texts[n])]:
             self.step(*going)
         self.finish(*names)
 

@@ -5,14 +5,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 pytest.importorskip("vllm", reason="needs the environment of `make vllm-env`")
 
+from retrieval_draft.adapters.serving import Row, ServingDrafter
 from retrieval_draft.adapters.vllm import Proposer
 from retrieval_draft.gpu.demo.prompts import shipped
 from retrieval_draft.replay.vllm_arms import (
@@ -22,6 +25,7 @@ from retrieval_draft.replay.vllm_arms import (
     ours_by_sidecar,
     ours_in_process,
 )
+from retrieval_draft.step import StepResponse
 from retrieval_draft.tokenizer import demo_folder, load_tokenizer
 from retrieval_draft.tree import DraftTree, int32s
 from tests.client.scripted import Faulty
@@ -51,10 +55,11 @@ def engine(plain: str) -> Iterator[VllmEngine]:
     made.close()
 
 
-def proposer(engine: VllmEngine) -> Proposer:
+def serving(engine: VllmEngine) -> ServingDrafter:
     found = engine.drafter
     assert isinstance(found, Proposer)
-    return found
+    assert found.drafter is not None
+    return found.drafter
 
 
 def test_greedy_output_is_that_without_drafts(
@@ -65,7 +70,7 @@ def test_greedy_output_is_that_without_drafts(
     assert run.digest == plain
     assert run.accepted > 20
     # What vLLM's scheduler counts is what our side does, but for drafts of requests that ended.
-    served = proposer(engine).drafter.served
+    served = serving(engine).served
     assert served.errors == 0
     assert served.accepted_tokens == run.accepted
     assert run.drafts <= served.drafts <= run.drafts + len(prompts)
@@ -81,7 +86,7 @@ def test_requests_end_by_their_ids_and_are_learned(
     engine.renew(ours_in_process("ends"))
     cold = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
     # Only the plugin knows that a request is over: by tokens alone it would be open for a minute more.
-    assert len(proposer(engine).drafter.open_requests()) <= SEQUENCES_MAX
+    assert len(serving(engine).open_requests()) <= SEQUENCES_MAX
     warm = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
     assert warm.digest == cold.digest == plain
     assert warm.accepted > 1.5 * cold.accepted
@@ -120,12 +125,14 @@ def test_what_ends_an_engine_never_reaches_it(
 ) -> None:
     """Too long, outside the vocabulary, negative, None: each kills vLLM when a proposer returns it."""
     engine.renew(ours_in_process("faults"))
-    talk = proposer(engine).drafter._conversation
+    talk = serving(engine)._conversation
     steps: list[int] = []
 
-    def change(answer):
+    def change(answer: StepResponse) -> StepResponse:
         steps.append(1)
-        return answer if len(steps) < 5 else replace(answer, trees=[tree] * len(answer.trees))
+        if len(steps) < 5:
+            return answer
+        return replace(answer, trees=cast(list[DraftTree], [tree] * len(answer.trees)))
 
     talk._client = Faulty(talk._client, change=change)
     assert engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest == plain
@@ -150,7 +157,11 @@ def ready(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
-    engine: VllmEngine, prompts: list[list[int]], plain: str, tmp_path: Path
+    engine: VllmEngine,
+    prompts: list[list[int]],
+    plain: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     process = started(tmp_path)
     target = ready(process)
@@ -158,16 +169,17 @@ def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
     before = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
     assert before.digest == plain
     assert before.accepted > 20
-    inner = proposer(engine).drafter
-    step, steps = inner.step, []
+    inner = serving(engine)
+    step = inner.step
+    steps: list[int] = []
 
-    def killing(rows):
+    def killing(rows: Sequence[Row]) -> list[DraftTree]:
         steps.append(1)
         if len(steps) == 5:
             os.kill(process.pid, signal.SIGKILL)
         return step(rows)
 
-    inner.step = killing
+    monkeypatch.setattr(inner, "step", killing)
     during = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
     assert during.digest == plain
     assert inner.figures.failed > 0
@@ -191,9 +203,7 @@ def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
 def test_only_the_first_tensor_parallel_rank_drafts(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vllm.distributed import parallel_state
-
-    group = parallel_state.get_tp_group()
+    group = import_module("vllm.distributed.parallel_state").get_tp_group()
     assert Proposer(engine.config(ours_in_process("rank"))).drafter is not None
     monkeypatch.setattr(group, "rank_in_group", 1)
     assert Proposer(engine.config(ours_in_process("rank"))).drafter is None
