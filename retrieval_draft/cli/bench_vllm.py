@@ -1,0 +1,126 @@
+"""`retrieval-draft bench vllm`."""
+
+from contextlib import ExitStack
+
+import click
+import msgspec
+
+from retrieval_draft.cli.output import err, out, print_table
+from retrieval_draft.errors import InvalidInput
+
+
+@click.command()
+@click.option("--prompts", default=16, show_default=True, help="Held-back files, 2 to 24.")
+@click.option("--tokens", default=128, show_default=True, help="Decoded of each.")
+@click.option("--rounds", default=5, show_default=True, help="Of every arm, in turn.")
+@click.option("--draft-tokens", default="8,16", show_default=True, metavar="NUMBERS")
+@click.option("--json", "as_json", is_flag=True, help="The JSON line alone, without tables.")
+def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: bool) -> None:
+    """Inside vLLM, on this CPU: no drafts, its ngram and suffix, and ours through both transports.
+
+    Runs in the environment of `make vllm-env`. The demo model continues Python files that it never saw;
+    one thread, the V1 runner, no async scheduling; arms alternate, and figures are medians. Every arm
+    starts having learned nothing. The last line is one JSON document.
+    """
+    from retrieval_draft.cli.options import numbers_of
+    from retrieval_draft.gpu.demo.prompts import shipped
+    from retrieval_draft.replay.vllm_arms import DEFAULT, PLAIN, SUFFIX
+    from retrieval_draft.replay.vllm_bench import (
+        ALONE_SHARE,
+        ARMS,
+        IN_PROCESS,
+        SAMPLES,
+        SEQUENCES_MAX,
+        Arm,
+        Bench,
+        Workload,
+        sidecar,
+    )
+    from retrieval_draft.tokenizer import demo_folder, load_tokenizer
+
+    for name, value, most in (("--prompts", prompts, 24), ("--tokens", tokens, 512)):
+        if not 2 <= value <= most:
+            raise InvalidInput(name, value, f"2 to {most}")
+    if rounds < 1:
+        raise InvalidInput("--rounds", rounds, "1 or more")
+    lengths = numbers_of("--draft-tokens", draft_tokens)
+    tokenizer = load_tokenizer("demo")
+    texts = [tokenizer.encode(text).ids for text in shipped()[:prompts]]
+    alone = texts[: max(1, len(texts) // ALONE_SHARE)]
+    arms: list[Arm] = []
+    with ExitStack() as stack:
+        running = stack.enter_context(sidecar())
+        bench = Bench(demo_folder(), running, lambda text: err().print(text))
+        stack.callback(bench.close)
+        first = [(arm, lengths[0]) for arm in ARMS]
+        together = Workload(texts, tokens, SEQUENCES_MAX)
+        arms += bench.race([*first, (DEFAULT, 0)], together, rounds)
+        arms += bench.race(first, Workload(alone, tokens, 1), rounds)
+        arms += bench.race(
+            [one for one in first if one[0] in (PLAIN, SUFFIX, IN_PROCESS)],
+            Workload(alone, tokens, SEQUENCES_MAX, SAMPLES),
+            rounds,
+        )
+        for more in lengths[1:]:
+            arms += bench.race([(SUFFIX, more), (IN_PROCESS, more)], together, 1)
+        shared = [one for most in lengths for one in bench.sharing(texts, tokens, most)]
+    greedy = {one.concurrency: set[str]() for one in arms}
+    for one in arms:
+        if one.samples == 1:
+            greedy[one.concurrency].add(one.digest)
+    equal = all(len(digests) == 1 for digests in greedy.values())
+    if not as_json:
+        print_table(
+            f"vLLM on this CPU, {len(texts)} prompts, {tokens} tokens of each",
+            (
+                *(
+                    "arm",
+                    "draft tokens",
+                    "at once",
+                    "samples",
+                    "tokens/s",
+                    "accepted length",
+                    "MAT",
+                ),
+                *("added p50", "added p99", "sidecar's CPU", "rounds"),
+            ),
+            [
+                (
+                    one.arm,
+                    str(one.tokens_max or ""),
+                    str(one.concurrency),
+                    str(one.samples),
+                    f"{one.tokens_per_second:.0f}",
+                    f"{one.accepted_length:.3f}" if one.drafts else "",
+                    f"{one.mat:.3f}",
+                    f"{one.added_us_p50:.0f} us" if one.added_us_p50 else "",
+                    f"{one.added_us_p99:.0f} us" if one.added_us_p99 else "",
+                    f"{one.sidecar_cpu_share:.0%}" if one.sidecar_cpu_share else "",
+                    str(one.rounds),
+                )
+                for one in arms
+            ],
+            out(),
+        )
+        print_table(
+            "B on one half of the prompts, after A has decoded the other: accepted length",
+            (
+                *("through", "draft tokens", "suffix", "ours alone", "ours after A"),
+                *("after A / suffix", "the same of MAT"),
+            ),
+            [
+                (
+                    one.through,
+                    str(one.tokens_max),
+                    f"{one.suffix:.3f}",
+                    f"{one.alone:.3f}",
+                    f"{one.after:.3f}",
+                    f"{one.after / one.suffix:.3f}",
+                    f"{one.after_mat / one.suffix_mat:.3f}",
+                )
+                for one in shared
+            ],
+            out(),
+        )
+        out().print(f"greedy outputs are {'equal' if equal else 'NOT EQUAL'} over all arms")
+    click.echo(msgspec.json.encode({"arms": arms, "sharing": shared, "greedy_equal": equal}))

@@ -1,0 +1,264 @@
+"""vLLM on this machine's CPU, with one drafter or another, for measuring them in one process.
+
+All engines live in this process, so that arms alternate within seconds and no start is measured; an arm
+begins every run with a drafter that has learned nothing. Needs the environment of `make vllm-env`.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrieval_draft.adapters.settings import IN_PROCESS, SIDECAR
+from retrieval_draft.adapters.vllm.proposer import SETTINGS_KEY
+from retrieval_draft.errors import FailedPrecondition
+
+PROPOSER = "retrieval_draft.adapters.vllm.Proposer"
+PLAIN, DEFAULT, NGRAM, SUFFIX, OURS = "plain", "default", "ngram", "suffix", "ours"
+LENGTH_MAX = 1024
+_UNHURRIED: dict[str, object] = {"step_ms_max": 1000}
+"""vLLM's own drafters have no deadline: with ours a busy machine would measure itself."""
+CACHE_BYTES = 1 << 28
+READY_SECONDS_MAX = 300.0
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    # Two threads that wait for each other measure a busy machine's scheduler.
+    "OMP_NUM_THREADS": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What decoding all prompts once came to."""
+
+    tokens: int
+    sequences: int
+    seconds: float
+    drafts: int
+    drafted: int
+    accepted: int
+    digest: str
+    """MD5 of all output tokens."""
+    propose_us: list[int] = field(default_factory=list[int])
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def mat(self) -> float:
+        """Tokens gained per step over all steps, those without drafts too; prefill's token left out."""
+        gained = self.tokens - self.sequences
+        return gained / max(1, gained - self.accepted)
+
+    @property
+    def accepted_length(self) -> float:
+        """vLLM's mean accepted length: over drafted steps, the bonus token included."""
+        return 1 + self.accepted / max(1, self.drafts)
+
+    def added_us(self, percent: float) -> float:
+        """A step's time in the drafter."""
+        return float(np.percentile(self.propose_us or [0], percent))
+
+
+class VllmEngine:
+    """One engine; `kind` is plain, default, ngram, suffix or ours."""
+
+    def __init__(
+        self, kind: str, model: Path, tokens_max: int, sequences_max: int, seed: int = 0
+    ) -> None:
+        os.environ.update(ENVIRONMENT)
+        if kind != DEFAULT:
+            os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"
+        else:
+            os.environ.pop("VLLM_USE_V2_MODEL_RUNNER", None)
+        try:
+            vllm = import_module("vllm")
+        except ImportError as error:
+            raise FailedPrecondition(f"vLLM is not installed: `make vllm-env` ({error})") from error
+        options: dict[str, object] = {} if kind == DEFAULT else {"async_scheduling": False}
+        self.kind = kind
+        self._parameters = vllm.SamplingParams
+        self._llm: Any = vllm.LLM(
+            str(model),
+            skip_tokenizer_init=True,
+            dtype="float32",
+            enforce_eager=True,
+            max_model_len=LENGTH_MAX,
+            max_num_seqs=sequences_max,
+            kv_cache_memory_bytes=CACHE_BYTES,
+            enable_prefix_caching=False,
+            disable_log_stats=False,
+            distributed_executor_backend="uni",
+            speculative_config=_speculative(kind, tokens_max),
+            additional_config={SETTINGS_KEY: {"off": True}} if kind == OURS else {},
+            seed=seed,
+            **options,
+        )
+        _register_kernels_once()
+        worker = self._llm.llm_engine.model_executor.driver_worker.worker
+        self._runner: Any = worker.model_runner
+        self._propose_us: list[int] = []
+        self._drafts = self._drafted = self._accepted = 0
+        self._count()
+
+    def renew(self, settings: dict[str, object] | None = None, *, is_absent: bool = False) -> None:
+        """A drafter that has learned nothing yet; ours with these settings, ready when this returns.
+
+        With `is_absent` there is nothing at the address that they name.
+        """
+        if self.kind not in (SUFFIX, OURS):
+            return
+        self.close_drafter()
+        config = self.config(settings)
+        self._runner.drafter = type(self._runner.drafter)(config)
+        if self.kind == OURS and settings is not None and not is_absent:
+            self._wait_for(self._runner.drafter.drafter)
+
+    def config(self, settings: dict[str, object] | None) -> Any:
+        """vLLM's configuration, with these settings of ours."""
+        found = self._runner.vllm_config
+        if self.kind == OURS:
+            found.additional_config = {SETTINGS_KEY: settings or {"off": True}}
+        return found
+
+    @property
+    def drafter(self) -> object:
+        """What proposes in this engine."""
+        return self._runner.drafter
+
+    def counter(self, name: str) -> int:
+        """What vLLM itself exports as vllm:spec_decode_NAME: of the newest engine of a process alone."""
+        found = [one for one in self._llm.get_metrics() if one.name == f"vllm:spec_decode_{name}"]
+        return int(found[0].value)
+
+    def close_drafter(self) -> None:
+        """What ours has learned is flushed."""
+        serving = getattr(self._runner, "drafter", None)
+        serving = getattr(serving, "drafter", None)
+        if self.kind == OURS and serving is not None:
+            serving.close()
+
+    def decode(
+        self,
+        prompts: Sequence[list[int]],
+        tokens: int,
+        concurrency: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Run:
+        """Every prompt once; each is sampled with a seed of its own."""
+        stop_timing = self._timed()
+        self._drafts = self._drafted = self._accepted = 0
+        began = time.perf_counter()
+        outputs: list[list[int]] = []
+        for at in range(0, len(prompts), concurrency):
+            part = list(enumerate(prompts))[at : at + concurrency]
+            made = self._llm.generate(
+                [{"prompt_token_ids": prompt} for _, prompt in part],
+                [
+                    self._parameters(
+                        temperature=temperature,
+                        seed=seed + i if temperature else None,
+                        max_tokens=tokens,
+                        ignore_eos=True,
+                        detokenize=False,
+                    )
+                    for i, _ in part
+                ],
+                use_tqdm=False,
+            )
+            outputs += [list(one.outputs[0].token_ids) for one in made]
+        seconds = time.perf_counter() - began
+        stop_timing()
+        text = repr(outputs).encode()
+        return Run(
+            sum(map(len, outputs)),
+            len(outputs),
+            seconds,
+            self._drafts,
+            self._drafted,
+            self._accepted,
+            hashlib.md5(text, usedforsecurity=False).hexdigest(),
+            list(self._propose_us),
+        )
+
+    def close(self) -> None:
+        self.close_drafter()
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def _wait_for(self, serving: Any) -> None:
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while serving.observation_width == 0:
+            if time.monotonic() > deadline:
+                raise FailedPrecondition("the drafter does not come up")
+            time.sleep(0.02)
+
+    def _timed(self) -> Callable[[], object]:
+        """Time the drafter's part of every step until what is returned is called."""
+        self._propose_us = []
+        drafter = getattr(self._runner, "drafter", None)
+        if drafter is None:
+            return lambda: None
+        propose = drafter.propose
+
+        def timed(*args: object, **kwargs: object) -> object:
+            began = time.perf_counter()
+            found = propose(*args, **kwargs)
+            self._propose_us.append(int(1e6 * (time.perf_counter() - began)))
+            return found
+
+        drafter.propose = timed
+        return lambda: vars(drafter).pop("propose")
+
+    def _count(self) -> None:
+        """Count what vLLM's scheduler counts: its exported counters are of the newest engine alone."""
+        scheduler = self._llm.llm_engine.engine_core.engine_core.scheduler
+        counted = scheduler.make_spec_decoding_stats
+
+        def counting(
+            stats: object, num_draft_tokens: int, num_accepted_tokens: int, *args: Any, **more: Any
+        ) -> object:
+            if num_draft_tokens:
+                self._drafts += 1
+                self._drafted += num_draft_tokens
+                self._accepted += num_accepted_tokens
+            return counted(stats, num_draft_tokens, num_accepted_tokens, *args, **more)
+
+        scheduler.make_spec_decoding_stats = counting
+
+
+def ours_in_process(namespace: str, redis: str = "none") -> dict[str, object]:
+    return {**_UNHURRIED, "transport": IN_PROCESS, "redis": redis, "namespace": namespace}
+
+
+def ours_by_sidecar(namespace: str, target: str) -> dict[str, object]:
+    return {**_UNHURRIED, "transport": SIDECAR, "sidecar": target, "namespace": namespace}
+
+
+def _speculative(kind: str, tokens_max: int) -> dict[str, object] | None:
+    if kind in (PLAIN, DEFAULT):
+        return None
+    found: dict[str, object] = {"method": kind, "num_speculative_tokens": tokens_max}
+    if kind == NGRAM:
+        # vLLM's documented example.
+        found |= {"prompt_lookup_max": 5, "prompt_lookup_min": 2}
+    if kind == OURS:
+        found |= {"method": "custom_class", "model": PROPOSER}
+    return found
+
+
+def _register_kernels_once() -> None:
+    """vLLM registers its CPU kernels per engine, and its second search trips over modules of numba's."""
+    platform = import_module("vllm.platforms").current_platform
+    type(platform).register_triton_kernel_overrides = classmethod(lambda _: None)

@@ -1,0 +1,209 @@
+"""A real vLLM on this CPU (`make test-vllm`): our drafts change nothing but the number of its steps."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+pytest.importorskip("vllm", reason="needs the environment of `make vllm-env`")
+
+from retrieval_draft.adapters.serving import Row, ServingDrafter
+from retrieval_draft.adapters.vllm import Proposer
+from retrieval_draft.gpu.demo.prompts import shipped
+from retrieval_draft.replay.vllm_arms import (
+    OURS,
+    PLAIN,
+    VllmEngine,
+    ours_by_sidecar,
+    ours_in_process,
+)
+from retrieval_draft.step import StepResponse
+from retrieval_draft.tokenizer import demo_folder, load_tokenizer
+from retrieval_draft.tree import DraftTree, int32s
+from tests.client.scripted import Faulty
+
+TOKENS, TOKENS_MAX, SEQUENCES_MAX = 48, 6, 4
+SECONDS_MAX = 240.0
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[list[int]]:
+    tokenizer = load_tokenizer("demo")
+    return [tokenizer.encode(text).ids for text in shipped()[:6]]
+
+
+@pytest.fixture(scope="module")
+def plain(prompts: list[list[int]]) -> Iterator[str]:
+    """The digest of what vLLM decodes without drafts."""
+    engine = VllmEngine(PLAIN, demo_folder(), TOKENS_MAX, SEQUENCES_MAX)
+    yield engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def engine(plain: str) -> Iterator[VllmEngine]:
+    made = VllmEngine(OURS, demo_folder(), TOKENS_MAX, SEQUENCES_MAX)
+    yield made
+    made.close()
+
+
+def serving(engine: VllmEngine) -> ServingDrafter:
+    found = engine.drafter
+    assert isinstance(found, Proposer)
+    assert found.drafter is not None
+    return found.drafter
+
+
+def test_greedy_output_is_that_without_drafts(
+    engine: VllmEngine, prompts: list[list[int]], plain: str
+) -> None:
+    engine.renew(ours_in_process("greedy"))
+    run = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    assert run.digest == plain
+    assert run.accepted > 20
+    # What vLLM's scheduler counts is what our side does, but for drafts of requests that ended.
+    served = serving(engine).served
+    assert served.errors == 0
+    assert served.accepted_tokens == run.accepted
+    assert run.drafts <= served.drafts <= run.drafts + len(prompts)
+    assert run.drafted <= served.draft_tokens <= run.drafted + len(prompts) * TOKENS_MAX
+    # Its own counters, of its newest engine.
+    assert engine.counter("num_accepted_tokens") == run.accepted
+    assert engine.counter("num_drafts") == run.drafts
+
+
+def test_requests_end_by_their_ids_and_are_learned(
+    engine: VllmEngine, prompts: list[list[int]], plain: str
+) -> None:
+    engine.renew(ours_in_process("ends"))
+    cold = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    # Only the plugin knows that a request is over: by tokens alone it would be open for a minute more.
+    assert len(serving(engine).open_requests()) <= SEQUENCES_MAX
+    warm = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    assert warm.digest == cold.digest == plain
+    assert warm.accepted > 1.5 * cold.accepted
+
+
+def test_requests_told_by_their_tokens_do_as_well(
+    engine: VllmEngine, prompts: list[list[int]], plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.renew(ours_in_process("tracked"))
+    monkeypatch.setattr(Proposer, "bind", lambda *_: None)
+    run = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    assert run.digest == plain
+    assert run.accepted > 20
+
+
+def test_sampling_runs(engine: VllmEngine, prompts: list[list[int]]) -> None:
+    engine.renew(ours_in_process("sampling"))
+    first = engine.decode(prompts, TOKENS, SEQUENCES_MAX, temperature=0.8, seed=1)
+    second = engine.decode(prompts, TOKENS, SEQUENCES_MAX, temperature=0.8, seed=2)
+    assert first.tokens == second.tokens == len(prompts) * TOKENS
+    assert first.digest != second.digest
+    assert first.drafted > 0
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        DraftTree(int32s([1] * 40), int32s(range(-1, 39))),
+        DraftTree(int32s([1 << 20]), int32s([-1])),
+        DraftTree(int32s([-1]), int32s([-1])),
+        None,
+    ],
+)
+def test_what_ends_an_engine_never_reaches_it(
+    engine: VllmEngine, prompts: list[list[int]], plain: str, tree: DraftTree | None
+) -> None:
+    """Too long, outside the vocabulary, negative, None: each kills vLLM when a proposer returns it."""
+    engine.renew(ours_in_process("faults"))
+    talk = serving(engine)._conversation
+    steps: list[int] = []
+
+    def change(answer: StepResponse) -> StepResponse:
+        steps.append(1)
+        if len(steps) < 5:
+            return answer
+        return replace(answer, trees=cast(list[DraftTree], [tree] * len(answer.trees)))
+
+    talk._client = Faulty(talk._client, change=change)
+    assert engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest == plain
+    assert len(steps) > 5
+
+
+def started(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "retrieval_draft", "serve", "--data", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    return process
+
+
+def ready(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("serving on "), line
+    return line.split()[2]
+
+
+def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
+    engine: VllmEngine,
+    prompts: list[list[int]],
+    plain: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = started(tmp_path)
+    target = ready(process)
+    engine.renew({**ours_by_sidecar("killed", target), "step_ms_max": 1000})
+    before = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    assert before.digest == plain
+    assert before.accepted > 20
+    inner = serving(engine)
+    step = inner.step
+    steps: list[int] = []
+
+    def killing(rows: Sequence[Row]) -> list[DraftTree]:
+        steps.append(1)
+        if len(steps) == 5:
+            os.kill(process.pid, signal.SIGKILL)
+        return step(rows)
+
+    monkeypatch.setattr(inner, "step", killing)
+    during = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    assert during.digest == plain
+    assert inner.figures.failed > 0
+    process.wait()
+    again = started(tmp_path)
+    try:
+        # It comes up while vLLM decodes.
+        deadline = time.monotonic() + SECONDS_MAX
+        after = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+        while not after.accepted and time.monotonic() < deadline:
+            after = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+            assert after.digest == plain
+        assert after.accepted > 0
+        assert inner.served.errors == 0
+    finally:
+        engine.renew(None)
+        again.terminate()
+        again.wait()
+
+
+def test_only_the_first_tensor_parallel_rank_drafts(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = import_module("vllm.distributed.parallel_state").get_tp_group()
+    assert Proposer(engine.config(ours_in_process("rank"))).drafter is not None
+    monkeypatch.setattr(group, "rank_in_group", 1)
+    assert Proposer(engine.config(ours_in_process("rank"))).drafter is None
