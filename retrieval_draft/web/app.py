@@ -68,9 +68,10 @@ class Sources:
 class Dashboard:
     """One sidecar's page. `stop` ends the streams of those who look at it."""
 
-    def __init__(self, sources: Sources, host: str) -> None:
+    def __init__(self, sources: Sources, host: str, event_seconds: float = EVENT_SECONDS) -> None:
         self._from = sources
         self._host = host
+        self._event_seconds = event_seconds
         self._watchers = 0
         self._stopping = anyio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -145,7 +146,7 @@ class Dashboard:
                     texts, seen = self._from.recent.texts(tenant, namespace, seen)
                     if texts:
                         yield _event("texts", texts)
-                with anyio.move_on_after(EVENT_SECONDS):
+                with anyio.move_on_after(self._event_seconds):
                     await self._stopping.wait()
         except HTTPException as error:
             yield _event("refused", error.detail)

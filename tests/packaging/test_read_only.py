@@ -37,12 +37,7 @@ def filled(tmp_path: Path) -> Path:
     cache = tmp_path / "kernels"
     for package in (store_kernels, drafting_kernels):
         folder = Path(package.__path__[0])
-<<<<<<< Updated upstream
         name = UserProvidedCacheLocator.get_suitable_cache_subpath(str(folder / "any.py"))  # type: ignore[no-untyped-call]
-=======
-        # No class of numba's caching is typed.
-        name: str = UserProvidedCacheLocator.get_suitable_cache_subpath(str(folder / "any.py"))  # type: ignore[no-untyped-call]
->>>>>>> Stashed changes
         (cache / name).mkdir(parents=True)
         for compiled in (folder / "__pycache__").glob("*.nb[ic]"):
             shutil.copy(compiled, cache / name)

@@ -3,7 +3,7 @@
 import { barChart, format, html, keys, reliabilityChart, table, timeChart } from "/charts.js";
 
 const TIERS = ["context", "learned", "corpus"];
-const SOURCES = ["match", "order1", "order2", "order3", "order4", "recycling", "stand", "corpus", "dense", "model", "phrases"];
+const SOURCES = ["match", "order1", "order2", "order3", "order4", "recycling", "stand", "corpus", "dense", "model", "order0"];
 const HOUR = 3600;
 
 export const colourOf = (name) => {
@@ -259,7 +259,7 @@ export function showRecent(figures, texts, wanted, toggle) {
   const used = SOURCES.filter((name) => [...texts.values()].some((t) => t.pieces.some((p) => p[1] === name)));
   document.getElementById("recent-keys").replaceChildren(keys(used.map((name) => ({ name, colour: colourOf(name), solid: true }))), html("p", { class: "small" }, "Not underlined: what the model added itself."));
   if (!texts.size) { area.replaceChildren(html("p", { class: "none" }, "Nothing was written since this page asks.")); return; }
-  const newest = [...texts.values()].sort((a, b) => b.name - a.name).slice(0, 8);
+  const newest = [...texts.values()].sort((a, b) => b.name - a.name).slice(0, 4);
   area.replaceChildren(...newest.map((one) => html("div", { class: "output", tabindex: "0", role: "region", "aria-label": `Sequence ${one.name}, ${one.steps} steps` },
     ...one.pieces.map(([text, source]) => (source ? html("span", { class: `c${colourOf(source)}`, title: source }, text) : text)))));
 }
