@@ -8,12 +8,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from retrieval_draft.tenants import Tenants, with_token, write_tenants
 from tests.web.traffic import drive
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: make test-web has it")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -70,7 +74,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
+def browser() -> Iterator["Browser"]:
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
@@ -82,7 +86,7 @@ class Watched:
     """A page, with all that it asked for and complained about."""
 
     def __init__(
-        self, browser: "sync_api.Browser", url: str, width: int = 1280, scheme: str = "light"
+        self, browser: "Browser", url: str, width: int = 1280, scheme: str = "light"
     ) -> None:
         self.context = browser.new_context(
             viewport={"width": width, "height": 900},
@@ -99,26 +103,26 @@ class Watched:
         )
         self.page.goto(url)
 
-    def live(self) -> "sync_api.Page":
+    def live(self) -> "Page":
         self.page.wait_for_selector("#link.live")
         return self.page
 
 
 @pytest.fixture
-def opened(browser: "sync_api.Browser", sidecar: Process) -> Iterator[Watched]:
+def opened(browser: "Browser", sidecar: Process) -> Iterator[Watched]:
     watched = Watched(browser, sidecar.url)
     watched.live()
     yield watched
     watched.context.close()
 
 
-def steps(page: "sync_api.Page") -> int:
+def steps(page: "Page") -> int:
     """Of our namespace, as the table has it."""
     cells = page.locator("#spaces tbody tr", has_text=NAMESPACE).locator("td")
     return int(cells.nth(1).inner_text().replace(",", "")) if cells.count() else 0
 
 
-def wait_for_steps(page: "sync_api.Page", least: int) -> None:
+def wait_for_steps(page: "Page", least: int) -> None:
     page.wait_for_function(
         """([name, least]) => [...document.querySelectorAll('#spaces tbody tr')].some((row) =>
         row.cells[0].textContent === name && Number(row.cells[1].textContent.replace(/,/g, '')) >= least)""",
@@ -183,9 +187,7 @@ def test_every_chart_is_also_a_table_and_the_keyboard_reaches_it(opened: Watched
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_it_fits_every_width(
-    browser: "sync_api.Browser", sidecar: Process, width: int, scheme: str
-) -> None:
+def test_it_fits_every_width(browser: "Browser", sidecar: Process, width: int, scheme: str) -> None:
     watched = Watched(browser, sidecar.url, width, scheme)
     page = watched.live()
     wait_for_steps(page, 1)
@@ -212,7 +214,7 @@ def test_it_survives_a_restart_of_the_sidecar(opened: Watched, sidecar: Process)
     assert steps(page) < 20, "it counts anew"
 
 
-def test_with_tenants_it_asks_for_a_token(browser: "sync_api.Browser", tmp_path: Path) -> None:
+def test_with_tenants_it_asks_for_a_token(browser: "Browser", tmp_path: Path) -> None:
     tenants, token = with_token(Tenants(unix_sockets="acme"), "acme")
     write_tenants(tmp_path / "tenants.toml", tenants)
     process = Process(tmp_path / "data", "--tenants", str(tmp_path / "tenants.toml"))
