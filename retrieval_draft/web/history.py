@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 POINT_SECONDS = 5.0
 HOUR_POINTS = 720
+WINDOW_POINTS = 6
+"""A point says what so many intervals brought, its own the last: one alone may have a few steps only."""
 SERIES_MAX = 64
 """Namespaces with a history: the most recently active ones."""
 
@@ -27,7 +29,7 @@ Key = tuple[str, str]
 
 
 class Point(msgspec.Struct, frozen=True, array_like=True):
-    """What was counted in one interval, which ended at `unix_seconds`."""
+    """What was counted up to `unix_seconds`, in the last WINDOW_POINTS intervals where anything was."""
 
     unix_seconds: float
     steps: int
@@ -46,7 +48,7 @@ class History:
     def __init__(self, engine: Engine, point_seconds: float = POINT_SECONDS) -> None:
         self._engine, self._seconds = engine, point_seconds
         self._points: OrderedDict[Key, deque[Point]] = OrderedDict()
-        self._before: dict[Key, pb.NamespaceStats] = {}
+        self._before: dict[Key, deque[pb.NamespaceStats]] = {}
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
@@ -79,24 +81,25 @@ class History:
             latest[tenant, ""] = total(stats.namespaces)
         now = time.time()
         with self._lock:
-            for key, one in latest.items():
-                self._take(key, one, now)
             # What is gone leaves nothing behind.
             for gone in self._before.keys() - latest.keys():
+                del self._before[gone]
                 self._points.pop(gone, None)
-            self._before = latest
+            for key, one in latest.items():
+                self._take(key, one, now)
             while len(self._points) > SERIES_MAX:
                 self._points.popitem(last=False)
 
     def _take(self, key: Key, one: pb.NamespaceStats, now: float) -> None:
         if (before := self._before.get(key)) is None:
-            before = pb.NamespaceStats()
-        if one.steps == before.steps and one.lag_records == before.lag_records:
+            before = deque([pb.NamespaceStats()], maxlen=WINDOW_POINTS)
+        if one.steps == before[-1].steps and one.lag_records == before[-1].lag_records:
             return
-        self._points.setdefault(key, deque(maxlen=HOUR_POINTS)).append(
-            point_of(since(before, one), now)
-        )
+        self._before[key] = before
+        points = self._points.setdefault(key, deque(maxlen=HOUR_POINTS))
+        points.append(point_of(since(before[0], one), now))
         self._points.move_to_end(key)
+        before.append(one)
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):

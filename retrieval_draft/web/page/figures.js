@@ -160,7 +160,7 @@ function journal(points, now, empty) {
   ];
   const title = "Lag and evictions";
   const rows = asTable("journal-table", ["time", "lag, records", "evicted"], points, (p) => [clock(p[0]), format.whole(p[5]), format.whole(p[6])]);
-  figure("journal", title, "What was learned and is not in use yet, and sequences that gave up their memory, each 5 s.",
+  figure("journal", title, "What was learned and is not in use yet, and sequences that gave up their memory, of 30 s.",
     (w) => timeChart(w, { title, series, show: format.whole, ...span(points, now), least: 4 }), keys(series), rows, empty);
 }
 
