@@ -3,15 +3,20 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-llama test-sglang vllm-env test-vllm bench-vllm soak check lint types \
+.PHONY: demo test test-web test-llama test-sglang vllm-env test-vllm bench-vllm soak check lint types \
   proto-check dist lock clean
 
+# WEB=127.0.0.1:8080 leaves the dashboard open.
 demo: $(READY)
-	$(BIN)/retrieval-draft demo
+	$(BIN)/retrieval-draft demo $(if $(WEB),--web $(WEB))
 
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --ignore tests/web/test_browser.py
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
+
+# The dashboard in Debian's chromium, which must be installed: else these tests skip.
+test-web: $(READY)
+	$(BIN)/python -m pytest -q -rs tests/web
 
 # The proofs of tests/chaos at a night's counts: 10,000 kills take two to three hours on two cores.
 soak: $(READY)

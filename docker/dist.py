@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
 from io import BytesIO
 from pathlib import Path
 
@@ -40,13 +41,17 @@ def repacked(sdist: bytes, seconds: int) -> bytes:
 
 
 def main() -> None:
-    """Build both; the wheel is made of the sdist."""
+    """Build the sdist, pack it anew, and make the wheel of that."""
+    os.umask(0o022)
     seconds = int(os.environ.get("SOURCE_DATE_EPOCH") or commit_seconds())
-    command = [sys.executable, "-m", "build", "--outdir", str(OUT)]
-    environment = os.environ | {"SOURCE_DATE_EPOCH": str(seconds)}
-    subprocess.run(command, check=True, env=environment)  # noqa: S603
-    for sdist in OUT.glob("*.tar.gz"):
-        sdist.write_bytes(repacked(sdist.read_bytes(), seconds))
+    os.environ["SOURCE_DATE_EPOCH"] = str(seconds)
+    command = [sys.executable, "-m", "build", "--outdir", str(OUT.absolute())]
+    subprocess.run([*command, "--sdist"], check=True)  # noqa: S603
+    (sdist,) = OUT.glob("*.tar.gz")
+    sdist.write_bytes(repacked(sdist.read_bytes(), seconds))
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(sdist) as packed:
+        packed.extractall(folder, filter="data")
+        subprocess.run([*command, "--wheel", *map(str, Path(folder).iterdir())], check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

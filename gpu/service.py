@@ -31,7 +31,7 @@ from retrieval_draft.tree import Int32Array, int32s
 from retrieval_draft.v1 import generate_pb2 as pb
 
 if TYPE_CHECKING:
-    from retrieval_draft.gpu.http.server import HttpServer
+    from retrieval_draft.server.http import HttpServer
 
 SERVICE = "retrieval_draft.v1.GenerateService"
 STREAMS_MAX = 128  # each holds a thread of the server
@@ -209,7 +209,7 @@ def _http_server(
 ) -> "HttpServer":
     from retrieval_draft.gpu.http.app import OpenAIService
     from retrieval_draft.gpu.http.metrics import Metrics
-    from retrieval_draft.gpu.http.server import HttpServer
+    from retrieval_draft.server.http import HttpServer
 
     metrics = Metrics(options.model, thread)
     decoder.on_step = metrics.verified

@@ -5,6 +5,7 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
+from collections.abc import Callable
 from hashlib import blake2b
 
 from retrieval_draft.checks import check_batch, check_ids, check_part, checked
@@ -30,11 +31,15 @@ from retrieval_draft.step import (
     TreeShape,
 )
 from retrieval_draft.store.backend import Backend
+from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.stores import Stores
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
 
 POSITION_MAX = (1 << 31) - 1
+OnCommitted = Callable[[NamespaceKey, int, Int32Array, DraftTree | None, list[int]], None]
+"""Hears of a sequence's new output tokens, and of the tree and the path that some of them came by. Not of
+sequences that teach nothing. It is called within the step, and must not raise."""
 
 
 class Engine:
@@ -45,6 +50,7 @@ class Engine:
         self.stores = Stores(backend, self.config)
         self.clients = Clients(self.config, self._journal_rest)
         self._reporter = Reporter(self.stores)
+        self.on_committed: OnCommitted | None = None
         self.replica = ""
         self.began = time.monotonic()
         self._numbers = itertools.count()
@@ -295,18 +301,32 @@ class Engine:
         if held is None or held.stop != base or not len(part.tokens):
             # Nothing was drafted for these tokens: every one of them was a plain step.
             counters.committed(new, steps=new)
+            self._tell(sequence, part, new, None, [])
             return None
         verified, path = self._verified(held, part)
         # Steps that did not ask come with the next message: one token each, behind the verified path.
         known = verified is not None or not len(held.tree)
         plain = max(0, new - len(path) - 1) if known else 0
         counters.committed(new, steps=min(new, 1 + plain))
+        self._tell(sequence, part, new, verified, path)
         sequence.state.methods.teach(held.draft, part.tokens)
         if verified is not None:
             counters.verified(verified, path, held.method, sequence.root.agreement())
         elif part.verified_step:
             counters.ignored_feedback += 1
         return verified
+
+    def _tell(
+        self,
+        sequence: Sequence,
+        part: SequenceStep,
+        new: int,
+        verified: DraftTree | None,
+        path: list[int],
+    ) -> None:
+        if self.on_committed is not None and new and sequence.learning != Learning.NONE:
+            key, tokens = sequence.state.key, part.tokens[len(part.tokens) - new :]
+            self.on_committed(key, sequence.number, tokens, verified, path)
 
     def _verified(self, held: Held, part: SequenceStep) -> tuple[DraftTree | None, list[int]]:
         """The tree that was verified and what of it was kept; no tree if that is not ours to tell."""

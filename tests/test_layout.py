@@ -133,7 +133,9 @@ def offending(found: set[str], *banned: str) -> list[str]:
 
 
 OURS = "retrieval_draft"
-ABOVE_THE_ENGINE = [f"{OURS}.{name}" for name in ("server", "client", "conversation", "cli", "gpu")]
+ABOVE_THE_ENGINE = [
+    f"{OURS}.{name}" for name in ("server", "client", "conversation", "cli", "gpu", "web")
+]
 ENGINE = [
     f"{OURS}.{name}" for name in ("engine", "checks", "stores", "namespace", "sequence", "clients")
 ]

@@ -55,12 +55,16 @@ class Measured:
 
 
 @contextmanager
-def running_sidecar(data: Path, method: str) -> Iterator[str]:
+def running_sidecar(data: Path, method: str, web: str = "") -> Iterator[str]:
     """A sidecar of its own process with its embedded Redis in `data`; its target.
+
+    With `web` it serves the dashboard there, which may show the demo's text.
 
     Raises Unreachable if it does not start.
     """
     command = [sys.executable, "-m", "retrieval_draft", "serve", "--log-level", "WARNING"]
+    if web:
+        command += ["--web", web, "--show-tokens", "demo"]
     with subprocess.Popen(  # noqa: S603 - our own program
         [*command, "--data", str(data), "--method", method], stdout=subprocess.PIPE, text=True
     ) as process:

@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,9 +38,21 @@ if TYPE_CHECKING:
     metavar="N",
     help="Torch's threads.  [default: all cores but the sidecar's]",
 )
+@click.option(
+    "--web",
+    default="",
+    metavar="HOST:PORT",
+    help="Serve the dashboard there meanwhile, and leave it open afterwards.",
+)
 @options.as_json
 def demo(
-    method: str, nodes_max: int, tokens_max: int, prompts: int, threads: int, as_json: bool
+    method: str,
+    nodes_max: int,
+    tokens_max: int,
+    prompts: int,
+    threads: int,
+    web: str,
+    as_json: bool,
 ) -> None:
     """The whole path on the bundled model: plain decoding, then with drafts, cold and warm.
 
@@ -57,25 +71,37 @@ def demo(
     began = time.perf_counter()
     # A thread that the sidecar's work interrupts holds up all others: leave it a core.
     threads = threads or max(1, (os.cpu_count() or 2) - 1)
-    with progress() as bar:
-        bars = Bars(bar)
-        with bars.work(f"loading, {threads} threads"):
-            model = load_model(demo_folder(), dtype="float32", threads=threads)
-            tokenizer = load_tokenizer("demo")
-        with ExitStack() as stack:
-            prefix = "retrieval-draft-"
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=prefix))
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="retrieval-draft-"))
+        with progress() as bar:
+            bars = Bars(bar)
+            with bars.work(f"loading, {threads} threads"):
+                model = load_model(demo_folder(), dtype="float32", threads=threads)
+                tokenizer = load_tokenizer("demo")
             with bars.work("starting Redis and sidecar"):
-                target = stack.enter_context(running_sidecar(Path(folder), method))
+                target = stack.enter_context(running_sidecar(Path(folder), method, web))
+            if web:
+                bar.console.print(f"the dashboard is at http://{web}")
             done = measured(model, tokenizer, target, method, nodes_max, tokens_max, prompts, bars)
-    identical = not any(arm.different for arm in done.arms)
-    if as_json:
-        print_json({"arms": [as_row(arm) for arm in done.arms], "identical": identical})
-    else:
-        show(done, tokenizer, time.perf_counter() - began)
-    click.echo("outputs identical" if identical else "OUTPUTS DIFFER", err=as_json)
+        identical = not any(arm.different for arm in done.arms)
+        if as_json:
+            print_json({"arms": [as_row(arm) for arm in done.arms], "identical": identical})
+        else:
+            show(done, tokenizer, time.perf_counter() - began)
+        click.echo("outputs identical" if identical else "OUTPUTS DIFFER", err=as_json)
+        if web:
+            leave_open(web)
     if not identical:
         sys.exit(1)
+
+
+def leave_open(web: str) -> None:
+    """Wait until somebody ends it; the sidecar goes on."""
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    err().print(f"the dashboard is still open at http://{web}; Ctrl-C ends it")
+    ended.wait()
 
 
 class Bars:

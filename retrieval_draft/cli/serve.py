@@ -69,6 +69,18 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     help="Fill answers to a power of two of bytes: their sizes tell less over a network.",
 )
 @click.option(
+    "--web",
+    default="",
+    metavar="HOST:PORT",
+    help="Also serve the dashboard there, and /metrics; with --tenants it asks for a token.",
+)
+@click.option(
+    "--show-tokens",
+    default="",
+    metavar="TOKENIZER",
+    help="Let the dashboard show recent output as text: tokenizer.json, a model's folder, or `demo`.",
+)
+@click.option(
     "--insecure",
     is_flag=True,
     help="Allow addresses that others can reach, without TLS or authentication.",
@@ -114,6 +126,8 @@ def serve(
     tls_key: Path | None,
     tls_ca: Path | None,
     pad_drafts: bool,
+    web: str,
+    show_tokens: str,
     insecure: bool,
     log_level: str,
     sample_tokens: int,
@@ -130,6 +144,7 @@ def serve(
     Examples:
       retrieval-draft serve
       retrieval-draft serve --listen 127.0.0.1:50051 --redis redis://127.0.0.1:6379
+      retrieval-draft serve --web 127.0.0.1:8080
       retrieval-draft serve --listen 0.0.0.0:50051 --tenants tenants.toml \\
         --tls-cert server.pem --tls-key server.key
     """
@@ -157,6 +172,8 @@ def serve(
         raise click.UsageError("--tls-cert and --tls-key are given together")
     if tls_ca is not None and tls_cert is None:
         raise click.UsageError("--tls-ca needs --tls-cert and --tls-key")
+    if show_tokens and not web:
+        raise click.UsageError("--show-tokens needs --web")
     tls = TlsFiles(tls_cert, tls_key, tls_ca) if tls_cert and tls_key else None
     serving = ServeOptions(
         listen=listen,
@@ -169,8 +186,11 @@ def serve(
         tls=tls,
         pad_drafts=pad_drafts,
         traces=otel,
+        web=web,
+        show_tokens=show_tokens,
     )
-    open_to_all = [] if serving.secured else [t for t in listen if not is_loopback(t)]
+    addresses = [*listen, *([web] if web else [])]
+    open_to_all = [] if serving.secured else [t for t in addresses if not is_loopback(t)]
     if insecure and open_to_all:
         text = (
             f"INSECURE: whoever can reach {' '.join(open_to_all)} can read and teach what is stored"

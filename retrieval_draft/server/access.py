@@ -34,6 +34,22 @@ class Access:
         """Who is at the other end of this call; costs some microseconds."""
         return Caller(self, context)
 
+    def of_header(self, headers: Sequence[str], peer: str) -> str:
+        """The tenant of an HTTP request with these `authorization` headers. Raises Unauthenticated.
+
+        Here only a token counts, whatever certificate or socket the caller may have.
+        """
+        if (tenants := self.tenants) is None:
+            return LOCAL_TENANT
+        if not headers:
+            raise self.refuse(peer, "a token is needed")
+        value = headers[0] if len(headers) == 1 else ""
+        if value[: len(SCHEME)].lower() != SCHEME:
+            raise self.refuse(peer, "the authorization header must be one `Bearer TOKEN`")
+        if (tenant := tenants.of_token(value[len(SCHEME) :].strip())) is None:
+            raise self.refuse(peer, "this token is not valid")
+        return tenant
+
     def refuse(self, peer: str, reason: str) -> Unauthenticated:
         """The error to raise; counted, and logged with the peer's address, never with its token."""
         now = time.monotonic()

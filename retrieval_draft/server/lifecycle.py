@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import DraftError, FailedPrecondition
+from retrieval_draft.errors import DraftError, FailedPrecondition, InvalidInput
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.server.access import Access
 from retrieval_draft.server.edge import Edge
@@ -31,6 +31,7 @@ from retrieval_draft.store.url_blobs import blocks_at
 from retrieval_draft.tenants import read_tenants
 
 if TYPE_CHECKING:
+    from retrieval_draft.server.http import HttpServer
     from retrieval_draft.server.tracing import Tracing
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,9 @@ class ServeOptions:
     pad_drafts: bool = False
     traces: bool = False
     """Spans for OpenTelemetry, which is imported only then."""
+    web: str = ""
+    show_tokens: str = ""
+    """A tokenizer: output is then kept for the dashboard, which may show it."""
 
     @property
     def secured(self) -> bool:
@@ -76,6 +80,7 @@ class Sidecar:
         self.edge: Edge
         self.access = Access()
         self._tls: ServerTls | None = None
+        self._web: HttpServer | None = None
 
     def reload(self) -> bool:
         """Read tenants and certificates afresh; what cannot be read stays as it was. Whether all could."""
@@ -100,6 +105,9 @@ class Sidecar:
         options = self._options
         secured = options.secured
         addresses = [listen.parse(text, options.insecure, secured) for text in options.listen]
+        web = listen.parse(options.web, options.insecure, secured) if options.web else None
+        if web is not None and web.path is not None:
+            raise InvalidInput("web", options.web, "HOST:PORT")
         if options.tenants is not None:
             self.access.tenants = read_tenants(options.tenants)
         if options.tls is not None:
@@ -127,6 +135,8 @@ class Sidecar:
         self.engine = Engine(self._backend(folder), config)
         self.engine.start(f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}")
         self._undo.append(lambda: self.engine.stop(FLUSH_SECONDS))
+        if web is not None:
+            self._serve_web(web)
         self._serve(addresses)
 
     def _backend(self, folder: DataFolder) -> Backend:
@@ -169,6 +179,8 @@ class Sidecar:
             return True
         try:
             self._tls.reload()
+            if self._web is not None:
+                self._web.reload()
         except DraftError as error:
             log.error("kept the certificate of before: %s", error)
             return False
@@ -187,6 +199,30 @@ class Sidecar:
         tracing = Tracing(self.engine.replica)
         self._undo.append(tracing.stop)
         return tracing
+
+    def _serve_web(self, address: listen.Address) -> None:
+        from retrieval_draft.server.http import HttpServer
+        from retrieval_draft.web.app import Dashboard, Sources
+        from retrieval_draft.web.history import History
+        from retrieval_draft.web.metrics import text
+
+        host, _, port = address.target.rpartition(":")
+        host = host.strip("[]")
+        recent = None
+        if self._options.show_tokens:
+            from retrieval_draft.tokenizer import load_tokenizer
+            from retrieval_draft.web.recent import Recent
+
+            recent = Recent(load_tokenizer(self._options.show_tokens))
+            self.engine.on_committed = recent.committed
+        history = History(self.engine)
+        history.start()
+        self._undo.append(history.stop)
+        page = Dashboard(Sources(self.engine, self.access, history, text, recent), host)
+        web = HttpServer(page.app(), host, int(port), self._options.tls, page.stop)
+        web.start()
+        self._web = web
+        self._undo.append(lambda: web.stop(DRAIN_SECONDS))
 
     def _serve(self, addresses: list[listen.Address]) -> None:
         tracing = self._tracing()
@@ -231,6 +267,8 @@ class Sidecar:
             self.targets.append(listen.bind(server, address.target, credentials))
             bound.append(address)
         server.start()
+        if self._web is not None:
+            self.targets.append(self._web.address)
         for name in ("", *SERVICES):
             status.set(name, health_pb2.HealthCheckResponse.SERVING)
 
