@@ -44,14 +44,13 @@ def register() -> None:
             # What built-in algorithms have and plugins need not: as NGRAM has it.
             return getattr(ngram, name)
 
-    @info.SpeculativeAlgorithm.register(
+    registered: Any = info.SpeculativeAlgorithm.register(
         NAME,
         supports_overlap=True,
         validate_server_args=check_server_args,
         spec_class=RetrievalDraft,
     )
-    def factory(server_args: Any) -> type:
-        return worker_class()
+    registered(lambda server_args: worker_class())
 
 
 def check_server_args(server_args: Any) -> None:

@@ -12,12 +12,23 @@ from retrieval_draft.tree import EMPTY, BoolArray, DraftTree, Int32Array, Int64A
 class Request(Protocol):
     """Of SGLang's Req what is read."""
 
-    rid: str
-    origin_input_ids_unpadded: Sequence[int]
-    output_ids: Sequence[int]
-    lora_id: str | None
-    cache_salt: str | None
-    sampling_params: Any
+    @property
+    def rid(self) -> str: ...
+
+    @property
+    def origin_input_ids_unpadded(self) -> Sequence[int]: ...
+
+    @property
+    def output_ids(self) -> Sequence[int]: ...
+
+    @property
+    def lora_id(self) -> str | None: ...
+
+    @property
+    def cache_salt(self) -> str | None: ...
+
+    @property
+    def sampling_params(self) -> Any: ...
 
     def finished(self) -> bool: ...
 

@@ -77,7 +77,7 @@ def prompt_of(llama: Any) -> list[int]:
 def test_the_file_is_the_demo_model(gguf_file: Path) -> None:
     """Or nothing below would say anything about the demo model."""
     tokenizer = AutoTokenizer.from_pretrained(demo_folder())
-    model = AutoModelForCausalLM.from_pretrained(demo_folder(), dtype=torch.float32)
+    model: Any = AutoModelForCausalLM.from_pretrained(demo_folder(), dtype=torch.float32)
     llama = loaded(gguf_file)
     prompt = prompt_of(llama)
     assert llama.detokenize(prompt).decode() == TEXT
