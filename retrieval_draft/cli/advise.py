@@ -27,7 +27,7 @@ def advise(
 
     The sidecar replays the newest sequences of the namespace, which it keeps in memory for this
     (`serve --sample-tokens`), with today's settings and with others: nothing is guessed, and the
-    sequences never leave it. It takes up to a minute of half a processor beside drafting. Without a cost
+    sequences never leave it. It takes a minute or some of half a processor beside drafting. Without a cost
     table tokens per step are compared, which more nodes can only raise.
 
     \b

@@ -35,6 +35,8 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console", *, full: bool)
     """One namespace's figures in one sidecar."""
     from rich.markup import escape
 
+    from retrieval_draft.rates import rates_of
+
     print_sums(one, console)
     console.print(
         f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
@@ -57,6 +59,9 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console", *, full: bool)
             f"corpus {corpus.corpus}: {corpus.documents} documents, {corpus.tokens} tokens, "
             f"{size(corpus.bytes)}"
         )
+    if one.corpora:
+        coverage = percent(rates_of(one).corpus_coverage)
+        console.print(f"corpora proposed a node in {coverage} of the verified trees")
     print_rows(one, console, full=full)
 
 
@@ -96,11 +101,10 @@ def print_sums(one: "pb.NamespaceStats", console: "Console") -> None:
         f"accepted {one.accepted} ({share(one.accepted, one.drafted)})   "
         f"expected/kept {figure(rates.expected_over_kept)}"
     )
-    corpus = f"   corpus coverage {percent(rates.corpus_coverage)}" if one.corpora else ""
     console.print(
         f"mean accepted length {figure(rates.mean_accepted_length)}   "
         f"nodes per tree {figure(rates.nodes, 1)}   wasted {rates.wasted}   "
-        f"calibration error {figure(rates.calibration_error, 3)}{corpus}"
+        f"calibration error {figure(rates.calibration_error, 3)}"
     )
 
 

@@ -129,7 +129,10 @@ class Screen:
             return Group(head, table)
         columns = ("steps", "hits", "drafted", "accepted", "accept", "length", "exp/kept")
         table = _table(view.removesuffix("s"), columns)
-        for row in list(getattr(line.new, FIELDS.get(view, view)))[:room]:
+        rows = [row for row in getattr(line.new, FIELDS.get(view, view)) if row.drafted]
+        if not rows:
+            return Group(head, Text("nothing was drafted and verified in the last 10 s"))
+        for row in rows[:room]:
             table.add_row(
                 row.name,
                 str(row.steps),

@@ -6,15 +6,18 @@ import pty
 import struct
 import subprocess
 import termios
+import threading
 from collections import deque
 from pathlib import Path
 
 from rich.console import Console
 
 from retrieval_draft.cli.top_screen import VIEWS, Screen
-from retrieval_draft.cli.watching import WINDOW_SECONDS, Watched
+from retrieval_draft.cli.watching import WINDOW_SECONDS, Watched, Watcher
 from retrieval_draft.v1 import store_pb2 as pb
 from tests.cli.conftest import PROGRAM, SECONDS_MAX, Run
+from tests.engine.driving import wait_for
+from tests.server.sidecars import connected, running_sidecar, short_folder
 
 NOW = 1_000_000.0
 
@@ -105,6 +108,27 @@ def test_readings_are_those_of_the_window_and_of_one_life() -> None:
     assert WINDOW_SECONDS <= span <= WINDOW_SECONDS + 1
     one.took(reading(NOW + 41, 0, 1, replica="after a restart"))
     assert one.readings == deque([one.readings[-1]])
+
+
+def test_a_watcher_comes_back_when_its_sidecar_does() -> None:
+    with (
+        short_folder() as data,
+        running_sidecar(folder=data) as first,
+        connected(first.targets[0], None) as client,
+    ):
+        watcher, changed = Watcher(client, "", 100), threading.Event()
+        watcher.start(changed)
+        wait_for(lambda: len(watcher.watched.readings) > 1)
+        replica = watcher.watched.readings[-1].replica_id
+        first.stop()
+        wait_for(lambda: not watcher.watched.readings, "it shows what is no longer true")
+        assert watcher.watched.problem
+        with running_sidecar(folder=data) as second:
+            assert second.targets == first.targets[:1]
+            wait_for(lambda: len(watcher.watched.readings) > 1, "it does not come back")
+            assert watcher.watched.readings[-1].replica_id != replica
+            assert watcher.watched.problem == ""
+            watcher.stop()
 
 
 def test_without_a_terminal_it_prints_one_screen(run: Run, sidecar: Path) -> None:
