@@ -44,9 +44,12 @@ class Run:
     tokens: int
     sequences: int
     seconds: float
+    steps: int
+    """Rows of all decoding steps, drafted or not."""
     drafts: int
     drafted: int
     accepted: int
+    """What vLLM counts: beyond a request's last token too, where a draft went on behind it."""
     digest: str
     """MD5 of all output tokens."""
     propose_us: list[int] = field(default_factory=list[int])
@@ -58,8 +61,7 @@ class Run:
     @property
     def mat(self) -> float:
         """Tokens gained per step over all steps, those without drafts too; prefill's token left out."""
-        gained = self.tokens - self.sequences
-        return gained / max(1, gained - self.accepted)
+        return (self.tokens - self.sequences) / max(1, self.steps)
 
     @property
     def accepted_length(self) -> float:
@@ -109,7 +111,7 @@ class VllmEngine:
         worker = self._llm.llm_engine.model_executor.driver_worker.worker
         self._runner: Any = worker.model_runner
         self._propose_us: list[int] = []
-        self._drafts = self._drafted = self._accepted = 0
+        self._drafts = self._drafted = self._accepted = self._rows = 0
         self._count()
 
     def renew(self, settings: dict[str, object] | None = None, *, is_absent: bool = False) -> None:
@@ -159,7 +161,7 @@ class VllmEngine:
     ) -> Run:
         """Every prompt once; each is sampled with a seed of its own."""
         stop_timing = self._timed()
-        self._drafts = self._drafted = self._accepted = 0
+        self._drafts = self._drafted = self._accepted = self._rows = 0
         began = time.perf_counter()
         outputs: list[list[int]] = []
         for at in range(0, len(prompts), concurrency):
@@ -186,6 +188,8 @@ class VllmEngine:
             sum(map(len, outputs)),
             len(outputs),
             seconds,
+            # Without a drafter every step yields one token.
+            (self._rows or sum(map(len, outputs))) - len(outputs),
             self._drafts,
             self._drafted,
             self._accepted,
@@ -216,6 +220,8 @@ class VllmEngine:
             began = time.perf_counter()
             found = propose(*args, **kwargs)
             self._propose_us.append(int(1e6 * (time.perf_counter() - began)))
+            sampled = next(one for one in args if isinstance(one, list))
+            self._rows += sum(len(row) > 0 for row in sampled)
             return found
 
         drafter.propose = timed

@@ -62,6 +62,11 @@ class Params:
 
 
 @dataclass
+class Lora:
+    lora_name: str
+
+
+@dataclass
 class Request:
     text: list[int]
     num_prompt_tokens: int = 8
@@ -446,7 +451,7 @@ def test_salts_and_adapters_have_namespaces_of_their_own(
 ) -> None:
     worker = Worker(proposer)
     worker.add("a", Request(TEXT, sampling_params=Params(extra_args={proposing.SALT_KEY: "s"})))
-    worker.add("b", Request(TEXT, lora_request=SimpleNamespace(lora_name="sql")))
+    worker.add("b", Request(TEXT, lora_request=Lora("sql")))
     worker.run("a", "b")
     assert worker.accepted["a"] > 25
     assert worker.accepted["b"] > 25
