@@ -33,7 +33,19 @@ class Drafter(Protocol):
         """How many of the target's most probable tokens it wants per row; 0 = send none."""
         ...
 
-    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
+    # Spelled out: drafters may name these as they are, or take them as an `Opening`.
+    def open(
+        self,
+        sequence_id: str,
+        tokens: Int32Array,
+        *,
+        rows: Rows | None,
+        temperature: float | None,
+        length_max: int,
+        end_tokens: tuple[int, ...],
+        learning: Learning,
+        corpora: tuple[str, ...],
+    ) -> None:
         """A sequence begins with this prompt, prefilled; no token of it will pass `length_max`."""
         ...
 

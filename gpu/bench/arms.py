@@ -8,13 +8,18 @@ from retrieval_draft.conversation import Conversation
 from retrieval_draft.gpu.bench.forced import ForcedDecoder
 from retrieval_draft.gpu.bench.lookup import LookupDrafter
 from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.draft_models.draft_model import DraftModel
 from retrieval_draft.gpu.drafting import Drafter
+from retrieval_draft.gpu.fusion import FusedDrafter
 from retrieval_draft.gpu.request import Committed, Figures, Request, Total
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.tree import Int32Array, int32s
 
 PLAIN, LOOKUP, MIX, MIX_HERE = "plain", "lookup", "mix", "mix-in-process"
-ARMS = (PLAIN, LOOKUP, MIX, MIX_HERE)
+MODEL, FUSED_RASD, FUSED_MIX = "draft-model", "fused-rasd", "fused-mix"
+FUSIONS = {FUSED_RASD: "rasd", FUSED_MIX: "mix"}
+ARMS = (PLAIN, LOOKUP, MIX, MIX_HERE, MODEL, FUSED_RASD, FUSED_MIX)
+NEED_MODEL = (MODEL, *FUSIONS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,14 +112,22 @@ class Unobserved:
         self.finish = talk.finish
 
 
-def new_arm(name: str, runner: Runner, talk: Conversation | None, *, is_forced: bool) -> Arm:
-    """An arm by its name; those that draft from a store need their conversation.
-
-    Here is where a draft model's arm and a fused one go: each is a Drafter.
-    """
+def new_arm(
+    name: str,
+    runner: Runner,
+    talk: Conversation | None,
+    model: DraftModel | None = None,
+    *,
+    is_forced: bool,
+) -> Arm:
+    """An arm by its name; it needs a conversation to draft from a store, a model to draft with one."""
     drafter: Drafter | None = None
     if name == LOOKUP:
         drafter = LookupDrafter()
+    elif name == MODEL:
+        drafter = model
+    elif name in FUSIONS and talk is not None and model is not None:
+        drafter = FusedDrafter(talk, model, FUSIONS[name])
     elif talk is not None:
         drafter = Unobserved(talk) if is_forced else talk
     return Arm(name, runner, drafter, is_forced=is_forced)

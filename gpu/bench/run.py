@@ -20,9 +20,22 @@ import numpy as np
 from retrieval_draft.client import Client, EngineClient, GrpcClient
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.errors import InvalidInput
-from retrieval_draft.gpu.bench.arms import LOOKUP, MIX, MIX_HERE, PLAIN, Arm, Task, new_arm, teach
+from retrieval_draft.gpu.bench.arms import (
+    FUSIONS,
+    LOOKUP,
+    MIX,
+    MIX_HERE,
+    NEED_MODEL,
+    PLAIN,
+    Arm,
+    Task,
+    new_arm,
+    teach,
+)
 from retrieval_draft.gpu.bench.differences import Differences, differences
 from retrieval_draft.gpu.demo.run import running_sidecar, settled
+from retrieval_draft.gpu.draft_models.causal import CausalDrafts
+from retrieval_draft.gpu.draft_models.opening import open_draft_model
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sidecar import converse
 from retrieval_draft.gpu.step_cost import StepCosts, measure_step_costs
@@ -46,6 +59,8 @@ class Plan:
     method: str = "mix"
     step_ms_max: float = 20.0
     is_forced: bool = True
+    draft_model: str = ""
+    """Of the arms that need one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +124,14 @@ def measured(
                 for arm, client in clients.items()
             }
             arms = [
-                new_arm(arm, runner, talks.get(arm), is_forced=plan.is_forced) for arm in plan.arms
+                new_arm(
+                    arm,
+                    runner,
+                    talks.get(arm),
+                    _draft_model(runner, plan) if arm in NEED_MODEL else None,
+                    is_forced=plan.is_forced,
+                )
+                for arm in plan.arms
             ]
             for arm_name, talk in talks.items():
                 teach(talk, taught, plan.nodes_max)
@@ -164,13 +186,20 @@ def _clients(plan: Plan) -> Iterator[dict[str, Client]]:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="retrieval-draft-"))
             target = stack.enter_context(running_sidecar(Path(folder), plan.method))
             clients[MIX] = GrpcClient(target)
-        if MIX_HERE in plan.arms:
-            clients[MIX_HERE] = EngineClient.in_memory()
+        for arm in (MIX_HERE, *FUSIONS):
+            if arm in plan.arms:
+                clients[arm] = EngineClient.in_memory()
         try:
             yield clients
         finally:
             for client in clients.values():
                 client.close()
+
+
+def _draft_model(runner: Runner, plan: Plan) -> CausalDrafts:
+    return open_draft_model(
+        plan.draft_model, runner.model, slots=runner.slots, length_max=runner.length_max
+    )
 
 
 def _talk(

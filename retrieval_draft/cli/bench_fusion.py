@@ -1,8 +1,9 @@
 """`retrieval-draft bench fusion`."""
 
 import click
+import msgspec
 
-from retrieval_draft.cli.output import out, print_json, print_table, progress
+from retrieval_draft.cli.output import out, print_table, progress
 
 
 @click.command()
@@ -25,7 +26,7 @@ from retrieval_draft.cli.output import out, print_json, print_table, progress
 @click.option("--prompts", default=12, show_default=True, help="Of the demo's.")
 @click.option("--tokens-max", default=96, show_default=True, help="Tokens per output.")
 @click.option("--slots", default=4, show_default=True, help="Sequences decoded at once.")
-@click.option("--json", "as_json", is_flag=True, help="Data as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="The JSON line alone, without the table.")
 def fusion(
     model: str | None,
     draft_model: str,
@@ -41,7 +42,7 @@ def fusion(
     """Retrieval, a draft model, and both in one tree: MAT at equal nodes.
 
     Prompt lookup is the peer. Each arm starts from a fresh store; outputs must equal those of plain
-    decoding.
+    decoding. Last line: one JSON document.
 
     \b
     Examples:
@@ -112,7 +113,7 @@ def fusion(
             ],
             out(),
         )
-    print_json(found)
+    click.echo(msgspec.json.encode(found).decode())
     if not all(one.identical for one in found):
         raise click.ClickException("outputs differ from those of plain decoding")
 

@@ -32,6 +32,13 @@ RANDOM = "random"
     help="Without real weights: qwen3-0.6b, llama-3.1-8b, smoke, wide-vocabulary.",
 )
 @click.option("--arms", default="plain,lookup,mix", show_default=True, metavar="NAMES")
+@click.option(
+    "--draft-model",
+    default="demo",
+    show_default=True,
+    metavar="MODEL",
+    help="Of the arms draft-model, fused-rasd and fused-mix, as `worker` takes it.",
+)
 @click.option("--batch", default="1", show_default=True, metavar="NUMBERS", help="Batch sizes.")
 @click.option("--rounds", default=6, show_default=True, help="Batches decoded in every arm.")
 @click.option("--output-max", default=96, show_default=True, help="Tokens decoded of an output.")
@@ -66,6 +73,7 @@ def worker(
     demo: bool,
     shape: str,
     arms: str,
+    draft_model: str,
     batch: str,
     rounds: int,
     output_max: int,
@@ -94,6 +102,7 @@ def worker(
     \b
     Examples:
       retrieval-draft bench worker --demo
+      retrieval-draft bench worker --demo --arms plain,mix-in-process,draft-model,fused-rasd
       retrieval-draft bench worker --tokenizer models/qwen --warm-tokens 20000 outputs.jsonl.gz
       retrieval-draft bench worker --shape smoke --random
     """
@@ -103,7 +112,7 @@ def worker(
     from retrieval_draft.gpu.bench.pinning import pin_threads
     from retrieval_draft.gpu.bench.run import Plan, measured, random_tasks
 
-    names = arms_of(arms)
+    names = arms_of(arms, has_weights=model is not None or demo)
     sizes = options.numbers_of("--batch", batch)
     for option, value in (("--rounds", rounds), ("--output-max", output_max)):
         if value < 1:
@@ -125,7 +134,15 @@ def worker(
     if not chosen and not has_generate:
         raise InvalidInput("FILE", "missing", "recorded outputs, --random, --model or --demo")
     plan = Plan(
-        names, sizes, rounds, nodes_max, warm_tokens, method, step_ms_max, is_forced=is_forced
+        names,
+        sizes,
+        rounds,
+        nodes_max,
+        warm_tokens,
+        method,
+        step_ms_max,
+        is_forced=is_forced,
+        draft_model=draft_model,
     )
     with progress() as bar:
         phases = 1 + bool(warm_tokens)
@@ -141,15 +158,18 @@ def worker(
     click.echo(msgspec.json.encode(document))
 
 
-def arms_of(text: str) -> tuple[str, ...]:
+def arms_of(text: str, *, has_weights: bool) -> tuple[str, ...]:
     """Comma-separated names of arms. Raises InvalidInput."""
     from retrieval_draft.errors import InvalidInput
-    from retrieval_draft.gpu.bench.arms import ARMS
+    from retrieval_draft.gpu.bench.arms import ARMS, NEED_MODEL
 
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
         if name not in ARMS:
             raise InvalidInput("--arms", name, f"some of {', '.join(ARMS)}")
+        if name in NEED_MODEL and not has_weights:
+            reason = "a draft model has nothing to say of noise: it needs --model or --demo"
+            raise InvalidInput("--arms", name, "arms without a draft model", reason)
     return names
 
 

@@ -10,11 +10,12 @@ from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.draft_models.causal import CausalDrafts
 from retrieval_draft.gpu.draft_models.first_layers import first_layers
+from retrieval_draft.gpu.draft_models.level_mask import Int64Array
 from retrieval_draft.gpu.draft_models.levels import Levels
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.step import Learning
-from retrieval_draft.tree import SOURCES, DraftTree, Int32Array, int32s
+from retrieval_draft.tree import SOURCES, DraftTree, int32s
 from tests.gpu.driving import decode_all
 from tests.gpu.models import END_TOKEN, plain_logits, prompts, tiny
 
@@ -69,6 +70,7 @@ def test_probabilities_are_of_whole_paths_and_the_cache_follows_what_is_committe
     texts = {f"s{i}": prompt.tolist() for i, prompt in enumerate(prompts(4))}
     for name, text in texts.items():
         drafts.open(name, int32s(text), **OPENING)
+    trees: dict[str, DraftTree] = {}
     for step in range(4):
         trees = drafts.draft(dict.fromkeys(texts, 8))
         for name, tree in trees.items():
@@ -88,7 +90,9 @@ def test_probabilities_are_of_whole_paths_and_the_cache_follows_what_is_committe
 
 
 @pytest.mark.parametrize("slots", [1, 3])
-def test_the_target_drafts_for_itself_without_an_error_and_reads_nothing_twice(slots: int) -> None:
+def test_the_target_drafts_for_itself_without_an_error_and_reads_nothing_twice(
+    slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All that it drafts first is accepted: a cache that is off by anything would break that."""
     target = tiny("llama")
     drafts = CausalDrafts(target, slots=slots, length_max=LENGTH_MAX, depth_max=4, children_max=1)
@@ -99,7 +103,7 @@ def test_the_target_drafts_for_itself_without_an_error_and_reads_nothing_twice(s
         read.append(parts[1].shape[1])
         return forward(*parts)
 
-    drafts._runner.extend = counted  # type: ignore[method-assign]
+    monkeypatch.setattr(drafts._runner, "extend", counted)
     decoder = Decoder(target, slots=slots, length_max=LENGTH_MAX, nodes_max=9, drafter=drafts)
     outputs = decode_all(decoder, requests())
     plain = decode_all(Decoder(target, slots=slots, length_max=LENGTH_MAX), requests())
@@ -177,7 +181,8 @@ def test_the_first_layers_are_the_targets_own_and_leave_it_as_it_is() -> None:
     assert {id(p) for p in short.module.parameters()} < parameters
     assert torch.equal(plain_logits(target, [3, 4, 5]), before)
     assert not torch.equal(plain_logits(short, [3, 4, 5]), before)
-    assert len(target.module.base_model.layers) == 2
+    assert target.module.config.num_hidden_layers == 2
+    assert torch.equal(plain_logits(first_layers(target, 1), [3]), plain_logits(short, [3]))
     for count in (0, 2):
         with pytest.raises(InvalidInput, match="self:1 to self:1"):
             first_layers(target, count)
@@ -187,7 +192,7 @@ def level(rows: list[list[float]]) -> Any:
     return np.log(np.array([rows], np.float32))
 
 
-def numbers(rows: list[list[int]]) -> Int32Array:
+def numbers(rows: list[list[int]]) -> Int64Array:
     return np.array([rows])
 
 

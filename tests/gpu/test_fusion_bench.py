@@ -1,5 +1,10 @@
 """The comparison of drafters at equal nodes, end to end on the demo models."""
 
+from click.testing import CliRunner
+
+from retrieval_draft.cli.bench_worker import worker
+from retrieval_draft.gpu.bench.arms import FUSIONS, MODEL, PLAIN, Task
+from retrieval_draft.gpu.bench.run import Plan, measured
 from retrieval_draft.gpu.draft_models.causal import CausalDrafts
 from retrieval_draft.gpu.draft_models.opening import open_draft_model
 from retrieval_draft.gpu.fusion_bench import ARMS, compared
@@ -25,3 +30,21 @@ def test_every_arm_decodes_the_same_and_drafts_within_its_nodes() -> None:
     mats = {one.arm: one.mat for one in found}
     assert mats["draft model"] > 1
     assert max(mats["fused, rasd"], mats["fused, mix"]) > 1
+
+
+def test_the_workers_benchmark_has_arms_with_a_draft_model() -> None:
+    target = load_model(demo_folder(), dtype="float32", threads=1)
+    prompt = int32s(load_tokenizer("demo").encode("def __init__(self, name):\n").ids)
+    tasks = [Task("s", prompt, 12)]
+    arms = (PLAIN, MODEL, *FUSIONS)
+    plan = Plan(arms, (1,), 1, 4, 0, step_ms_max=10_000, is_forced=False, draft_model="demo")
+    rows = measured(target, [("prompts", tasks)], plan)
+    assert [row.arm for row in rows] == list(arms)
+    assert all(row.mat > 1 for row in rows[1:])
+    assert all(row.differences is None or not row.differences.tokens for row in rows)
+
+
+def test_a_draft_model_needs_real_weights() -> None:
+    refused = CliRunner().invoke(worker, ["--arms", "plain,fused-rasd", "--shape", "smoke"])
+    assert refused.exit_code != 0
+    assert "it needs --model or --demo" in str(refused.output) + str(refused.exception)
