@@ -175,9 +175,9 @@ class Decoder:
             clock.lap("forward")
             draws = self._draws(logits, trees)
             verified = [self.rule(tree, one) for tree, one in zip(trees, draws, strict=True)]
-            clock.lap("verification")
+            clock.lap("verify")
             rows = self._observe(logits, trees, verified)
-            clock.lap("observation")
+            clock.lap("observe")
             self.runner.keep(cached, [one.path for one in verified])
             committed = [
                 self._commit(*parts)

@@ -3,9 +3,9 @@
 import time
 from typing import Literal, get_args
 
-Stage = Literal["draft", "transfer", "forward", "verification", "observation", "commit"]
+Stage = Literal["draft", "transfer", "forward", "verify", "observe", "commit"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-OVERHEAD: tuple[Stage, ...] = ("transfer", "verification", "commit")
+OVERHEAD: tuple[Stage, ...] = ("transfer", "verify", "commit")
 """What a step costs beside its draft, the target's forward, and the observations it sends."""
 
 
@@ -13,7 +13,7 @@ class StageClock:
     """Seconds by stage, summed over steps; `lap` gives what went by since the last call to a stage.
 
     `transfer` is making the target's inputs and handing them over: tokens, positions, masks, aims.
-    On a GPU calls return before the work is done, and the wait for a forward counts as verification.
+    On a GPU calls return before the work is done, and the wait for a forward counts as verify.
     `cpu_seconds` are the calling thread's own: on a busy machine they alone say what a step costs.
     Costs some 0.5 µs a lap.
     """

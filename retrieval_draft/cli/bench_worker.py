@@ -217,57 +217,28 @@ def prompts_of(
 
 
 def show(title: str, rows: Sequence["Row"]) -> None:
-    """Speed, and where the time of a step goes; the rest is transfer, verification and commit."""
+    """Speed, and where the time of a step goes; `cpu ms` is the thread's own outside draft and forward."""
     if not rows:
         return
     console = out()
-    print_table(
-        title,
-        (
-            *("file", "phase", "batch", "arm", "tokens", "tokens/s", "MAT", "nodes"),
-            *("x plain", "cpu", "x lookup", "cpu"),
-        ),
-        [
+    console.print(title)
+    for file in dict.fromkeys(one.file for one in rows):
+        some = [one for one in rows if one.file == file]
+        print_table(
+            f"\n{file}",
             (
-                one.file[:24],
-                one.phase,
-                str(one.batch),
-                one.arm,
-                str(one.tokens),
-                f"{one.rate_median:.1f}",
-                f"{one.mat:.3f}",
-                f"{one.nodes:.1f}",
-                _number(one.ratio),
-                _number(one.cpu_ratio),
-                _number(one.lookup_ratio),
-                _number(one.lookup_cpu_ratio),
-            )
-            for one in rows
-        ],
-        console,
-        text_columns=2,
-    )
-    stages = list(rows[0].shares)
-    print_table(
-        "\nShare of a step's time",
-        ("file", "phase", "batch", "arm", *stages, "step ms", "rest ms", "cpu ms", "late"),
-        [
-            (
-                one.file[:24],
-                one.phase,
-                str(one.batch),
-                one.arm,
-                *(f"{100 * one.shares[stage]:.1f}%" for stage in stages),
-                f"{one.step_ms:.1f}",
-                f"{one.overhead_ms:.2f}",
-                f"{one.cpu_overhead_ms:.2f}",
-                str(one.late),
-            )
-            for one in rows
-        ],
-        console,
-        text_columns=2,
-    )
+                *("phase", "batch", "arm", "tokens", "tokens/s", "MAT", "nodes"),
+                *("x plain", "cpu", "x lookup", "cpu"),
+            ),
+            map(speed_cells, some),
+            console,
+        )
+        print_table(
+            "\nOf a step's time",
+            ("", *some[0].shares, "step ms", "cpu ms", "late"),
+            map(share_cells, some),
+            console,
+        )
     for one in rows:
         if one.differences is not None:
             off = one.differences
@@ -276,6 +247,32 @@ def show(title: str, rows: Sequence["Row"]) -> None:
                 f"plain decoding's, in {off.sequences} sequences; logits {off.margin_max:.3g} apart "
                 f"at most where they part"
             )
+
+
+def speed_cells(row: "Row") -> tuple[str, ...]:
+    return (
+        row.phase,
+        str(row.batch),
+        row.arm,
+        str(row.tokens),
+        f"{row.rate_median:.2f}",
+        f"{row.mat:.3f}",
+        f"{row.nodes:.1f}",
+        _number(row.ratio),
+        _number(row.cpu_ratio),
+        _number(row.lookup_ratio),
+        _number(row.lookup_cpu_ratio),
+    )
+
+
+def share_cells(row: "Row") -> tuple[str, ...]:
+    return (
+        f"{row.phase} {row.batch} {row.arm}",
+        *(f"{100 * share:.1f}%" for share in row.shares.values()),
+        f"{row.step_ms:.1f}",
+        f"{row.cpu_overhead_ms:.2f}",
+        str(row.late),
+    )
 
 
 def show_generated(generated: tuple[float, float, float] | None) -> None:
