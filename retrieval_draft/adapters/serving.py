@@ -165,7 +165,7 @@ class ServingDrafter:
     def step(self, rows: Sequence[Row]) -> list[DraftTree]:
         """A draft for each row, in their order; EMPTY where there is none.
 
-        Its nodes are at most `nodes_max`, none deeper than `room`, each within the vocabulary.
+        Its nodes are at most `room`, each within the vocabulary.
         """
         began = self._clock()
         nothing: list[DraftTree] = []
@@ -261,9 +261,7 @@ class ServingDrafter:
         return accepted
 
     def _given(self, row: Row, tree: DraftTree | None) -> DraftTree:
-        if tree is None or not len(tree):
-            return EMPTY
-        if int(tree.depths().max()) >= row.room:
+        if tree is None or not 0 < len(tree) <= row.room:
             return EMPTY
         self.served.drafts += 1
         self.served.draft_tokens += len(tree)

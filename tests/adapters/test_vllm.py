@@ -4,6 +4,7 @@ An engine dies of an exception, None, arrays, rows too many, drafts too long and
 `Worker.take` fails on each of them.
 """
 
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -339,6 +340,15 @@ def test_nothing_of_vllm_as_expected_starts_without_drafts(
     assert "failed to start" in caplog.text
     register()
     assert "going on without vllm.v1.worker.gpu_model_runner" in caplog.text
+
+
+def test_the_plugin_loads_no_numba_and_no_vllm() -> None:
+    """vLLM loads it early, and its search for CPU kernels trips over llvmlite's modules."""
+    script = "import sys, retrieval_draft.adapters.vllm; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert not {"numba", "llvmlite", "torch", "vllm"} & set(ended.stdout.split())
 
 
 # The plugin, around classes like vLLM's.

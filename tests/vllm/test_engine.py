@@ -1,11 +1,15 @@
-"""A real vLLM on this CPU (`make test-vllm`): our drafts change nothing but the number of its steps."""
+"""A real vLLM on this CPU (`make test-vllm`): our drafts change nothing but the number of its steps.
+
+Nothing here may import numba before the first engine is there: vLLM's search for its CPU kernels trips
+over llvmlite's modules.
+"""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +21,7 @@ pytest.importorskip("vllm", reason="needs the environment of `make vllm-env`")
 
 from retrieval_draft.adapters.serving import Row, ServingDrafter
 from retrieval_draft.adapters.vllm import Proposer
+from retrieval_draft.client import Client
 from retrieval_draft.gpu.demo.prompts import shipped
 from retrieval_draft.replay.vllm_arms import (
     OURS,
@@ -28,7 +33,6 @@ from retrieval_draft.replay.vllm_arms import (
 from retrieval_draft.step import StepResponse
 from retrieval_draft.tokenizer import demo_folder, load_tokenizer
 from retrieval_draft.tree import DraftTree, int32s
-from tests.client.scripted import Faulty
 
 TOKENS, TOKENS_MAX, SEQUENCES_MAX = 48, 6, 4
 SECONDS_MAX = 240.0
@@ -53,6 +57,20 @@ def engine(plain: str) -> Iterator[VllmEngine]:
     made = VllmEngine(OURS, demo_folder(), TOKENS_MAX, SEQUENCES_MAX)
     yield made
     made.close()
+
+
+class Changing:
+    """A client whose answers are changed on their way."""
+
+    def __init__(self, client: Client, change: Callable[[StepResponse], StepResponse]) -> None:
+        self._client, self._change = client, change
+
+    def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
+        answer = self._client.receive(step_id, seconds_max)
+        return None if answer is None else self._change(answer)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._client, name)
 
 
 def serving(engine: VllmEngine) -> ServingDrafter:
@@ -89,7 +107,7 @@ def test_requests_end_by_their_ids_and_are_learned(
     assert len(serving(engine).open_requests()) <= SEQUENCES_MAX
     warm = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
     assert warm.digest == cold.digest == plain
-    assert warm.accepted > 1.5 * cold.accepted
+    assert warm.steps < 0.8 * cold.steps
 
 
 def test_requests_told_by_their_tokens_do_as_well(
@@ -134,7 +152,7 @@ def test_what_ends_an_engine_never_reaches_it(
             return answer
         return replace(answer, trees=cast(list[DraftTree], [tree] * len(answer.trees)))
 
-    talk._client = Faulty(talk._client, change=change)
+    talk._client = cast(Client, Changing(talk._client, change))
     assert engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest == plain
     assert len(steps) > 5
 
