@@ -281,4 +281,4 @@ def _of_one(cost: VerifyCost | None, batch: int) -> VerifyCost | None:
     if cost is None or batch == 1:
         return cost
     nodes, first = np.unique(cost.nodes // batch, return_index=True)
-    return VerifyCost(int32s(nodes), np.ascontiguousarray(cost.milliseconds[first] / batch))
+    return VerifyCost(int32s(nodes), (cost.milliseconds[first] / batch).astype(np.float32))

@@ -19,7 +19,6 @@ from retrieval_draft.credentials import Credentials, load_credentials
 from retrieval_draft.draft_stream import DraftStream
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.step import StepRequest, StepResponse
-from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import draft_pb2, store_pb2
 
 if TYPE_CHECKING:
@@ -402,12 +401,3 @@ def check_namespace(
 
 def _store(method: str) -> str:
     return f"/retrieval_draft.v1.StoreService/{method}"
-
-
-def offsets_of(lengths: Iterable[int]) -> bytes:
-    """The wire's offsets column of parts with these lengths."""
-    total, cuts = 0, [0]
-    for length in lengths:
-        total += length
-        cuts.append(total)
-    return int32s(cuts).tobytes()

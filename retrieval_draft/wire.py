@@ -122,7 +122,7 @@ def encode_request(request: StepRequest) -> draft_pb2.DraftRequest:
         options=_encode_options(request.options),
         sequence_ids=[part.sequence_id for part in parts],
         base_positions=int32s([part.base_position for part in parts]).tobytes(),
-        token_offsets=_encode_offsets(len(part.tokens) for part in parts),
+        token_offsets=encode_offsets(len(part.tokens) for part in parts),
         tokens=b"".join(int32s(part.tokens).tobytes() for part in parts),
         starts=[
             _encode_start(i, part.start) for i, part in enumerate(parts) if part.start is not None
@@ -177,7 +177,7 @@ def encode_trees(trees: Iterable[DraftTree | None]) -> draft_pb2.Trees:
     present = list(trees)
     kept = [tree for tree in present if tree is not None]
     return draft_pb2.Trees(
-        node_offsets=_encode_offsets(0 if tree is None else len(tree) for tree in present),
+        node_offsets=encode_offsets(0 if tree is None else len(tree) for tree in present),
         tokens=b"".join(tree.token.astype("<i4").tobytes() for tree in kept),
         parents=b"".join(tree.parent.astype("<i4").tobytes() for tree in kept),
         probabilities=b"".join(tree.probability.astype("<f4").tobytes() for tree in kept),
@@ -384,5 +384,6 @@ def _encode_start(index: int, start: SequenceStart) -> draft_pb2.SequenceStart:
     )
 
 
-def _encode_offsets(lengths: Iterable[int]) -> bytes:
+def encode_offsets(lengths: Iterable[int]) -> bytes:
+    """The offsets column of parts with these lengths."""
     return np.cumsum([0, *lengths]).astype("<i4").tobytes()

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
-from retrieval_draft.client import GrpcClient, offsets_of
+from retrieval_draft.client import GrpcClient
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import store_pb2 as pb
 from retrieval_draft.warming.digests import Digests, Tokenised, text_digest
 from retrieval_draft.warming.documents import Document, Ids, Text
 from retrieval_draft.warming.tokenising import Tokeniser, Tokens, Work, batches
+from retrieval_draft.wire import encode_offsets
 
 MESSAGE_TOKENS = 1 << 18
 MESSAGE_DOCUMENTS = 512
@@ -178,7 +179,7 @@ class _Feed:
         return pb.WarmRequest(
             namespace=self._namespace,
             corpus=self._corpus,
-            document_offsets=offsets_of(len(one.ids) for one in some),
+            document_offsets=encode_offsets(len(one.ids) for one in some),
             tokens=b"".join(int32s(one.ids).tobytes() for one in some),
             document_names=[one.name for one in some],
         )
