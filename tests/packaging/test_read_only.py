@@ -64,6 +64,8 @@ def test_a_sidecar_that_may_write_nowhere_compiles_nothing(filled: Path, tmp_pat
         )
         try:
             said = _said(process, log)
+            assert health(tmp_path / "data" / "draft.sock") == (0, "")
+            assert health(tmp_path / "nobody.sock")[0] == 1
         finally:
             process.terminate()
             process.wait(SECONDS_MAX)
@@ -71,6 +73,15 @@ def test_a_sidecar_that_may_write_nowhere_compiles_nothing(filled: Path, tmp_pat
     assert said.count("data loaded from") > 50
     assert "saved" not in said
     assert not list(temporary.iterdir()), "its own folder is gone with it"
+
+
+def health(socket: Path) -> tuple[int, str]:
+    """What the container's health check says of a sidecar there."""
+    script = Path(__file__).parents[2] / "docker" / "health.py"
+    done = subprocess.run(
+        [sys.executable, str(script), f"unix:{socket}"], capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stderr.strip()
 
 
 def test_what_the_cache_lacks_is_compiled_for_this_process_alone(tmp_path: Path) -> None:
