@@ -218,8 +218,10 @@ class Sidecar:
         history = History(self.engine)
         history.start()
         self._undo.append(history.stop)
-        page = Dashboard(Sources(self.engine, self.access, history, text, recent), host)
-        web = HttpServer(page.app(), host, int(port), self._options.tls, page.stop)
+        tls = self._options.tls
+        sources = Sources(self.engine, self.access, history, text, recent)
+        page = Dashboard(sources, host, over_tls=tls is not None)
+        web = HttpServer(page.app(), host, int(port), tls, page.stop)
         web.start()
         self._web = web
         self._undo.append(lambda: web.stop(DRAIN_SECONDS))

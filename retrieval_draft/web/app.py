@@ -68,9 +68,17 @@ class Sources:
 class Dashboard:
     """One sidecar's page. `stop` ends the streams of those who look at it."""
 
-    def __init__(self, sources: Sources, host: str, event_seconds: float = EVENT_SECONDS) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        host: str,
+        *,
+        over_tls: bool = False,
+        event_seconds: float = EVENT_SECONDS,
+    ) -> None:
         self._from = sources
         self._host = host
+        self._over_tls = over_tls
         self._event_seconds = event_seconds
         self._watchers = 0
         self._stopping = anyio.Event()
@@ -90,7 +98,7 @@ class Dashboard:
         ]
         return Starlette(
             routes=routes,
-            middleware=[Middleware(Guard, host=self._host, has_tenants=self._has_tenants)],
+            middleware=[Middleware(Guard, host=self._host, is_proven=self._is_proven)],
             exception_handlers={HTTPException: _refused, Exception: _failed},
         )
 
@@ -99,8 +107,9 @@ class Dashboard:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
-    def _has_tenants(self) -> bool:
-        return self._from.access.tenants is not None
+    def _is_proven(self) -> bool:
+        """Whether a foreign page could not ask in our name: it has no token, or no certificate for it."""
+        return self._over_tls or self._from.access.tenants is not None
 
     def _tenant(self, http: Request) -> str:
         """Whose figures may be shown. Raises 401."""
@@ -175,13 +184,13 @@ class Dashboard:
 class Guard:
     """Sets the headers, and refuses a page of somebody else's that calls itself us.
 
-    Without tenants whoever reaches the port may look. A site that lets its own name stand for this
+    Without tenants and TLS whoever reaches the port may look. A site that lets its own name stand for this
     address (DNS rebinding) would make a visitor's browser reach it: names with a dot are refused, but
     for the one that we were told to listen on.
     """
 
-    def __init__(self, app: ASGIApp, host: str, has_tenants: Callable[[], bool]) -> None:
-        self._app, self._host, self._has_tenants = app, host, has_tenants
+    def __init__(self, app: ASGIApp, host: str, is_proven: Callable[[], bool]) -> None:
+        self._app, self._host, self._is_proven = app, host, is_proven
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -199,7 +208,7 @@ class Guard:
                 ]
             await send(message)
 
-        if self._has_tenants() or self._is_ours(Request(scope).headers):
+        if self._is_proven() or self._is_ours(Request(scope).headers):
             await self._app(scope, receive, with_headers)
             return
         text = b"this address answers only under its own name\n"

@@ -117,6 +117,15 @@ def test_what_is_copied_is_there_and_is_sent_to_the_builder(dockerfile: Path) ->
     assert all((ROOT / source).exists() for source in copied)
 
 
+def test_the_kernels_are_those_of_the_installed_package_and_the_build_makes_sure() -> None:
+    """numba's cache goes by the path of the sources: those in the builder's folder are others."""
+    runs = [t for name, t in instructions(DOCKER / "Dockerfile") if name == "RUN"]
+    compiling = [text for text in runs if "import retrieval_draft.engine" in text]
+    assert len(compiling) == 2
+    assert all("python -P -c" in text for text in compiling)
+    assert '! grep -q "data saved"' in compiling[1]
+
+
 def test_the_kernels_of_the_image_are_looked_up_by_what_it_pins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,6 +12,7 @@ from numba.core.caching import UserProvidedCacheLocator
 import retrieval_draft.engine  # for what the import compiles
 from retrieval_draft.drafting import kernels as drafting_kernels
 from retrieval_draft.store import kernels as store_kernels
+from retrieval_draft.store.folder import find_socket
 from retrieval_draft.store.kernel_cache import CACHE_VARIABLE, make_writable
 
 assert retrieval_draft.engine
@@ -64,6 +65,8 @@ def test_a_sidecar_that_may_write_nowhere_compiles_nothing(filled: Path, tmp_pat
         )
         try:
             said = _said(process, log)
+            assert health(find_socket(tmp_path / "data")) == (0, "")
+            assert health(tmp_path / "nobody.sock")[0] == 1
         finally:
             process.terminate()
             process.wait(SECONDS_MAX)
@@ -71,6 +74,15 @@ def test_a_sidecar_that_may_write_nowhere_compiles_nothing(filled: Path, tmp_pat
     assert said.count("data loaded from") > 50
     assert "saved" not in said
     assert not list(temporary.iterdir()), "its own folder is gone with it"
+
+
+def health(socket: Path) -> tuple[int, str]:
+    """What the container's health check says of a sidecar there."""
+    script = Path(__file__).parents[2] / "docker" / "health.py"
+    done = subprocess.run(
+        [sys.executable, str(script), f"unix:{socket}"], capture_output=True, text=True, timeout=60
+    )
+    return done.returncode, done.stderr.strip()
 
 
 def test_what_the_cache_lacks_is_compiled_for_this_process_alone(tmp_path: Path) -> None:

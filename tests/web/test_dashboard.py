@@ -1,6 +1,8 @@
 """What the dashboard's address answers, to whom, and what it never says."""
 
 import re
+import ssl
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,12 +13,14 @@ import retrieval_draft.web
 from retrieval_draft.errors import InvalidInput, PermissionDenied
 from retrieval_draft.server.access import Access
 from retrieval_draft.server.lifecycle import ServeOptions, Sidecar
+from retrieval_draft.server.tls import TlsFiles
 from retrieval_draft.step import Learning, SequenceStart
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.tenants import Tenants, with_token, without_tenant
 from retrieval_draft.tokenizer import load_tokenizer
 from retrieval_draft.tree import SOURCES, TIERS
 from retrieval_draft.web.app import HEADERS, PAGE
+from tests.certificates import Authority
 from tests.engine.driving import NAMESPACE, SECONDS_MAX, TENANT, VOCAB, running_engine
 from tests.web.serving import PROMPT, TEXT, Served, dashboard, decode
 
@@ -236,6 +240,31 @@ def test_a_sidecar_serves_it_and_ends_its_streams_when_it_stops(tmp_path: Path) 
             assert next(events)[0] == "figures"
             assert sidecar.stop()
             assert [name for name, _ in events] in ([], ["points"])
+    finally:
+        sidecar.stop()
+
+
+def test_over_tls_it_takes_new_certificates_and_any_name(tmp_path: Path) -> None:
+    authority = Authority()
+    certificate, key = authority.server().write(tmp_path, "server")
+    tls = TlsFiles(certificate, key)
+    sidecar = Sidecar(
+        ServeOptions(data=tmp_path / "data", redis="none", web="127.0.0.1:0", tls=tls)
+    )
+    sidecar.start()
+    try:
+        url = sidecar.targets[-1]
+        assert url.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cadata=authority.certificate.decode())
+        request = urllib.request.Request(f"{url}/metrics", headers={"host": "drafts.example"})  # noqa: S310
+        with urllib.request.urlopen(request, context=trusted) as answer:  # noqa: S310
+            assert b"retrieval_draft_info" in answer.read()
+        port = int(url.rpartition(":")[2])
+        before = ssl.get_server_certificate(("127.0.0.1", port))
+        authority.server().write(tmp_path, "server")
+        assert ssl.get_server_certificate(("127.0.0.1", port)) == before
+        assert sidecar.reload()
+        assert ssl.get_server_certificate(("127.0.0.1", port)) != before
     finally:
         sidecar.stop()
 

@@ -66,7 +66,8 @@ function take(name, data) {
     while (state.texts.size > 8) state.texts.delete(state.texts.keys().next().value);
   } else if (name === "gone") choose("");
   else if (name === "refused") signIn(data);
-  if (state.figures) show();
+  // Whoever marks text to copy it keeps what is marked.
+  if (state.figures && !String(getSelection())) show();
 }
 
 function show() {
