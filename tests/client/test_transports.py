@@ -151,9 +151,6 @@ ERRORS: dict[str, Callable[[Caller], object]] = {
     "step 0": lambda calls: replace(calls, step_id=-1).step(opened()),
     "an unknown method": lambda calls: calls.step(opened(), method="eagle"),
     "too many nodes": lambda calls: calls.step(opened(), nodes_max=5000),
-    "the worker's own drafts": lambda calls: calls.step(
-        part("s", 0, [1], model_tree=DraftTree(int32s([1]), int32s([-1])))
-    ),
     "a stale step": lambda calls: [
         calls.step(opened()),
         calls.step(opened()),
