@@ -20,6 +20,7 @@ from retrieval_draft.adapters.transport import connector
 from retrieval_draft.client import Client
 from retrieval_draft.conversation import Conversation, Figures
 from retrieval_draft.errors import DraftError
+from retrieval_draft.gpu.drafting import Drafter
 from retrieval_draft.gpu.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
@@ -147,8 +148,9 @@ class ServingDrafter:
             namespace_of=lambda name: self._namespaces.get(name, self._base),
             clock=clock,
         )
-        observing = settings.observe_only
-        self._drafter = ObservingDrafter(self._conversation) if observing else self._conversation
+        self._drafter: Drafter = self._conversation
+        if settings.observe_only:
+            self._drafter = ObservingDrafter(self._conversation)
         if isinstance(client, BackgroundClient):
             client.prepare(create)
 
