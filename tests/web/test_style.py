@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import retrieval_draft.web
+from retrieval_draft.tree import SOURCES
 
 STYLE = (Path(retrieval_draft.web.__file__).parent / "page" / "style.css").read_text()
 TEXT_CONTRAST, GRAPHICS_CONTRAST = 4.5, 3.0
@@ -54,7 +55,7 @@ def test_text_can_be_read(theme: str) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_marks_of_charts_can_be_seen(theme: str) -> None:
     colours = themes()[theme]
-    marks = [name for name in colours if re.fullmatch(r"c\d", name)]
-    assert len(marks) == 10
+    marks = [name for name in colours if re.fullmatch(r"c\d+", name)]
+    assert len(marks) == len(SOURCES), "one for each source"
     for name in [*marks, "axis"]:
         assert contrast(colours[name], colours["card"]) >= GRAPHICS_CONTRAST, name

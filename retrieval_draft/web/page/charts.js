@@ -39,7 +39,7 @@ export const format = {
     return `${at && v < 10 ? v.toFixed(1) : Math.round(v)} ${units[at]}`;
   },
   us: (v) => (v === null || v === undefined ? "–" : v < 1000 ? `${Math.round(v)} µs` : `${(v / 1000).toFixed(v < 10000 ? 2 : 1)} ms`),
-  clock: (seconds) => new Date(1000 * seconds).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" }),
+  clock: (seconds, exact) => new Date(1000 * seconds).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", ...(exact ? { second: "2-digit" } : {}) }),
 };
 
 function frame(width, height, y, show) {
@@ -62,7 +62,7 @@ export function timeChart(width, { title, series, show, from, to, least = 0, low
   for (let i = 0; i < marks; i++) {
     const t = from + (i / (marks - 1)) * (to - from);
     const anchor = i === 0 ? "start" : i === marks - 1 ? "end" : "middle";
-    parts.push(svg("text", { x: x(t), y: height - 6, "text-anchor": anchor }, format.clock(t)));
+    parts.push(svg("text", { x: x(t), y: height - 6, "text-anchor": anchor }, format.clock(t, to - from < 300)));
   }
   for (const one of series) {
     // A pause is no line: nothing was counted then.

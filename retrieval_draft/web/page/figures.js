@@ -10,7 +10,7 @@ export const colourOf = (name) => {
   const tier = TIERS.indexOf(name);
   if (tier >= 0 && name !== "corpus") return tier;
   const at = SOURCES.indexOf(name);
-  return at < 0 ? 6 : at % 10;
+  return at < 0 ? 6 : at;
 };
 const dashedOf = (name) => SOURCES.indexOf(name) >= 7;
 const ratio = (part, whole) => (whole ? part / whole : null);
@@ -120,7 +120,7 @@ function hitRates(id, title, caption, points, column, now, empty) {
 function pays(figures) {
   const { tiers, sources } = figures.rows, steps = figures.drafted_steps;
   const rows = [...tiers.map((r) => ({ ...r, kind: "tier" })), ...sources.map((r) => ({ ...r, kind: "source" }))];
-  const bars = rows.map((r) => ({ name: r.kind === "source" && r.name === "corpus" ? "array" : r.name.replace("recycling", "recycl."), value: ratio(r.accepted, steps),
+  const bars = rows.map((r) => ({ name: r.name.replace("recycling", "recycl."), value: ratio(r.accepted, steps),
     colour: r.kind === "tier" ? TIERS.indexOf(r.name) : colourOf(r.name), said: `${format.number(ratio(r.accepted, steps))} kept per drafted step` }));
   const title = "Where kept tokens come from";
   const details = html("details", { id: "pays-table" }, html("summary", {}, "As a table"), table(
