@@ -4,10 +4,12 @@ import numpy as np
 
 from retrieval_draft.step import VerifyCost
 
-GAIN_AT_FIRST = 1.5
+GAIN_AT_FIRST = 1.2
 """Optimistic, so that a start is not given up before anything was learned."""
+FIRST_STEPS = 4
+"""So many asked steps weigh as much as that: where drafts bring nothing, it costs a dozen steps."""
 GAIN_WEIGHT = 1 / 24
-"""Of the newest asked step in the running mean."""
+"""Of the newest asked step in the running mean, once there were more."""
 SKIPS_MAX = 16
 """Steps without asking between two tries, at most: nothing is ever switched off for good."""
 
@@ -17,6 +19,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._gain = GAIN_AT_FIRST
+        self._asked = 0
         self._skips = 0
         self._skipping = 0
 
@@ -39,7 +42,9 @@ class Pace:
         plain_ms = float(cost.milliseconds[0])
         asked_ms = asking_ms + float(np.interp(nodes, cost.nodes, cost.milliseconds))
         ratio = (tokens / asked_ms) / (sequences / plain_ms)
-        self._gain += GAIN_WEIGHT * (ratio - self._gain)
+        self._asked += 1
+        weight = max(GAIN_WEIGHT, 1 / (FIRST_STEPS + self._asked))
+        self._gain += weight * (ratio - self._gain)
         if self._gain >= 1:
             self._skips = 0
         else:

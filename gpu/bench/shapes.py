@@ -100,5 +100,6 @@ def _fill(module: PreTrainedModel) -> None:
                 part.copy_(values[: len(part)])
             # Repeated blocks would make rows of the output layer equal, and every token a tie.
         output = module.get_output_embeddings()  # type: ignore[no-untyped-call]
+        assert output is not None, "a causal LM has an output layer"
         rows = torch.arange(len(output.weight), dtype=torch.float32)
         output.weight[:, 0] = (NOISE_SCALE * torch.sin(rows)).to(output.weight.dtype)
