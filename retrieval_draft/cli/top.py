@@ -1,5 +1,6 @@
 """`retrieval-draft top`."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -130,9 +131,7 @@ def _keys(changed: threading.Event) -> Iterator[Callable[[], list[str]]]:
 
 
 class _Reader:
-    """A thread that reads keys; arrow keys come as three bytes at once."""
-
-    _NAMES = {b"\x1b[A": "k", b"\x1b[B": "j", b"\x1bOA": "k", b"\x1bOB": "j", b"\t": "tab"}  # noqa: RUF012
+    """A thread that reads keys."""
 
     def __init__(self, descriptor: int, changed: threading.Event) -> None:
         self._descriptor = descriptor
@@ -162,5 +161,12 @@ class _Reader:
                 data = os.read(self._descriptor, 16)
                 if not data:
                     return
-                self._keys.append(self._NAMES.get(data, data.decode("ascii", "replace")))
+                self._keys += keys_in(data.decode("ascii", "replace"))
                 self._changed.set()
+
+
+def keys_in(typed: str) -> list[str]:
+    """The keys of what came at once: several, if typed faster than read; an arrow is three signs."""
+    names = {"\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j", "\t": "tab"}
+    found = re.findall(r"\x1b[\[O].|.", typed, re.DOTALL)
+    return [names.get(key, key) for key in found]
