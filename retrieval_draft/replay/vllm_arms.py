@@ -31,8 +31,6 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
-    # Two threads that wait for each other measure a busy machine's scheduler.
-    "OMP_NUM_THREADS": "1",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 
@@ -108,6 +106,8 @@ class VllmEngine:
             **options,
         )
         _register_kernels_once()
+        # Two threads that wait for each other measure a busy machine's scheduler; vLLM takes all cores.
+        import_module("torch").set_num_threads(1)
         worker = self._llm.llm_engine.model_executor.driver_worker.worker
         self._runner: Any = worker.model_runner
         self._propose_us: list[int] = []
