@@ -106,8 +106,6 @@ class VllmEngine:
             **options,
         )
         _register_kernels_once()
-        # Two threads that wait for each other measure a busy machine's scheduler; vLLM takes all cores.
-        import_module("torch").set_num_threads(1)
         worker = self._llm.llm_engine.model_executor.driver_worker.worker
         self._runner: Any = worker.model_runner
         self._propose_us: list[int] = []
