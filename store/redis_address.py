@@ -73,7 +73,8 @@ class RedisAddress:
 
 def shown_url(url: str) -> str:
     """The URL for messages and logs: without password, wherever it stands."""
-    return _QUERY_PASSWORD.sub(rf"\1{HIDDEN}", _LOGIN_PASSWORD.sub(rf"\1:{HIDDEN}@", url))
+    hidden = _QUERY_PASSWORD.sub(rf"\1{HIDDEN}", _LOGIN_PASSWORD.sub(rf"\1:{HIDDEN}@", url))
+    return hidden.removesuffix("?password=")  # of our own server, which has none
 
 
 def unix_url(path: str) -> str:
