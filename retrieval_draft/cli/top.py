@@ -168,5 +168,5 @@ class _Reader:
 def keys_in(typed: str) -> list[str]:
     """The keys of what came at once: several, if typed faster than read; an arrow is three signs."""
     names = {"\x1b[A": "k", "\x1b[B": "j", "\x1bOA": "k", "\x1bOB": "j", "\t": "tab"}
-    found = re.findall(r"\x1b[\[O].|.", typed, re.DOTALL)
+    found: list[str] = re.findall(r"\x1b[\[O].|.", typed, re.DOTALL)
     return [names.get(key, key) for key in found]
