@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval_draft.drafter import Opening
 from retrieval_draft.gpu.draft_models.level_mask import Int64Array
 from retrieval_draft.gpu.draft_models.level_runner import CHUNK_TOKENS_MAX, LevelRunner
 from retrieval_draft.gpu.draft_models.levels import Levels
-from retrieval_draft.gpu.drafting import Opening
 from retrieval_draft.gpu.slot_cache import Move
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import Rows

@@ -19,9 +19,9 @@ from retrieval_draft.adapters.settings import Settings, read_settings
 from retrieval_draft.adapters.transport import connector
 from retrieval_draft.client import Client
 from retrieval_draft.conversation import Conversation, Figures
+from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import DraftError
-from retrieval_draft.gpu.drafting import Drafter
-from retrieval_draft.gpu.observing import ObservingDrafter
+from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest

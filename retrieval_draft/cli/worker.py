@@ -171,7 +171,6 @@ def worker(
     from retrieval_draft.errors import InvalidInput
     from retrieval_draft.gpu.decoder import Decoder, slot_length
     from retrieval_draft.gpu.fusion import with_draft_model
-    from retrieval_draft.gpu.observing import ObservingDrafter
     from retrieval_draft.gpu.runner import Runner
     from retrieval_draft.gpu.service import serve_worker
     from retrieval_draft.gpu.sidecar import default_namespace
@@ -179,6 +178,7 @@ def worker(
     from retrieval_draft.gpu.tokenizer import load_tokenizer
     from retrieval_draft.gpu.verify import RULES
     from retrieval_draft.logs import to_stderr
+    from retrieval_draft.observing import ObservingDrafter
     from retrieval_draft.server.listen import claim, parse
     from retrieval_draft.store.folder import default_path, make_private, short_socket_path
     from retrieval_draft.tokenizer import DEMO

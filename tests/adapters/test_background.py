@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from retrieval_draft.adapters.background import BackgroundClient
-from retrieval_draft.client import Client, EngineClient
+from retrieval_draft.client import Client
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import FailedPrecondition, NotFound, PermissionDenied, Unreachable
 from retrieval_draft.step import StepRequest
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from retrieval_draft.adapters.serving import Row, ServedModel, serving_drafter
-from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import NotFound
 from retrieval_draft.step import Learning, StepResponse
 from retrieval_draft.store.keys import NamespaceKey

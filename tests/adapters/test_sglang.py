@@ -17,7 +17,7 @@ from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.sglang import RankedDrafts, check_server_args
 from retrieval_draft.adapters.sglang_batch import Batches, padded
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.step import TreeShape
 from retrieval_draft.tree import DraftTree, int32s
 from tests.engine.driving import wait_for

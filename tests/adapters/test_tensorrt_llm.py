@@ -18,7 +18,7 @@ from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.tensorrt_llm import Chains, decoding_config, make_drafter
 from retrieval_draft.adapters.tensorrt_llm_serve import DraftingLauncher
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.tokenizer import demo_folder
 from tests.engine.driving import wait_for
 

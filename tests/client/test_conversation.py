@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval_draft.client import EngineClient
-from retrieval_draft.conversation import (
+from retrieval_draft.breaker import (
     BACKOFF_SECONDS_MAX,
     BACKOFF_SECONDS_MIN,
     FAILURES_MAX,
-    FINISHING_MAX,
     WAITS_MAX,
 )
+from retrieval_draft.conversation import FINISHING_MAX
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import NotFound, Unauthenticated
 from retrieval_draft.step import DraftOptions, Learning, StepResponse
 from retrieval_draft.store.memory_store import MemoryStore
