@@ -15,7 +15,7 @@ import numpy as np
 
 from retrieval_draft.breaker import FAILURES_MAX, Breaker
 from retrieval_draft.client import Client, check_namespace, ensure_namespace
-from retrieval_draft.config import STEP_MS_MAX
+from retrieval_draft.config import BATCH_SEQUENCES_MAX, STEP_MS_MAX
 from retrieval_draft.errors import (
     DraftError,
     FailedPrecondition,
@@ -38,12 +38,14 @@ from retrieval_draft.step import (
     VerifyCost,
 )
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
-from retrieval_draft.unsent import OpenSequence, Sent, add_rows, joined
+from retrieval_draft.unsent import OpenSequence, Sent, add_rows, along_tokens
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 log = logging.getLogger(__name__)
 
 FINISHING_MAX = 256
+MESSAGE_TOKENS_MAX = 4 << 20
+"""Of one message, or of one sequence if that alone is longer: messages have a limit in bytes."""
 GREETING_SECONDS_MAX = 0.25
 LASTING = (FailedPrecondition, PermissionDenied, Unauthenticated)
 """Errors that trying again does not mend."""
@@ -163,7 +165,8 @@ class Conversation:
         sequence = self._open.get(sequence_id)
         if sequence is None:
             return
-        if sequence.length == sequence.acknowledged:
+        is_first = sequence.length == sequence.acknowledged
+        if is_first:
             # Only the first commit after a message can have verified its tree; later ones follow it.
             step = sequence.tree_step if verified is None else sequence.asked_step
             sequence.accepted = accepted
@@ -173,7 +176,9 @@ class Conversation:
         sequence.tree_step = 0
         if sequence_id in self._asked:
             self._gained += len(tokens)
-        add_rows(sequence, rows)
+        if rows is not None:
+            # Only the first commit's tree is told: rows after another one's nodes would count as its.
+            add_rows(sequence, rows if is_first else along_tokens(rows))
 
     def finish(self, sequence_id: str) -> None:
         """The sequence is over; the drafter hears of it with the next message."""
@@ -211,7 +216,11 @@ class Conversation:
         while (self._finishing or self._sent) and self._clock() < deadline:
             if self._breaker.is_open:
                 return False
+            steps = self.figures.steps
             self.draft({})
+            if self._sent is None and self.figures.steps == steps:
+                # Nothing could be sent: no more would be in a loop without a wait.
+                break
         return not self._finishing and self._sent is None
 
     def _draft(
@@ -298,34 +307,20 @@ class Conversation:
         told = [*asked, *ended]
         namespaces = {sequence.start.namespace for _, sequence, _ in told}
         ready = self._others.ready(namespaces, GREETING_SECONDS_MAX)
+        room = MESSAGE_TOKENS_MAX
         for name, sequence, cap in told:
             if sequence.dead or sequence.start.namespace not in ready:
                 continue
-            base = sequence.acknowledged
-            start = None
-            if base == 0:
-                start = replace(sequence.start, learn_from=sequence.learned_to)
-            parts.append(
-                SequenceStep(
-                    sequence_id=name,
-                    base_position=base,
-                    tokens=sequence.tokens[base : sequence.length],
-                    start=start,
-                    nodes_max=min(cap, most) if most else cap,
-                    finished=name in self._finishing,
-                    verified_step=sequence.verified_step,
-                    accepted=sequence.accepted,
-                    rows=joined(sequence.rows),
-                    model_tree=model_trees.get(name),
-                    verified_tree=sequence.verified_tree,
-                )
-            )
+            room -= sequence.length - sequence.acknowledged
+            if len(parts) == BATCH_SEQUENCES_MAX or (parts and room < 0):
+                # After a restart of the drafter all contexts are due: the rest goes with the next.
+                break
+            nodes = min(cap, most) if most else cap
+            model_tree = model_trees.get(name)
+            ends = name in self._finishing
+            parts.append(sequence.part(self._step_id, name, nodes, model_tree, finished=ends))
             sequences.append(sequence)
             lengths.append(sequence.length)
-            # A lost message loses its observations: they are evidence, not state.
-            sequence.rows = []
-            sequence.verified_tree = None
-            sequence.asked_step = self._step_id
         names = [part.sequence_id for part in parts]
         finished = [part.finished for part in parts]
         return parts, Sent(self._step_id, names, sequences, lengths, finished)
@@ -342,7 +337,7 @@ class Conversation:
             self._acknowledge(name, sequence, answer, i, sent.lengths[i])
             # One that the drafter lacked is sent once more as a whole: it is still worth learning.
             heard = sent.finished[i] and answer.statuses[i] != Status.RESYNC
-            if heard and self._finishing.get(name) is sequence:
+            if (heard or sequence.dead) and self._finishing.get(name) is sequence:
                 del self._finishing[name]
         return answer
 

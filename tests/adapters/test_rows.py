@@ -78,7 +78,9 @@ def test_what_is_long_gone_is_forgotten() -> None:
     (first,) = names(tracker, 1000, (text[:TAIL_TOKENS], 1))
     names(tracker, 1059, (other[:40], 1))
     assert names(tracker, 1059, (text[: TAIL_TOKENS + 1], 1)) == [first]
+    assert tracker.gone(1059) == []
     names(tracker, 1200, (other[:41], 1))
+    assert first in tracker.gone(1200)
     assert names(tracker, 1200, (text[: TAIL_TOKENS + 2], 1)) != [first]
 
 
