@@ -14,7 +14,6 @@ from typing import TypeVar
 import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
-from retrieval_draft.adapters.namespaces import model_namespace, namespace_of
 from retrieval_draft.adapters.settings import Settings, read_settings
 from retrieval_draft.adapters.transport import connector
 from retrieval_draft.client import Client
@@ -22,6 +21,7 @@ from retrieval_draft.config import POSITION_MAX
 from retrieval_draft.conversation import Conversation, Figures
 from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import DraftError
+from retrieval_draft.namespace_names import model_namespace, namespace_of
 from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
 from retrieval_draft.store.records import END_TOKENS_MAX
