@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted, shown
-from retrieval_draft.gpu.drafting import Drafter, GuardedDrafter
+from retrieval_draft.gpu.guard import GuardedDrafter
 from retrieval_draft.gpu.observe import (
     Observed,
     joined,

@@ -12,10 +12,11 @@ from typing import Protocol, Unpack
 import numpy as np
 from tokenizers import Tokenizer
 
+from retrieval_draft.drafter import Drafter, Opening
 from retrieval_draft.gpu.draft_models.causal import CHILDREN_DEFAULT, DEPTH_DEFAULT
 from retrieval_draft.gpu.draft_models.draft_model import DraftModel
 from retrieval_draft.gpu.draft_models.opening import open_draft_model
-from retrieval_draft.gpu.drafting import Drafter, Guard, GuardedDrafter, Opening
+from retrieval_draft.gpu.guard import Guard, GuardedDrafter
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import Rows
 from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array, int32s

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
-from retrieval_draft.client import EngineClient
+from retrieval_draft.drafter import Drafter
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.draft_models.draft_model import DraftModel
-from retrieval_draft.gpu.drafting import Drafter
 from retrieval_draft.gpu.fusion import FusedDrafter
 from retrieval_draft.gpu.request import Figures, Request
 from retrieval_draft.gpu.sampling import SamplingOptions

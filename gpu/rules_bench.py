@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.request import Figures, Request, Total
 from retrieval_draft.gpu.sampling import SamplingOptions

@@ -14,15 +14,6 @@ from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import DraftTree, int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
-NAMESPACE_CHARACTERS_MAX = 128
-
-
-def default_namespace(model: TargetModel) -> str:
-    """The model's name as a namespace: its last path component, and only characters that are allowed."""
-    name = model.name.rstrip("/").rpartition("/")[2] or "model"
-    allowed = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in name)
-    return allowed[:NAMESPACE_CHARACTERS_MAX]
-
 
 def converse(
     client: Client,

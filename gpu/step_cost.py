@@ -56,9 +56,8 @@ class StepCosts:
         found = self._by_batch(sequences)
         beyond = context_tokens - self.context_tokens
         priced = found + np.float32(beyond * sequences) * self.per_token
-        floor = (
-            found[0] / 2
-        )  # far below the measured context the straight line may not go to nothing
+        # Far below the measured context the straight line may not go to nothing.
+        floor = found[0] / 2
         return VerifyCost(int32s(nodes * sequences), _rising(np.maximum(priced, floor)))
 
     def _by_batch(self, sequences: int) -> Float32Array:

@@ -1,28 +1,23 @@
-"""Two transports, one interface: a sidecar over gRPC, or an Engine in this process.
+"""Two transports, one interface: a sidecar over gRPC, here, or an Engine in this process (`engine_client`).
 
 Both send a step and receive its answer apart, so that a caller may give up waiting and take the late
 answer with its next step. Neither retries: that is the conversation's to decide.
 """
 
-import os
-import uuid
 from collections.abc import Generator, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from retrieval_draft import errors
 from retrieval_draft.call_errors import error_of
-from retrieval_draft.config import MESSAGE_BYTES_MAX, OBSERVATION_WIDTH
+from retrieval_draft.config import MESSAGE_BYTES_MAX
 from retrieval_draft.credentials import Credentials, load_credentials
 from retrieval_draft.draft_stream import DraftStream
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.step import StepRequest, StepResponse
 from retrieval_draft.v1 import draft_pb2, store_pb2
-
-if TYPE_CHECKING:
-    from retrieval_draft.engine import Engine
 
 CALL_SECONDS_MAX = 10.0
 """Deadline of a management call."""
@@ -78,86 +73,6 @@ class Client(Protocol):
     def close(self) -> None:
         """Give up the connection; open sequences end by their time to live."""
         ...
-
-
-class EngineClient:
-    """In-process: 30 us instead of a round trip, with the same journal and counters."""
-
-    # What the engine needs is imported where it is used: commands that talk to a sidecar load no numba.
-
-    def __init__(self, engine: "Engine", tenant: str = "local") -> None:
-        self._engine = engine
-        self._tenant = tenant
-        self._answer: StepResponse | None = None
-        self._is_own = False
-
-    @classmethod
-    def in_memory(cls) -> "EngineClient":
-        """With an engine of its own, whose stores are gone when the client is closed."""
-        from retrieval_draft.engine import Engine
-        from retrieval_draft.store.memory_backend import MemoryBackend
-
-        return cls._owning(Engine(MemoryBackend()), "in-memory")
-
-    @classmethod
-    def on_redis(cls, url: str) -> "EngineClient":
-        """With an engine of its own on that Redis: a replica like any sidecar on it.
-
-        Returns when what was learned before is there again. Raises InvalidInput, Unreachable or
-        PermissionDenied.
-        """
-        from retrieval_draft.engine import Engine
-        from retrieval_draft.store.redis_backend import RedisBackend
-
-        replica = f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}"
-        return cls._owning(Engine(RedisBackend(url)), replica)
-
-    @classmethod
-    def _owning(cls, engine: "Engine", replica: str) -> "EngineClient":
-        client = cls(engine)
-        engine.start(replica)
-        client._is_own = True
-        return client
-
-    def send(self, request: StepRequest) -> None:
-        self._answer = self._engine.step(self._tenant, request)
-        self._engine.settle(self._tenant, request.client_id)
-
-    def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
-        answer, self._answer = self._answer, None
-        return answer if answer is not None and answer.step_id == step_id else None
-
-    def observation_width(self, seconds_max: float) -> int:
-        return OBSERVATION_WIDTH
-
-    def create_namespace(
-        self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
-    ) -> store_pb2.Namespace:
-        from retrieval_draft.store_wire import namespace_of, spec_of
-
-        return namespace_of(self._engine.stores.create(self._tenant, spec_of(request)))
-
-    def get_namespace(
-        self, namespace: str, seconds_max: float = CALL_SECONDS_MAX
-    ) -> store_pb2.Namespace:
-        from retrieval_draft.store_wire import namespace_of
-
-        return namespace_of(self._engine.stores.state(self._tenant, namespace).spec)
-
-    def stats(
-        self, namespace: str = "", *, fleet: bool = False, digest: bool = False
-    ) -> store_pb2.Stats:
-        """Of this replica, with digests if asked; or of the whole fleet."""
-        from retrieval_draft.stats import fleet_stats_of, stats_of
-
-        if fleet:
-            return fleet_stats_of(self._engine, self._tenant, namespace)
-        return stats_of(self._engine, self._tenant, namespace, digest=digest)
-
-    def close(self) -> None:
-        """Ends its own engine; one that was given is its owner's to stop."""
-        if self._is_own:
-            self._engine.stop()
 
 
 class GrpcClient:

@@ -15,6 +15,10 @@ HIDDEN_WIDTH_MAX = 16_384
 """Of the hidden states that a worker may send."""
 OBSERVATION_WIDTH = 10
 """Top-k asked of engines: STAND's ten; Token Recycling keeps eight of them."""
+BATCH_SEQUENCES_MAX = 1024
+"""Of one step, unless a server says otherwise."""
+POSITION_MAX = (1 << 31) - 1
+"""Of a token in its sequence."""
 STEP_MS_MAX = 3.0
 """A client's deadline of one step, unless it says otherwise."""
 
@@ -31,7 +35,7 @@ class Config:
     nodes_hard_max: int = 1024
     """What a request may ask for, per sequence."""
     depth_max: int = 64
-    batch_sequences_max: int = 1024
+    batch_sequences_max: int = BATCH_SEQUENCES_MAX
     context_tokens_max: int = 131_072
     """A longer context keeps its tail. A power of two."""
     context_bytes_max: int = 1 << 30

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from retrieval_draft.breaker import FAILURES_MAX, Breaker
 from retrieval_draft.client import Client, check_namespace, ensure_namespace
-from retrieval_draft.config import STEP_MS_MAX
+from retrieval_draft.config import BATCH_SEQUENCES_MAX, STEP_MS_MAX
 from retrieval_draft.errors import (
     DraftError,
     FailedPrecondition,
@@ -23,6 +24,7 @@ from retrieval_draft.errors import (
     Unauthenticated,
     shown,
 )
+from retrieval_draft.made_namespaces import MadeNamespaces
 from retrieval_draft.pace import Pace
 from retrieval_draft.step import (
     DraftOptions,
@@ -36,18 +38,14 @@ from retrieval_draft.step import (
     VerifyCost,
 )
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
-from retrieval_draft.unsent import OpenSequence, Sent, add_rows, joined
+from retrieval_draft.unsent import OpenSequence, Sent, add_rows, along_tokens
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 log = logging.getLogger(__name__)
 
-FAILURES_MAX = 3
-"""In a row, until the breaker opens."""
-WAITS_MAX = 16
-"""For one answer that does not come, until the breaker opens: a drafter that hangs must cost no more."""
-BACKOFF_SECONDS_MIN = 0.1
-BACKOFF_SECONDS_MAX = 5.0
 FINISHING_MAX = 256
+MESSAGE_TOKENS_MAX = 4 << 20
+"""Of one message, or of one sequence if that alone is longer: messages have a limit in bytes."""
 GREETING_SECONDS_MAX = 0.25
 LASTING = (FailedPrecondition, PermissionDenied, Unauthenticated)
 """Errors that trying again does not mend."""
@@ -97,18 +95,14 @@ class Conversation:
         self._options = options or DraftOptions()
         self._seconds_max = step_ms_max / 1000
         self._create = create
-        self._namespace_of = namespace_of
-        self._made: set[str] = set()
-        self._refused: set[str] = set()
+        self._others = MadeNamespaces(client, namespace, create, namespace_of)
         self._clock = clock
         self._client_id = uuid.uuid4().hex
         self._step_id = 0
         self._open: dict[str, OpenSequence] = {}
         self._finishing: dict[str, OpenSequence] = {}
         self._sent: Sent | None = None
-        self._failures = 0
-        self._waits = 0
-        self._retry_at = 0.0
+        self._breaker = Breaker(clock)
         self._round_trip_ms = 0.0
         self._pace = Pace()
         # The newest step that asked: nodes that came for its sequences, tokens they gained since.
@@ -119,7 +113,7 @@ class Conversation:
     @property
     def observation_width(self) -> int:
         """The top-k that the drafter wants; 0 as long as it does not answer."""
-        if self._width is None and self._clock() >= self._retry_at:
+        if self._width is None and not self._breaker.is_open:
             try:
                 self._greet()
             except DraftError as error:
@@ -149,7 +143,7 @@ class Conversation:
             length_max=length_max,
             end_tokens=end_tokens,
             corpora=corpora,
-            namespace=self._other_namespace(sequence_id),
+            namespace=self._others.other(sequence_id),
         )
         # The drafter closes its old one of this name anyway; told so later, it would close this one.
         self._finishing.pop(sequence_id, None)
@@ -171,7 +165,8 @@ class Conversation:
         sequence = self._open.get(sequence_id)
         if sequence is None:
             return
-        if sequence.length == sequence.acknowledged:
+        is_first = sequence.length == sequence.acknowledged
+        if is_first:
             # Only the first commit after a message can have verified its tree; later ones follow it.
             step = sequence.tree_step if verified is None else sequence.asked_step
             sequence.accepted = accepted
@@ -181,7 +176,9 @@ class Conversation:
         sequence.tree_step = 0
         if sequence_id in self._asked:
             self._gained += len(tokens)
-        add_rows(sequence, rows)
+        if rows is not None:
+            # Only the first commit's tree is told: rows after another one's nodes would count as its.
+            add_rows(sequence, rows if is_first else along_tokens(rows))
 
     def finish(self, sequence_id: str) -> None:
         """The sequence is over; the drafter hears of it with the next message."""
@@ -217,15 +214,19 @@ class Conversation:
         """Send what is finished but unsent; whether the drafter has heard of all of it."""
         deadline = self._clock() + seconds_max
         while (self._finishing or self._sent) and self._clock() < deadline:
-            if self._clock() < self._retry_at:
+            if self._breaker.is_open:
                 return False
+            steps = self.figures.steps
             self.draft({})
+            if self._sent is None and self.figures.steps == steps:
+                # Nothing could be sent: no more would be in a loop without a wait.
+                break
         return not self._finishing and self._sent is None
 
     def _draft(
         self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
     ) -> dict[str, DraftTree]:
-        if self._clock() < self._retry_at:
+        if self._breaker.is_open:
             self.figures.skipped += 1
             return {}
         if nodes_max and not self._pays():
@@ -236,9 +237,7 @@ class Conversation:
         if self._sent is not None and self._receive(self._seconds_max / 4) is None:
             # Still the message before: nothing else is sent until its answer is there.
             self.figures.skipped += 1
-            self._waits += 1
-            if self._waits >= WAITS_MAX:
-                self._pause(self._waits - WAITS_MAX)
+            self._breaker.waited()
             return {}
         parts, sent = self._message(nodes_max, model_trees)
         if not parts:
@@ -293,26 +292,6 @@ class Conversation:
             check_namespace(found, self._vocab_size)
         self._width = self._client.observation_width(GREETING_SECONDS_MAX)
 
-    def _other_namespace(self, sequence_id: str) -> str:
-        found = "" if self._namespace_of is None else self._namespace_of(sequence_id)
-        return "" if found == self._namespace else found
-
-    def _is_made(self, namespace: str) -> bool:
-        """Whether a sequence can be opened there; what cannot be made yet is tried with its next step."""
-        if namespace and namespace not in self._made and self._create is not None:
-            wanted = CreateNamespaceRequest()
-            wanted.CopyFrom(self._create)
-            wanted.namespace = namespace
-            try:
-                ensure_namespace(self._client, wanted, GREETING_SECONDS_MAX)
-            except DraftError as error:
-                if namespace not in self._refused:
-                    log.info("no drafts from namespace %s for now: %s", namespace, error)
-                    self._refused.add(namespace)
-                return False
-            self._made.add(namespace)
-        return True
-
     def _message(
         self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
     ) -> tuple[list[SequenceStep], Sent]:
@@ -325,34 +304,23 @@ class Conversation:
             (name, self._open[name], cap) for name, cap in nodes_max.items() if name in self._open
         ]
         ended = [(name, sequence, 0) for name, sequence in self._finishing.items()]
-        for name, sequence, cap in [*asked, *ended]:
-            if sequence.dead or not self._is_made(sequence.start.namespace):
+        told = [*asked, *ended]
+        namespaces = {sequence.start.namespace for _, sequence, _ in told}
+        ready = self._others.ready(namespaces, GREETING_SECONDS_MAX)
+        room = MESSAGE_TOKENS_MAX
+        for name, sequence, cap in told:
+            if sequence.dead or sequence.start.namespace not in ready:
                 continue
-            base = sequence.acknowledged
-            start = None
-            if base == 0:
-                start = replace(sequence.start, learn_from=sequence.learned_to)
-            parts.append(
-                SequenceStep(
-                    sequence_id=name,
-                    base_position=base,
-                    tokens=sequence.tokens[base : sequence.length],
-                    start=start,
-                    nodes_max=min(cap, most) if most else cap,
-                    finished=name in self._finishing,
-                    verified_step=sequence.verified_step,
-                    accepted=sequence.accepted,
-                    rows=joined(sequence.rows),
-                    model_tree=model_trees.get(name),
-                    verified_tree=sequence.verified_tree,
-                )
-            )
+            room -= sequence.length - sequence.acknowledged
+            if len(parts) == BATCH_SEQUENCES_MAX or (parts and room < 0):
+                # After a restart of the drafter all contexts are due: the rest goes with the next.
+                break
+            nodes = min(cap, most) if most else cap
+            model_tree = model_trees.get(name)
+            ends = name in self._finishing
+            parts.append(sequence.part(self._step_id, name, nodes, model_tree, finished=ends))
             sequences.append(sequence)
             lengths.append(sequence.length)
-            # A lost message loses its observations: they are evidence, not state.
-            sequence.rows = []
-            sequence.verified_tree = None
-            sequence.asked_step = self._step_id
         names = [part.sequence_id for part in parts]
         finished = [part.finished for part in parts]
         return parts, Sent(self._step_id, names, sequences, lengths, finished)
@@ -364,12 +332,12 @@ class Conversation:
         if answer is None:
             return None
         sent, self._sent = self._sent, None
-        self._failures = self._waits = 0
+        self._breaker.answered()
         for i, (name, sequence) in enumerate(zip(sent.sequence_ids, sent.sequences, strict=True)):
             self._acknowledge(name, sequence, answer, i, sent.lengths[i])
             # One that the drafter lacked is sent once more as a whole: it is still worth learning.
             heard = sent.finished[i] and answer.statuses[i] != Status.RESYNC
-            if heard and self._finishing.get(name) is sequence:
+            if (heard or sequence.dead) and self._finishing.get(name) is sequence:
                 del self._finishing[name]
         return answer
 
@@ -411,26 +379,18 @@ class Conversation:
         if isinstance(error, NotFound):
             # The namespace is gone, perhaps with the whole store: greet again.
             self._width = None
-            self._made.clear()
-        if isinstance(error, LASTING):
+            self._others.forget()
+        lasting = isinstance(error, LASTING)
+        if lasting and not self._breaker.failures:
             # Only an operator can help: say so at once, and look now and then whether one did.
-            if self._failures == 0:
-                log.warning("no drafts: %s", error)
-            self._failures = max(self._failures, FAILURES_MAX)
+            log.warning("no drafts: %s", error)
+        self._breaker.failed(lasting=lasting)
+        if self._breaker.failures == FAILURES_MAX:
+            log.warning("no drafts for now: %s", error)
         self.figures.failed += 1
         self._sent = None
-        self._waits = 0
-        self._failures += 1
         for sequence in [*self._open.values(), *self._finishing.values()]:
             sequence.tree_step = sequence.verified_step = 0
             sequence.accepted = -1
             sequence.verified_tree = None
             sequence.asked_step = 0
-        if self._failures >= FAILURES_MAX:
-            self._pause(self._failures - FAILURES_MAX)
-            if self._failures == FAILURES_MAX:
-                log.warning("no drafts for now: %s", error)
-
-    def _pause(self, in_vain: int) -> None:
-        pause = BACKOFF_SECONDS_MIN * 2 ** min(in_vain, 16)
-        self._retry_at = self._clock() + min(BACKOFF_SECONDS_MAX, pause)

@@ -73,6 +73,9 @@ class DraftStream:
             error = error_of(broken, "the sidecar")
         except DecodeError:
             error = errors.Corrupt("the sidecar's answer is malformed")
+        except Exception as other:
+            # A call that nobody reads any more must not be waited for again.
+            error = Unreachable(f"the stream could not be read: {type(other).__name__}")
         with self._changed:
             self.broken, self._error = True, error
             self._changed.notify_all()

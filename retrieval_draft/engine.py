@@ -10,7 +10,7 @@ from hashlib import blake2b
 
 from retrieval_draft.checks import check_batch, check_ids, check_part, checked
 from retrieval_draft.clients import Clients, ClientState
-from retrieval_draft.config import Config
+from retrieval_draft.config import POSITION_MAX, Config
 from retrieval_draft.drafting.budget import kept, probability_floor, pruned
 from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.near import Near
@@ -36,7 +36,6 @@ from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.stores import Stores
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
 
-POSITION_MAX = (1 << 31) - 1
 OnCommitted = Callable[[NamespaceKey, int, Int32Array, DraftTree | None, list[int]], None]
 """Hears of a sequence's new output tokens, and of the tree and the path that some of them came by. Not of
 sequences that teach nothing. It is called within the step, and must not raise."""

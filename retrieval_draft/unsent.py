@@ -1,10 +1,10 @@
 """What a conversation keeps of each sequence until its drafter has it: tokens, and observations to send."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from retrieval_draft.step import Rows, SequenceStart
+from retrieval_draft.step import Rows, SequenceStart, SequenceStep
 from retrieval_draft.tree import DraftTree, Int32Array
 
 ROWS_PENDING_MAX = 4096
@@ -28,6 +28,38 @@ class OpenSequence:
     """The newest step that was sent with this sequence."""
     rows: list[Rows] = field(default_factory=list)
     dead: bool = False
+
+    def part(
+        self,
+        step_id: int,
+        name: str,
+        nodes_max: int,
+        model_tree: DraftTree | None,
+        *,
+        finished: bool,
+    ) -> SequenceStep:
+        """What the drafter lacks of it, for the message of this step.
+
+        Feedback and observations are gone with it, even if it is lost: they are evidence, not state.
+        """
+        base = self.acknowledged
+        sent = SequenceStep(
+            sequence_id=name,
+            base_position=base,
+            tokens=self.tokens[base : self.length],
+            start=None if base else replace(self.start, learn_from=self.learned_to),
+            nodes_max=nodes_max,
+            finished=finished,
+            verified_step=self.verified_step,
+            accepted=self.accepted,
+            rows=joined(self.rows),
+            model_tree=model_tree,
+            verified_tree=self.verified_tree,
+        )
+        self.rows = []
+        self.verified_step, self.accepted, self.verified_tree = 0, -1, None
+        self.asked_step = step_id
+        return sent
 
     def append(self, tokens: Int32Array) -> None:
         needed = self.length + len(tokens)
@@ -56,27 +88,25 @@ def add_rows(sequence: OpenSequence, rows: Rows | None) -> None:
         sequence.rows.append(rows)
 
 
+def along_tokens(rows: Rows) -> Rows:
+    """Those after committed tokens alone, without those after nodes of a tree."""
+    at = rows.at >= 0
+    if at.all():
+        return rows
+    hidden = None if rows.hidden is None else rows.hidden[at]
+    return Rows(rows.at[at], rows.tokens[at], rows.logprobs[at], hidden)
+
+
 def joined(rows: list[Rows]) -> Rows | None:
-    """Rows of several commits as one; those after nodes count only with their own tree's message."""
+    """Rows of several commits as one; those after nodes must all be of one tree."""
     if len(rows) < 2:
         return rows[0] if rows else None
-    positions = [part.at >= 0 for part in rows[:-1]]
     width = min(part.tokens.shape[1] for part in rows)
-    older = [
-        Rows(
-            part.at[at],
-            part.tokens[at, :width],
-            part.logprobs[at, :width],
-            None if part.hidden is None else part.hidden[at],
-        )
-        for part, at in zip(rows, positions, strict=False)
-    ]
-    parts = [*older, rows[-1]]
-    hidden = [part.hidden for part in parts if part.hidden is not None]
-    has_hidden = len(hidden) == len(parts) and len({one.shape[1] for one in hidden}) == 1
+    hidden = [part.hidden for part in rows if part.hidden is not None]
+    has_hidden = len(hidden) == len(rows) and len({one.shape[1] for one in hidden}) == 1
     return Rows(
-        np.concatenate([part.at for part in parts]),
-        np.concatenate([part.tokens[:, :width] for part in parts]),
-        np.concatenate([part.logprobs[:, :width] for part in parts]),
+        np.concatenate([part.at for part in rows]),
+        np.concatenate([part.tokens[:, :width] for part in rows]),
+        np.concatenate([part.logprobs[:, :width] for part in rows]),
         np.concatenate(hidden) if has_hidden else None,
     )

@@ -134,7 +134,8 @@ def offending(found: set[str], *banned: str) -> list[str]:
 
 OURS = "retrieval_draft"
 ABOVE_THE_ENGINE = [
-    f"{OURS}.{name}" for name in ("server", "client", "conversation", "cli", "gpu", "web")
+    f"{OURS}.{name}"
+    for name in ("server", "client", "engine_client", "conversation", "cli", "gpu", "web")
 ]
 ENGINE = [
     f"{OURS}.{name}" for name in ("engine", "checks", "stores", "namespace", "sequence", "clients")
@@ -168,6 +169,13 @@ def test_workers_and_commands_draft_only_through_a_client() -> None:
         if module == f"{OURS}.cli.doctor":
             used -= {f"{OURS}.drafting.kernels.growth"}  # it looks whether the kernels compile
         assert not offending(used, f"{OURS}.drafting", *ENGINE), module
+
+
+def test_adapters_need_no_worker_but_for_trees_in_torch() -> None:
+    trees = f"{OURS}.adapters.transformers_trees"
+    assert offending(set(imports(trees)), f"{OURS}.gpu")
+    for module in set(under(f"{OURS}.adapters")) - {trees}:
+        assert not offending(set(imports(module)), f"{OURS}.gpu"), module
 
 
 def test_kernels_import_arithmetic_types_and_kernels_alone() -> None:

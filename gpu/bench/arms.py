@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from retrieval_draft.conversation import Conversation
+from retrieval_draft.drafter import Drafter
 from retrieval_draft.gpu.bench.forced import ForcedDecoder
 from retrieval_draft.gpu.bench.lookup import LookupDrafter
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.draft_models.draft_model import DraftModel
-from retrieval_draft.gpu.drafting import Drafter
 from retrieval_draft.gpu.fusion import FusedDrafter
 from retrieval_draft.gpu.request import Committed, Figures, Request, Total
 from retrieval_draft.gpu.runner import Runner

@@ -17,8 +17,9 @@ from statistics import median
 
 import numpy as np
 
-from retrieval_draft.client import Client, EngineClient, GrpcClient
+from retrieval_draft.client import Client, GrpcClient
 from retrieval_draft.conversation import Conversation
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.bench.arms import (
     FUSIONS,

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval_draft.drafter import Opening
 from retrieval_draft.gpu.draft_models.level_mask import Int64Array
 from retrieval_draft.gpu.draft_models.level_runner import CHUNK_TOKENS_MAX, LevelRunner
 from retrieval_draft.gpu.draft_models.levels import Levels
-from retrieval_draft.gpu.drafting import Opening
 from retrieval_draft.gpu.slot_cache import Move
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import Rows
@@ -40,6 +40,11 @@ class _Followed:
     cached: int = 0
     entry_token: list[int] = field(default_factory=list[int])
     entry_parent: list[int] = field(default_factory=list[int])
+
+    def forget(self) -> None:
+        """Whatever the cache holds now, it is read again."""
+        self.cached = 0
+        self.entry_token, self.entry_parent = [], []
 
     def kept(self) -> list[int]:
         """The entries of the path that was committed since, in order."""
@@ -103,10 +108,8 @@ class CausalDrafts:
                 trees = self._draft(nodes_max)
         except Exception:
             self._failures += 1
-            # Whatever the cache holds now, it is read again.
             for followed in self._followed:
-                followed.cached = 0
-                followed.entry_token, followed.entry_parent = [], []
+                followed.forget()
             raise
         self._failures = 0
         return trees
@@ -121,12 +124,17 @@ class CausalDrafts:
         self._first.pop(sequence_id, None)
         slot = self._slot_of.pop(sequence_id)
         last = self._followed.pop()
-        if slot < len(self._followed):
+        if slot == len(self._followed):
+            return
+        self._followed[slot] = last
+        self._slot_of[last.sequence_id] = slot
+        length = min(last.cached + len(last.entry_token), self._length_max + self._scratch)
+        try:
             with torch.inference_mode():
-                length = min(last.cached + len(last.entry_token), self._length_max + self._scratch)
                 self._runner.copy_slot(len(self._followed), slot, length)
-            self._followed[slot] = last
-            self._slot_of[last.sequence_id] = slot
+        except Exception:
+            last.forget()
+            raise
 
     def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
         self._settle()

@@ -6,7 +6,7 @@ one implementation; cascades and trained heads have their place here too.
 
 from typing import Protocol
 
-from retrieval_draft.gpu.drafting import Drafter
+from retrieval_draft.drafter import Drafter
 from retrieval_draft.tree import Float32Array, Int32Array
 
 

@@ -7,8 +7,8 @@ minutes. Until the thread has done it, calls raise Unreachable at once, and thei
 import logging
 import queue
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from retrieval_draft.client import CALL_SECONDS_MAX, Client, ensure_namespace
 from retrieval_draft.errors import DraftError, NotFound, Unreachable
@@ -18,6 +18,9 @@ from retrieval_draft.v1 import store_pb2
 log = logging.getLogger(__name__)
 
 _WIDTH = "the width of observations"
+CLOSE_SECONDS_MAX = 10.0
+"""Until the client is left to the thread: it is closed when what is under way ends."""
+
 _Done = store_pb2.Namespace | int | DraftError
 
 
@@ -49,15 +52,12 @@ class BackgroundClient:
                 call()
 
     def send(self, request: StepRequest) -> None:
-        self._ready().send(request)
+        with self._forgetting():
+            self._ready().send(request)
 
     def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
-        try:
+        with self._forgetting():
             return self._ready().receive(step_id, seconds_max)
-        except NotFound:
-            # The namespace is gone, or the whole store: what was made must be made again.
-            self._done.clear()
-            raise
 
     def observation_width(self, seconds_max: float) -> int:
         found = self._outcome(_WIDTH, lambda client: client.observation_width(CALL_SECONDS_MAX))
@@ -80,15 +80,23 @@ class BackgroundClient:
         return self._ready().stats(namespace)
 
     def close(self) -> None:
+        """Errands that have not begun are dropped; waits up to CLOSE_SECONDS_MAX for one that has."""
         self._closed = True
         self._errands.put(None)
         if self._thread is not None:
-            self._thread.join(CALL_SECONDS_MAX)
-        if self._client is not None:
-            self._client.close()
+            self._thread.join(CLOSE_SECONDS_MAX)
+
+    @contextmanager
+    def _forgetting(self) -> Iterator[None]:
+        try:
+            yield
+        except NotFound:
+            # The namespace is gone, or the whole store: what was made must be made again.
+            self._done.clear()
+            raise
 
     def _ready(self) -> Client:
-        if self._client is None:
+        if self._client is None or self._closed:
             raise Unreachable("the drafter is not there yet")
         return self._client
 
@@ -118,7 +126,16 @@ class BackgroundClient:
         raise Unreachable("the drafter is not there yet")
 
     def _run(self) -> None:
-        while (task := self._errands.get()) is not None:
+        self._run_errands()
+        # Here, so that a client is closed too that was made after `close` had given up waiting.
+        if self._client is not None:
+            try:
+                self._client.close()
+            except Exception:
+                log.exception("the drafter could not be left in order")
+
+    def _run_errands(self) -> None:
+        while (task := self._errands.get()) is not None and not self._closed:
             name, errand = task
             done: _Done
             try:

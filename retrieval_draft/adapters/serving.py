@@ -14,15 +14,17 @@ from typing import TypeVar
 import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
-from retrieval_draft.adapters.namespaces import model_namespace, namespace_of
 from retrieval_draft.adapters.settings import Settings, read_settings
 from retrieval_draft.adapters.transport import connector
 from retrieval_draft.client import Client
+from retrieval_draft.config import POSITION_MAX
 from retrieval_draft.conversation import Conversation, Figures
+from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import DraftError
-from retrieval_draft.gpu.drafting import Drafter
-from retrieval_draft.gpu.observing import ObservingDrafter
+from retrieval_draft.namespace_names import model_namespace, namespace_of
+from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
+from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
@@ -46,6 +48,10 @@ class ServedModel:
     end_tokens: tuple[int, ...] = ()
     has_state: bool = False
     """Recurrent layers (Mamba, GDN and hybrids), whose state cannot be taken back to where a draft failed."""
+
+    def known(self, tokens: Iterable[int]) -> tuple[int, ...]:
+        """Those of its vocabulary: stacks say -1 for no end token, and pass on what users ask for."""
+        return tuple(token for token in tokens if 0 <= token < self.vocab_size)[:END_TOKENS_MAX]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,7 +193,7 @@ class ServingDrafter:
         return list(self._known)
 
     def close(self) -> None:
-        """Finish what is open and let it be learned, within a second or two."""
+        """Finish what is open and let it be learned: a second for that, and the client's own end."""
         self.finish(self.open_requests())
         self._guarded(lambda: self._conversation.flush(CLOSE_SECONDS_MAX), False)
         self._guarded(self._client.close, None)
@@ -247,8 +253,10 @@ class ServingDrafter:
             int32s(prompt),
             rows=None,
             temperature=row.temperature,
-            length_max=row.length_max,
-            end_tokens=self._model.end_tokens if row.end_tokens is None else row.end_tokens,
+            length_max=min(row.length_max, POSITION_MAX),
+            end_tokens=self._model.known(
+                self._model.end_tokens if row.end_tokens is None else row.end_tokens
+            ),
             learning=self._settings.learn,
             corpora=(),
         )
@@ -361,7 +369,7 @@ def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNam
         namespace=namespace,
         vocab_size=model.vocab_size,
         tokenizer_fingerprint=print_of,
-        end_tokens=int32s(model.end_tokens).tobytes(),
+        end_tokens=int32s(model.known(model.end_tokens)).tobytes(),
     )
 
 

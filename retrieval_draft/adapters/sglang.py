@@ -5,6 +5,7 @@ of its NGRAM: drafts are made on the host, verified as trees, and kept in no cac
 with another source of drafts.
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from importlib import import_module
@@ -20,7 +21,10 @@ from retrieval_draft.step import TreeShape
 from retrieval_draft.tree import BoolArray, Int64Array
 
 NAME = "RETRIEVAL_DRAFT"
+ERRORS_LOGGED_MAX = 10
 _SPECULATIVE = "sglang.srt.speculative"
+
+log = logging.getLogger(__name__)
 
 
 def register() -> None:
@@ -76,9 +80,13 @@ def worker_class() -> type:
             self.drafts = RankedDrafts(drafter, self.draft_token_num, group)
 
         def _drafter(self) -> ServingDrafter | None:
-            config = self.target_worker.model_config
-            ends = tuple(sorted(config.hf_eos_token_id or ()))
-            model = ServedModel(config.model_path, config.vocab_size, ends)
+            try:
+                config = self.target_worker.model_config
+                ends = tuple(sorted(config.hf_eos_token_id or ()))
+                model = ServedModel(config.model_path, config.vocab_size, ends)
+            except Exception:
+                log.exception("no drafts, SGLang's model is not as expected")
+                return None
             return serving_drafter(model, None, os.environ, TreeShape.TREE)
 
         def _prepare_draft_tokens(self, batch: Any) -> tuple[Int64Array, BoolArray]:
@@ -100,6 +108,7 @@ class RankedDrafts:
     def __init__(self, drafter: ServingDrafter | None, nodes: int, group: Any) -> None:
         """`nodes` of every tree, its root among them; `group` as SGLang's GroupCoordinator."""
         self._nodes, self._group = nodes, group
+        self._errors = 0
         self._batches = Batches(drafter, nodes) if drafter is not None else None
 
     def draft(
@@ -118,7 +127,13 @@ class RankedDrafts:
 
     def _own(self, requests: list[Any], late: list[list[int]]) -> tuple[Int64Array, BoolArray]:
         if self._batches is not None:
-            return self._batches.draft(requests, late)
+            try:
+                return self._batches.draft(requests, late)
+            except Exception:
+                # The scheduler dies of what its drafter raises, and the other ranks wait for ours.
+                self._errors += 1
+                if self._errors <= ERRORS_LOGGED_MAX:
+                    log.exception("drafting failed")
         return padded([], [_last(*one) for one in zip(requests, late, strict=True)], self._nodes)
 
     def _broadcast(self, tokens: Int64Array, sees: BoolArray) -> tuple[Int64Array, BoolArray]:

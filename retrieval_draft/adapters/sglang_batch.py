@@ -98,15 +98,17 @@ class Batches:
         )
 
     def _finish(self, present: set[str]) -> None:
-        ended = [
-            known.request
-            for rid, known in self._open.items()
-            if rid not in present and known.request.finished()
-        ]
+        absent = [known.request for rid, known in self._open.items() if rid not in present]
+        if not absent:
+            return
+        ended = [request for request in absent if request.finished()]
         if ended:
             self._drafter.step([self._row(request, (), 0) for request in ended])
             self._drafter.finish([request.rid for request in ended])
-            for request in ended:
+        # Requests that are dropped while they wait may never be said to have finished.
+        kept = present.union(self._drafter.open_requests())
+        for request in absent:
+            if request.rid not in kept:
                 del self._open[request.rid]
 
 

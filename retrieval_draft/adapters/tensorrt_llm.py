@@ -20,6 +20,7 @@ from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter, s
 from retrieval_draft.tree import int32s
 
 TOKENS_MAX = 8
+ERRORS_LOGGED_MAX = 10
 log = logging.getLogger(__name__)
 
 
@@ -95,15 +96,17 @@ class Chains:
 
     def _finish(self, present: set[int]) -> None:
         assert self._drafter is not None
-        ended = [
-            request
-            for number, request in self._open.items()
-            if number not in present and request.state == self._complete
-        ]
+        absent = [request for number, request in self._open.items() if number not in present]
+        if not absent:
+            return
+        ended = [request for request in absent if request.state == self._complete]
         if ended:
             self._drafter.step([self._row(request, 0) for request in ended])
             self._drafter.finish([str(request.request_id) for request in ended])
-            for request in ended:
+        # Requests that are dropped while they wait may never be said to have ended.
+        kept = set(self._drafter.open_requests())
+        for request in absent:
+            if str(request.request_id) not in kept:
                 del self._open[request.request_id]
 
 
@@ -118,6 +121,7 @@ def _drafter_class() -> type:
             super().__init__(**_arguments(base, tokens_max))
             self._made_from = (model, settings, tokens_max)
             self._chains: Chains | None = None
+            self._errors = 0
 
         def __reduce__(self) -> tuple[Any, ...]:
             return make_drafter, self._made_from
@@ -130,7 +134,9 @@ def _drafter_class() -> type:
                 drafts = self._connected().draft(requests)
             except Exception:
                 # The executor dies of what its drafter raises.
-                log.exception("drafting failed")
+                self._errors += 1
+                if self._errors <= ERRORS_LOGGED_MAX:
+                    log.exception("drafting failed")
                 drafts = [[] for _ in requests]
             for request, draft in zip(requests, drafts, strict=True):
                 request.py_draft_tokens = draft

@@ -19,7 +19,7 @@ class Tracker:
     """Names rows so that one that goes on where another ended keeps its name.
 
     A sequence is known by its length and its last 32 tokens. Two that agree in both are alike as far as
-    drafting goes; the row then decides. Sequences absent for `idle_seconds_max` are forgotten.
+    drafting goes; the row then decides.
     """
 
     def __init__(self, idle_seconds_max: float) -> None:
@@ -47,17 +47,20 @@ class Tracker:
         # Only now: a row of this step does not go on where another one has just ended.
         for history, one in zip(histories, found, strict=True):
             self._ends.setdefault(_end(history, len(history)), []).append(one)
-        self._sweep(now)
         return [one.name for one in found]
 
-    def _sweep(self, now: float) -> None:
+    def gone(self, now: float) -> list[str]:
+        """Forget those absent for `idle_seconds_max`; their names. Looks four times in that time."""
         if now - self._swept < self._idle_seconds_max / 4:
-            return
+            return []
         self._swept = now
+        names: list[str] = []
         for key, alike in list(self._ends.items()):
+            names += [one.name for one in alike if now - one.seen >= self._idle_seconds_max]
             alike[:] = [one for one in alike if now - one.seen < self._idle_seconds_max]
             if not alike:
                 del self._ends[key]
+        return names
 
 
 def _end(history: Int32Array, length: int) -> tuple[int, bytes]:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from retrieval_draft.adapters.settings import IN_PROCESS, Settings
-from retrieval_draft.client import Client, EngineClient, GrpcClient
+from retrieval_draft.client import Client, GrpcClient
+from retrieval_draft.engine_client import EngineClient
 
 
 def connector(settings: Settings) -> Callable[[], Client]:

@@ -171,14 +171,14 @@ def worker(
     from retrieval_draft.errors import InvalidInput
     from retrieval_draft.gpu.decoder import Decoder, slot_length
     from retrieval_draft.gpu.fusion import with_draft_model
-    from retrieval_draft.gpu.observing import ObservingDrafter
     from retrieval_draft.gpu.runner import Runner
     from retrieval_draft.gpu.service import serve_worker
-    from retrieval_draft.gpu.sidecar import default_namespace
     from retrieval_draft.gpu.step_cost import measure_step_costs
     from retrieval_draft.gpu.tokenizer import load_tokenizer
     from retrieval_draft.gpu.verify import RULES
     from retrieval_draft.logs import to_stderr
+    from retrieval_draft.namespace_names import model_namespace
+    from retrieval_draft.observing import ObservingDrafter
     from retrieval_draft.server.listen import claim, parse
     from retrieval_draft.store.folder import default_path, make_private, short_socket_path
     from retrieval_draft.tokenizer import DEMO
@@ -199,7 +199,7 @@ def worker(
     length = slot_length(target, length_max or None)
     runner = Runner(target, slots=slots, length_max=length, nodes_max=nodes_max)
     cost = measure_step_costs(runner)
-    namespace = namespace or (DEMO if demo else default_namespace(target))
+    namespace = namespace or (DEMO if demo else model_namespace(target.name))
     drafter = drafts_for(
         target,
         tokenizer,

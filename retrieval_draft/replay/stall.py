@@ -15,8 +15,8 @@ from statistics import median
 
 import numpy as np
 
-from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.replay.link import Link
 from retrieval_draft.step import DraftOptions, SequenceStart, SequenceStep, Status, StepRequest

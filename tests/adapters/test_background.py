@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from retrieval_draft.adapters import background
 from retrieval_draft.adapters.background import BackgroundClient
-from retrieval_draft.client import Client, EngineClient
+from retrieval_draft.client import Client
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import FailedPrecondition, NotFound, PermissionDenied, Unreachable
-from retrieval_draft.step import StepRequest
+from retrieval_draft.step import SequenceStep, StepRequest
+from retrieval_draft.tree import int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 from tests.client.scripted import Faulty
 from tests.engine.driving import TENANT, running_engine
@@ -103,6 +106,45 @@ def test_a_namespace_that_vanished_is_made_again(engine: Engine) -> None:
     until(lambda: client.create_namespace(WANTED))
     assert engine.stores.state(TENANT, "new").spec.vocab_size == 100
     client.close()
+
+
+def test_a_namespace_that_a_step_lacks_is_made_again(engine: Engine) -> None:
+    """In process it is `send` that says so."""
+    client = BackgroundClient(lambda: EngineClient(engine))
+    until(lambda: client.create_namespace(WANTED))
+    engine.stores.delete(TENANT, "new")
+    step = StepRequest(1, "new", "c", [SequenceStep("s", 0, int32s([1, 2]))])
+    with pytest.raises(NotFound):
+        client.send(step)
+    until(lambda: client.create_namespace(WANTED))
+    client.send(step)
+    assert client.receive(1, 1) is not None
+    client.close()
+
+
+def test_what_arrives_after_the_end_is_left_in_order(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "CLOSE_SECONDS_MAX", 0.01)
+    may_go, is_closed = threading.Event(), threading.Event()
+    late = EngineClient(engine)
+    monkeypatch.setattr(late, "close", is_closed.set)
+
+    def connect() -> Client:
+        may_go.wait(20)
+        return late
+
+    client = BackgroundClient(connect)
+    client.prepare(WANTED)
+    for name in ("one", "other"):
+        with pytest.raises(Unreachable):
+            client.get_namespace(name)
+    client.close()
+    assert not is_closed.is_set()
+    may_go.set()
+    assert is_closed.wait(20)
+    with pytest.raises(Unreachable):
+        client.stats()
 
 
 def test_a_bug_on_the_way_is_an_error_of_ours(engine: Engine) -> None:

@@ -11,7 +11,7 @@ import pytest
 from retrieval_draft.adapters.llama_cpp import LlamaDrafter
 from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from tests.engine.driving import wait_for
 
 VOCAB = 100

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from retrieval_draft.adapters.chain import chain_of
-from retrieval_draft.adapters.namespaces import CHARACTERS_MAX, model_namespace, namespace_of
 from retrieval_draft.adapters.tracking import TAIL_TOKENS, Tracker
-from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.namespace_names import model_namespace, namespace_of
+from retrieval_draft.store.keys import NAMESPACE_CHARACTERS_MAX, NamespaceKey
 from retrieval_draft.tree import EMPTY, DraftTree, int32s
 from tests.adapters.stacks import random_text
 
@@ -78,7 +78,9 @@ def test_what_is_long_gone_is_forgotten() -> None:
     (first,) = names(tracker, 1000, (text[:TAIL_TOKENS], 1))
     names(tracker, 1059, (other[:40], 1))
     assert names(tracker, 1059, (text[: TAIL_TOKENS + 1], 1)) == [first]
+    assert tracker.gone(1059) == []
     names(tracker, 1200, (other[:41], 1))
+    assert first in tracker.gone(1200)
     assert names(tracker, 1200, (text[: TAIL_TOKENS + 2], 1)) != [first]
 
 
@@ -94,13 +96,13 @@ def test_namespaces_of_adapters_and_salts_are_valid_and_distinct() -> None:
         ("base", "a/b", ""),
         ("base", "é" * 300, ""),
         ("base", "é" * 301, ""),
-        ("b" * CHARACTERS_MAX, "x", ""),
-        ("b" * CHARACTERS_MAX, "y", ""),
+        ("b" * NAMESPACE_CHARACTERS_MAX, "x", ""),
+        ("b" * NAMESPACE_CHARACTERS_MAX, "y", ""),
     ]
     found = [namespace_of(*case) for case in cases]
     assert len(set(found)) == len(cases)
     for name in found:
-        assert len(name) <= CHARACTERS_MAX
+        assert len(name) <= NAMESPACE_CHARACTERS_MAX
         assert NamespaceKey("local", name).namespace == name
     assert namespace_of("base", salt="hunter2").find("hunter2") < 0
 
@@ -111,3 +113,9 @@ def test_namespaces_of_adapters_and_salts_are_valid_and_distinct() -> None:
 )
 def test_a_model_names_its_namespace(model: str, name: str) -> None:
     assert model_namespace(model) == name
+
+
+def test_models_whose_long_names_end_otherwise_share_nothing() -> None:
+    names = [f"DeepSeek-R1-Distill-Qwen-32B-quantized.{kind}" for kind in ("w8a8", "w4a16")]
+    assert [model_namespace(f"org/{name}") for name in names] == names
+    assert len(model_namespace("x" * 500)) == NAMESPACE_CHARACTERS_MAX

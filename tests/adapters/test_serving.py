@@ -6,9 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from retrieval_draft.adapters.serving import Row, ServedModel, serving_drafter
-from retrieval_draft.client import EngineClient
+from retrieval_draft.adapters.serving import (
+    Row,
+    ServedModel,
+    ServingDrafter,
+    serving_drafter,
+)
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import NotFound
 from retrieval_draft.step import Learning, StepResponse
 from retrieval_draft.store.keys import NamespaceKey
@@ -38,6 +43,17 @@ def test_a_request_is_drafted_learned_and_closed(engine: Engine, client: Faulty)
     assert learned(engine) == len(TEXT) - 8
     assert not ours.open_requests()
     assert ours.served.errors == 0
+
+
+def test_limits_that_stacks_and_users_make_up_cost_no_drafts(client: Faulty) -> None:
+    model = ServedModel("models/tiny", VOCAB, (-1, 0))
+    ours = ServingDrafter(client, model, replace(SETTINGS, namespace="new"), clock=Clock())
+    row = Row("r", int32s([1, 2, 3, 1, 2]), 1, 4, length_max=1 << 40)
+    (tree,) = ours.step([replace(row, end_tokens=(VOCAB, *range(10, 90)))])
+    assert tree.token.tolist()[:1] == [3]
+    (other,) = ours.step([replace(row, request_id="s")])
+    assert other.token.tolist()[:1] == [3]
+    assert ours.figures.rejected == 0
 
 
 def test_two_requests_of_a_batch_are_kept_apart(client: Faulty) -> None:

@@ -17,9 +17,10 @@ from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.sglang import RankedDrafts, check_server_args
 from retrieval_draft.adapters.sglang_batch import Batches, padded
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.step import TreeShape
 from retrieval_draft.tree import DraftTree, int32s
+from tests.client.scripted import Clock
 from tests.engine.driving import wait_for
 
 NODES, VOCAB = 8, 100
@@ -119,6 +120,30 @@ def decode(drafts: RankedDrafts, request: Req, text: list[int], overlap: bool) -
     if overlap:
         request.output_ids.extend(late)
     return steps
+
+
+def test_no_fault_of_ours_reaches_the_scheduler(
+    drafter: ServingDrafter, caplog: pytest.LogCaptureFixture
+) -> None:
+    drafts = RankedDrafts(drafter, 3, alone())
+    # Of a version that says no salt, or calls it otherwise.
+    odd: Any = SimpleNamespace(**vars(Req("r", [1, 2, 7])))
+    del odd.cache_salt
+    tokens, sees = drafts.draft([odd, Req("s", [4, 5])], None)
+    assert tokens.tolist() == [7, 0, 0, 5, 0, 0]
+    assert sees.sum() == 2 * 5
+    assert "drafting failed" in caplog.text
+
+
+def test_requests_that_never_say_they_finished_are_forgotten(client: EngineClient) -> None:
+    clock = Clock()
+    drafter = ServingDrafter(client, ServedModel("m", VOCAB), WAIT, clock=clock)
+    batches = Batches(drafter, NODES)
+    batches.draft([Req("lost", [1, 2])], [[3]])
+    for _ in range(3):
+        clock.now += WAIT.idle_seconds_max
+        batches.draft([Req("other", [1, 2])], [[3]])
+    assert list(batches._open) == ["other"]
 
 
 @pytest.mark.parametrize("overlap", [False, True])

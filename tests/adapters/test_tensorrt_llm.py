@@ -18,8 +18,9 @@ from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.tensorrt_llm import Chains, decoding_config, make_drafter
 from retrieval_draft.adapters.tensorrt_llm_serve import DraftingLauncher
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.tokenizer import demo_folder
+from tests.client.scripted import Clock
 from tests.engine.driving import wait_for
 
 VOCAB = 100
@@ -198,3 +199,15 @@ def test_the_server_starts_with_a_drafter(engine: SimpleNamespace) -> None:
     assert (host, port, named) == ("h", 1, {"chat_template": "t"})
     assert arguments["backend"] == "pytorch"
     assert isinstance(arguments["speculative_config"].drafter, Base)
+
+
+def test_requests_that_never_say_they_ended_are_forgotten() -> None:
+    clock, client = Clock(), EngineClient.in_memory()
+    drafter = ServingDrafter(client, MODEL, WAIT, clock=clock)
+    chains = Chains(drafter, MODEL, 5, COMPLETE)
+    chains.draft([Request(1, [1, 2], [3])])
+    for _ in range(3):
+        clock.now += WAIT.idle_seconds_max
+        chains.draft([Request(2, [1, 2], [3])])
+    assert list(chains._open) == [2]
+    drafter.close()

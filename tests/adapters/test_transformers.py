@@ -14,7 +14,8 @@ from retrieval_draft.adapters.serving import ServingDrafter
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.transformers import ChainGenerate, served_model
 from retrieval_draft.adapters.transformers_trees import TreeGenerate
-from retrieval_draft.client import Client, EngineClient, GrpcClient
+from retrieval_draft.client import Client, GrpcClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.step import TreeShape
 from retrieval_draft.tokenizer import demo_folder

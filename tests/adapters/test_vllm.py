@@ -17,8 +17,8 @@ import pytest
 from retrieval_draft.adapters.serving import ServedModel
 from retrieval_draft.adapters.vllm import Proposer, plugin, register
 from retrieval_draft.adapters.vllm import proposer as proposing
-from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.step import StepResponse
 from retrieval_draft.tree import DraftTree, int32s
 from tests.adapters.stacks import MODEL, TEXT, drafter, random_text

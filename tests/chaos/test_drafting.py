@@ -8,8 +8,8 @@ import pytest
 import redis
 from redis.connection import AbstractConnection
 
-from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.replay.link import Link
 from retrieval_draft.step import DraftOptions, Status
 from retrieval_draft.store.keys import NamespaceKey

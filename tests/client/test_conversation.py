@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval_draft.client import EngineClient
-from retrieval_draft.conversation import (
+from retrieval_draft.breaker import (
     BACKOFF_SECONDS_MAX,
     BACKOFF_SECONDS_MIN,
     FAILURES_MAX,
-    FINISHING_MAX,
     WAITS_MAX,
 )
+from retrieval_draft.conversation import FINISHING_MAX, Conversation
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import NotFound, Unauthenticated
 from retrieval_draft.step import DraftOptions, Learning, StepResponse
 from retrieval_draft.store.memory_store import MemoryStore
@@ -206,6 +206,57 @@ def test_an_open_sequence_is_not_closed_with_an_ended_namesake(
     assert held(engine) == [5, 6, 5]
 
 
+def test_feedback_goes_with_one_message_even_if_its_answer_is_late(
+    engine: Engine, client: Faulty
+) -> None:
+    talk = conversation(client)
+    decoder = Decoder(talk, TEXT).open(2 * PROMPT)
+    assert decoder.step() is not None
+    client.late = True
+    decoder.step()
+    client.late = False
+    decoder.step()
+    steps = [request.sequences[0].verified_step for request in client.requests]
+    assert steps == [0, 1, 0], "the second message's tree came too late to be verified"
+    assert state_of(engine).counters.ignored_feedback == 0
+
+
+def test_rows_after_nodes_go_with_the_tree_that_is_told_alone(client: Faulty) -> None:
+    """A worker that drafts for itself verifies trees between two messages."""
+    talk = conversation(client)
+    talk.open("s", int32s([1, 2, 1]))
+    assert talk.draft({"s": 4})
+    talk.commit("s", int32s([2, 5]), 1, rows([-1], [[5, 6]]))
+    own = tree([9], [-1])
+    talk.commit("s", int32s([7]), 0, rows([-1, 4], [[30, 31], [32, 33]]), own)
+    talk.draft({"s": 4})
+    (sent,) = client.requests[-1].sequences
+    assert (sent.verified_step, sent.verified_tree) == (1, None)
+    assert sent.rows is not None
+    assert sent.rows.at.tolist() == [-1, 4]
+    assert sent.rows.tokens.tolist() == [[5, 6], [32, 33]]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"), [("MESSAGE_TOKENS_MAX", 2 * PROMPT), ("BATCH_SEQUENCES_MAX", 2)]
+)
+def test_a_message_has_limits_and_the_rest_goes_with_later_ones(
+    engine: Engine, client: Faulty, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    monkeypatch.setattr(f"retrieval_draft.conversation.{limit}", most)
+    talk = conversation(client)
+    for name in "abc":
+        talk.open(name, int32s(TEXT[:PROMPT]))
+    talk.draft(dict.fromkeys("abc", 4))
+    assert [part.sequence_id for part in client.requests[-1].sequences] == ["a", "b"]
+    for name in "abc":
+        talk.finish(name)
+    assert talk.flush()
+    told = {part.sequence_id for sent in client.requests for part in sent.sequences}
+    assert told == set("abc")
+    assert engine.clients.count() == 0
+
+
 def test_a_drafter_that_hangs_costs_no_more_than_some_waits(client: Faulty) -> None:
     clock = Clock()
     talk = conversation(client, clock=clock)
@@ -355,6 +406,36 @@ def test_a_finish_is_delivered_when_the_drafter_is_back(engine: Engine, client: 
     assert talk.flush()
     assert engine.clients.count() == 0
     assert learned(engine) == len(TEXT) - PROMPT
+
+
+def test_a_sequence_that_is_refused_when_it_has_ended_is_forgotten(client: Faulty) -> None:
+    talk = conversation(client)
+    talk.open("bad", int32s([1, VOCAB]))
+    client.late = True
+    talk.draft({"bad": 8})
+    talk.finish("bad")
+    client.late = False
+    assert talk.flush()
+    assert talk.figures.rejected == 1
+    assert not talk._finishing
+
+
+def test_nothing_is_tried_on_and_on_for_an_end_that_cannot_be_told(client: Faulty) -> None:
+    passing = Clock()
+
+    def clock() -> float:
+        passing.now += 0.001
+        return passing.now
+
+    create = store_pb2.CreateNamespaceRequest(namespace=NAMESPACE, vocab_size=VOCAB)
+    talk = Conversation(
+        client, NAMESPACE, VOCAB, create=create, namespace_of=lambda _: "no name", clock=clock
+    )
+    talk.open("s", int32s([1, 2]))
+    talk.finish("s")
+    calls = client.calls
+    assert not talk.flush(1.0)
+    assert client.calls - calls < 5
 
 
 def test_a_finish_goes_with_the_others_next_step(engine: Engine, client: Faulty) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from retrieval_draft.client import EngineClient, ensure_namespace
+from retrieval_draft.client import ensure_namespace
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.store.memory_backend import MemoryBackend
 from retrieval_draft.tree import int32s

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from retrieval_draft.client import EngineClient, GrpcClient
+from retrieval_draft.client import GrpcClient
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import DraftError, Unreachable
 from retrieval_draft.step import (
     Rows,

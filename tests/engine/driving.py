@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from retrieval_draft.client import Client, EngineClient
+from retrieval_draft.client import Client
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.step import (
     DraftOptions,

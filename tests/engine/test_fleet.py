@@ -5,8 +5,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from retrieval_draft.client import EngineClient
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.metrics import COLUMNS, Counters, hits_of
 from retrieval_draft.store.counts import COUNT_CHARACTERS_MAX, COUNTS_MAX

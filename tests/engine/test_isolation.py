@@ -16,9 +16,9 @@ from typing import cast
 import pytest
 import redis
 
-from retrieval_draft.client import EngineClient
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import FailedPrecondition, NotFound
 from retrieval_draft.metrics import hits_of
 from retrieval_draft.namespace import NamespaceState

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 import msgspec
 import pytest
 
-from retrieval_draft.client import EngineClient
 from retrieval_draft.config import Config
 from retrieval_draft.engine import Engine
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import ResourceExhausted
 from retrieval_draft.step import Status
 from tests.engine.driving import NAMESPACE, SPEC, Caller, part, running_engine, wait_for

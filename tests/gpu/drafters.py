@@ -6,7 +6,7 @@ from typing import Unpack
 
 import numpy as np
 
-from retrieval_draft.gpu.drafting import Opening
+from retrieval_draft.drafter import Opening
 from retrieval_draft.step import Rows
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 

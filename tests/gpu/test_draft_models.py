@@ -173,6 +173,24 @@ def test_after_a_failure_everything_is_read_again(monkeypatch: pytest.MonkeyPatc
     check_probabilities("llama", drafts.draft({"s": 8})["s"], text)
 
 
+def test_after_a_slot_could_not_be_moved_its_sequence_is_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drafts = drafts_of("llama", depth_max=3)
+    one, other = prompts(2)
+    drafts.open("one", one, **OPENING)
+    drafts.open("other", other, **OPENING)
+    drafts.draft({"one": 8, "other": 8})
+
+    def broken(*parts: int) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(drafts._runner, "copy_slot", broken)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        drafts.finish("one")
+    check_probabilities("llama", drafts.draft({"other": 8})["other"], other.tolist())
+
+
 def test_the_first_layers_are_the_targets_own_and_leave_it_as_it_is() -> None:
     target = tiny("llama")
     before = plain_logits(target, [3, 4, 5])

@@ -5,7 +5,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import InvalidInput, Unreachable
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.demo.prompts import shipped

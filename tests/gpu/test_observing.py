@@ -2,13 +2,13 @@
 
 from contextlib import closing
 
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.model import load_model
-from retrieval_draft.gpu.observing import ObservingDrafter
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.gpu.sidecar import converse
+from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Learning
 from retrieval_draft.tokenizer import demo_folder, load_tokenizer
 from retrieval_draft.tree import DraftTree, int32s

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval_draft.client import EngineClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.request import Request

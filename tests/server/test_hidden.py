@@ -10,7 +10,7 @@ from retrieval_draft.config import HIDDEN_WIDTH_MAX, Config
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.server.draft_service import DraftService
 from retrieval_draft.step import Rows, SequenceStep, StepRequest
-from retrieval_draft.unsent import joined
+from retrieval_draft.unsent import along_tokens, joined
 from retrieval_draft.v1 import draft_pb2
 from retrieval_draft.wire import decode_request, encode_request
 from tests.engine.driving import NAMESPACE, part, rows, running_engine
@@ -45,7 +45,7 @@ def test_where_some_have_none_or_another_width_no_states_are_sent(other: Rows) -
 
 def test_rows_of_several_commits_keep_their_states() -> None:
     one, two = seen([3, -1], 5), seen([4], 5, seed=1)
-    both = joined([one, two])
+    both = joined([along_tokens(one), two])
     assert both is not None
     assert both.at.tolist() == [3, 4]
     assert one.hidden is not None

@@ -20,7 +20,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from retrieval_draft.adapters.llama_cpp import LlamaDrafter
 from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
-from retrieval_draft.client import EngineClient, GrpcClient
+from retrieval_draft.client import GrpcClient
+from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.tokenizer import demo_folder
 from tests.engine.driving import wait_for
 from tests.server.sidecars import running_sidecar

@@ -27,7 +27,6 @@ SALT_KEY = "retrieval_draft_salt"
 """Of a request's extra_args: those reach the worker, its cache salt does not (see `plugin`)."""
 UNNAMED_SECONDS_MAX = 60.0
 """Requests that vLLM does not name end when they have not been seen for so long."""
-END_TOKENS_MAX = 64
 ERRORS_LOGGED_MAX = 10
 
 log = logging.getLogger(__name__)
@@ -183,7 +182,10 @@ class Proposer:
     ) -> list[Row]:
         most = self._tokens_max
         if bound is None:
-            names = self._tracker.names(histories, fresh, time.monotonic())
+            now = time.monotonic()
+            names = self._tracker.names(histories, fresh, now)
+            if self._drafter is not None:
+                self._drafter.finish(self._tracker.gone(now))
             return [
                 Row(name, history, new, most, self._length_max)
                 for name, history, new in zip(names, histories, fresh, strict=True)
@@ -206,7 +208,7 @@ class Proposer:
             if params.max_tokens is not None:
                 length_max = min(length_max, request.num_prompt_tokens + params.max_tokens)
             stops = params.stop_token_ids if params.ignore_eos else params.all_stop_token_ids
-            end_tokens = tuple(sorted(stops or ()))[:END_TOKENS_MAX]
+            end_tokens = tuple(sorted(stops or ()))
             salt = str((params.extra_args or {}).get(SALT_KEY, ""))
         return Row(
             name,
@@ -240,4 +242,4 @@ def _end_tokens(hf_config: object) -> tuple[int, ...]:
     found = getattr(hf_config, "eos_token_id", None)
     if isinstance(found, int):
         return (found,)
-    return tuple(found)[:END_TOKENS_MAX] if isinstance(found, list) else ()
+    return tuple(found) if isinstance(found, list) else ()

@@ -1,67 +1,17 @@
-"""What the decoder asks of a drafter, and the guard that keeps its failures out of decoding."""
+"""The guard that keeps a drafter's failures out of decoding."""
 
 import logging
 from collections.abc import Callable
-from typing import Protocol, TypedDict, TypeVar, Unpack
+from typing import TypeVar, Unpack
 
-from retrieval_draft.step import Learning, Rows
+from retrieval_draft.drafter import Drafter, Opening
+from retrieval_draft.step import Rows
 from retrieval_draft.tree import DraftTree, Int32Array
 
 FAILURES_LOGGED_MAX = 10
 
 Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
-
-
-class Opening(TypedDict):
-    """What a drafter is told of a sequence when it begins, beside its prompt."""
-
-    rows: Rows | None
-    """What the target predicted along the prompt, if the drafter wants observations."""
-    temperature: float | None
-    length_max: int
-    end_tokens: tuple[int, ...]
-    learning: Learning
-    corpora: tuple[str, ...]
-
-
-class Drafter(Protocol):
-    """Drafts for the sequences of one decoder. Never raises, never blocks past its own deadline."""
-
-    @property
-    def observation_width(self) -> int:
-        """How many of the target's most probable tokens it wants per row; 0 = send none."""
-        ...
-
-    # Spelled out: drafters may name these as they are, or take them as an `Opening`.
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
-        """A sequence begins with this prompt, prefilled; no token of it will pass `length_max`."""
-        ...
-
-    def commit(
-        self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
-    ) -> None:
-        """`tokens` were committed; `accepted` of its last tree's nodes stayed, -1 = unknown."""
-        ...
-
-    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        """Trees of at most so many nodes for these sequences; whoever is missing gets none."""
-        ...
-
-    def finish(self, sequence_id: str) -> None:
-        """The sequence is over, at its end or cut off."""
-        ...
 
 
 class Guard:

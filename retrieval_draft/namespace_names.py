@@ -6,16 +6,20 @@ Nothing is shared across them: an adapter's outputs are another model's, and a s
 import re
 from hashlib import blake2b
 
-CHARACTERS_MAX = 128
+from retrieval_draft.store.keys import NAMESPACE_CHARACTERS_MAX
+
 PART_CHARACTERS_MAX = 40
 DIGEST_BYTES = 12
 _BANNED = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def model_namespace(model: str) -> str:
-    """The last component of a model's path or hub id, in the characters that namespaces have."""
+    """The last component of a model's path or hub id, in the characters that namespaces have.
+
+    The worker's and every stack's, so that they learn together.
+    """
     name = model.rstrip("/").rpartition("/")[2] or "model"
-    return _BANNED.sub("-", name)[:PART_CHARACTERS_MAX]
+    return _BANNED.sub("-", name)[:NAMESPACE_CHARACTERS_MAX]
 
 
 def namespace_of(base: str, adapter: str = "", salt: str = "") -> str:
@@ -25,8 +29,8 @@ def namespace_of(base: str, adapter: str = "", salt: str = "") -> str:
         name += f":lora:{_part(adapter)}"
     if salt:
         name += f":salt:{_digest(salt)}"
-    if len(name) > CHARACTERS_MAX:
-        name = name[: CHARACTERS_MAX - 2 * DIGEST_BYTES - 1] + "-" + _digest(name)
+    if len(name) > NAMESPACE_CHARACTERS_MAX:
+        name = name[: NAMESPACE_CHARACTERS_MAX - 2 * DIGEST_BYTES - 1] + "-" + _digest(name)
     return name
 
 

@@ -10,7 +10,7 @@ from typing import Unpack
 
 import numpy as np
 
-from retrieval_draft.gpu.drafting import Drafter, Opening
+from retrieval_draft.drafter import Drafter, Opening
 from retrieval_draft.step import Rows
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array, int32s
 from retrieval_draft.unsent import joined
