@@ -137,7 +137,8 @@ ABOVE_THE_ENGINE = [
     f"{OURS}.{name}" for name in ("server", "client", "conversation", "cli", "gpu", "web")
 ]
 ENGINE = [
-    f"{OURS}.{name}" for name in ("engine", "checks", "stores", "namespace", "sequence", "clients")
+    f"{OURS}.{name}"
+    for name in ("engine", "checks", "feedback", "stores", "namespace", "sequence", "clients")
 ]
 
 
