@@ -77,5 +77,7 @@ class Config:
     """Predictions of the target are journalled as soon as there are so many."""
     sample_tokens: int = 1 << 17
     """Of a namespace's newest finished sequences, prompts included, kept in memory for `advise`; 0 = none."""
+    samples_tokens_max: int = 1 << 24
+    """Of all namespaces together, 4 bytes each: beyond it the oldest make way, whosever they are."""
     vocab_size_max: int = 1 << 20
     id_characters_max: int = 256

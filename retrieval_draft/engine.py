@@ -133,7 +133,7 @@ class Engine:
         """Close sequences whose engine gave them up; what they committed stays learned."""
         client = self.clients.get(tenant, client_id)
         with client.lock:
-            return sum(self.clients.close(client, name) is not None for name in sequence_ids)
+            return sum(self._finish(client, name) for name in sequence_ids)
 
     def preview(
         self,
@@ -194,7 +194,7 @@ class Engine:
                 statuses[i] = Status.RESYNC
                 state.counters.resyncs += 1
             elif part.finished:
-                self.clients.close(client, part.sequence_id)
+                self._finish(client, part.sequence_id)
             else:
                 drafting[i] = (sequence, _nodes_max(part, request.options, options))
         if drafting:
@@ -293,7 +293,13 @@ class Engine:
 
     def _journal_rest(self, sequence: Sequence) -> None:
         self._journal(sequence, tokens_min=1, rows_min=1)
-        sequence.state.sample.take(sequence)
+
+    def _finish(self, client: ClientState, name: str) -> bool:
+        """Close a sequence that is over, if it is open; those that were evicted are not: they come again."""
+        sequence = self.clients.close(client, name)
+        if sequence is not None:
+            sequence.state.sample.take(sequence)
+        return sequence is not None
 
     # Drafting.
 

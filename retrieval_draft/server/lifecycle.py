@@ -215,6 +215,7 @@ class Sidecar:
 
             recent = Recent(load_tokenizer(self._options.show_tokens))
             self.engine.on_committed = recent.committed
+            self.engine.stores.on_gone = recent.forget
         history = History(self.engine)
         history.start()
         self._undo.append(history.stop)

@@ -23,6 +23,7 @@ from retrieval_draft.engine import Engine
 from retrieval_draft.errors import DraftError, InvalidInput, NotFound, Unauthenticated
 from retrieval_draft.server.access import Access
 from retrieval_draft.stats import stats_of
+from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.web.history import History
 from retrieval_draft.web.recent import Recent
 from retrieval_draft.web.shown import Figures, figures
@@ -152,7 +153,8 @@ class Dashboard:
                     yield _event("points", points)
                     newest = points[-1].unix_seconds if points else 1.0
                 if self._from.recent is not None and wants_text:
-                    texts, seen = self._from.recent.texts(tenant, namespace, seen)
+                    keys = self._readable(self._from.recent, tenant, namespace)
+                    texts, seen = self._from.recent.texts(keys, seen)
                     if texts:
                         yield _event("texts", texts)
                 with anyio.move_on_after(self._event_seconds):
@@ -163,6 +165,15 @@ class Dashboard:
             yield _event("gone", str(error))
         finally:
             self._watchers -= 1
+
+    def _readable(self, recent: Recent, tenant: str, namespace: str) -> set[NamespaceKey]:
+        """Those of the tenant's namespaces that are asked for, without those of another tokenizer."""
+        return {
+            state.key
+            for state in self._from.engine.stores.states(tenant)
+            if namespace in ("", state.key.namespace)
+            and state.spec.tokenizer_fingerprint in ("", recent.fingerprint)
+        }
 
     def _shown(self, tenant: str, namespace: str) -> Figures:
         stats = stats_of(self._from.engine, tenant)

@@ -1,5 +1,6 @@
 """What the dashboard's address answers, to whom, and what it never says."""
 
+import itertools
 import re
 import ssl
 import urllib.request
@@ -21,7 +22,15 @@ from retrieval_draft.tokenizer import load_tokenizer
 from retrieval_draft.tree import SOURCES, TIERS
 from retrieval_draft.web.app import HEADERS, PAGE
 from tests.certificates import Authority
-from tests.engine.driving import NAMESPACE, SECONDS_MAX, TENANT, VOCAB, running_engine
+from tests.engine.driving import (
+    NAMESPACE,
+    SECONDS_MAX,
+    SPEC,
+    TENANT,
+    VOCAB,
+    recreate,
+    running_engine,
+)
 from tests.web.serving import PROMPT, TEXT, Served, dashboard, decode
 
 PAGE_FOLDER = Path(retrieval_draft.web.__file__).parent / "page"
@@ -176,6 +185,30 @@ def test_text_is_coloured_by_what_drafted_it_and_the_prompt_is_not_shown() -> No
     assert "".join(text for text, _ in pieces) == whole
     assert {source for _, source in pieces} - {""} <= set(SOURCES)
     assert any(source == "match" for _, source in pieces)
+
+
+def texts(served: Served) -> list[object]:
+    """What of the output is in the first events of a page that shows it."""
+    with served.events("?text=1") as events:
+        first = list(itertools.islice(events, 4))
+    return [data for name, data in first if name == "texts"]
+
+
+def test_nothing_is_shown_of_a_namespace_that_was_deleted() -> None:
+    with running_engine() as engine, dashboard(engine, shows_text=True) as served:
+        decode(engine)
+        assert texts(served)
+        recreate(engine)
+        assert not texts(served)
+        decode(engine)
+        assert texts(served)
+
+
+def test_what_another_tokenizer_wrote_is_not_shown() -> None:
+    spec = msgspec.structs.replace(SPEC, tokenizer_fingerprint="another's")
+    with running_engine(spec=spec) as engine, dashboard(engine, shows_text=True) as served:
+        decode(engine)
+        assert not texts(served)
 
 
 def test_with_tenants_a_token_is_needed_and_shows_its_own_alone(
