@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
@@ -22,6 +21,7 @@ from retrieval_draft.errors import DraftError, FailedPrecondition, InvalidInput
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.server.access import Access
 from retrieval_draft.server.edge import Edge
+from retrieval_draft.server.open_services import add_open_services
 from retrieval_draft.server.tls import ServerTls, TlsFiles
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.block_cache import BlockCache
@@ -251,10 +251,7 @@ class Sidecar:
                 store_service.StoreService(self.engine).handler(edge),
             )
         )
-        status = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(status, server)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        status = add_open_services(server, SERVICES)
         bound: list[listen.Address] = []
 
         def drain() -> None:
