@@ -42,6 +42,10 @@ class Config:
     """Of these, one tenant's."""
     tenant_calls_max: int = 64
     """At once, streams included, where there are tenants: half of the threads that serve."""
+    watchers_max: int = 32
+    """Of figures, at once: by gRPC, where each holds a thread, and as many pages of the dashboard."""
+    tenant_watchers_max: int = 16
+    """Of these, one tenant's."""
     idle_seconds_max: float = 600.0
     """A sequence that is neither in a batch nor finished for so long is closed."""
     learned_bytes_max: int = 64 << 20

@@ -125,6 +125,7 @@ class Sidecar:
                 config,
                 tenant_clients_max=config.clients_max,
                 tenant_namespaces_max=config.namespaces_max,
+                tenant_watchers_max=config.watchers_max,
             )
         if config.scratch is None:
             # Segments are as large as their blocks: on that disk, and gone with a crash's next start.
