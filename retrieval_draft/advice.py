@@ -89,7 +89,6 @@ class Adviser:
         self._pause = pause
         asked, batch = state.asked or DraftOptions(), max(1, state.batch)
         self._cost = cost or asked.verify_cost
-        self._is_priced = asked.verify_cost is not None
         self._batch = batch
         self._now = replace(
             asked,

@@ -5,7 +5,8 @@ import numpy as np
 from retrieval_draft.config import HIDDEN_WIDTH_MAX, Config
 from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
 from retrieval_draft.errors import InvalidInput, NotServed
-from retrieval_draft.step import DraftOptions, SequenceStep, StepRequest
+from retrieval_draft.step import DraftOptions, SequenceStart, SequenceStep, StepRequest
+from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.tree import Float32Array, Int32Array
 
 FEW = 32
@@ -38,6 +39,24 @@ def check_part(part: SequenceStep, config: Config) -> None:
     if part.start is not None and part.base_position != 0:
         limit = "0 for a sequence that starts"
         raise InvalidInput("base_positions", part.base_position, limit)
+
+
+def check_start(start: SequenceStart) -> None:
+    """Raises InvalidInput for what is wrong with how a sequence opens, whatever its namespace."""
+    for field in ("prompt_length", "first_position", "learn_from", "length_max"):
+        if not 0 <= (value := int(getattr(start, field))) <= POSITION_MAX:
+            raise InvalidInput(field, value, f"0 to {POSITION_MAX}")
+    if start.temperature is not None and not 0 <= start.temperature < float("inf"):
+        raise InvalidInput("temperature", start.temperature, "0 or more, finite")
+
+
+def check_end_tokens(start: SequenceStart, vocab_size: int) -> None:
+    """Raises InvalidInput for too many of them, and for an id outside the vocabulary."""
+    if len(start.end_tokens) > END_TOKENS_MAX:
+        raise InvalidInput("end_tokens", len(start.end_tokens), f"{END_TOKENS_MAX} tokens")
+    for token in start.end_tokens:
+        if not 0 <= token < vocab_size:
+            raise InvalidInput("end_tokens", token, f"0 to {vocab_size - 1}")
 
 
 def check_ids(part: SequenceStep, vocab_size: int, config: Config) -> None:

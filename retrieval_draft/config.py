@@ -46,6 +46,10 @@ class Config:
     """Of these, one tenant's."""
     tenant_calls_max: int = 64
     """At once, streams included, where there are tenants: half of the threads that serve."""
+    watchers_max: int = 32
+    """Of figures, at once: by gRPC, where each holds a thread, and as many pages of the dashboard."""
+    tenant_watchers_max: int = 16
+    """Of these, one tenant's."""
     idle_seconds_max: float = 600.0
     """A sequence that is neither in a batch nor finished for so long is closed."""
     learned_bytes_max: int = 64 << 20
@@ -81,5 +85,7 @@ class Config:
     """Predictions of the target are journalled as soon as there are so many."""
     sample_tokens: int = 1 << 17
     """Of a namespace's newest finished sequences, prompts included, kept in memory for `advise`; 0 = none."""
+    samples_tokens_max: int = 1 << 24
+    """Of all namespaces together, 4 bytes each: beyond it the oldest make way, whosever they are."""
     vocab_size_max: int = 1 << 20
     id_characters_max: int = 256

@@ -5,10 +5,16 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
-from collections.abc import Callable
 from hashlib import blake2b
 
-from retrieval_draft.checks import check_batch, check_ids, check_part, checked
+from retrieval_draft.checks import (
+    check_batch,
+    check_end_tokens,
+    check_ids,
+    check_part,
+    check_start,
+    checked,
+)
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import POSITION_MAX, Config
 from retrieval_draft.drafting.budget import kept, probability_floor, pruned
@@ -16,6 +22,7 @@ from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
+from retrieval_draft.feedback import OnCommitted, feedback
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.reporter import Reporter
 from retrieval_draft.sequence import Held, Sequence
@@ -31,14 +38,8 @@ from retrieval_draft.step import (
     TreeShape,
 )
 from retrieval_draft.store.backend import Backend
-from retrieval_draft.store.keys import NamespaceKey
-from retrieval_draft.store.records import END_TOKENS_MAX
 from retrieval_draft.stores import Stores
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
-
-OnCommitted = Callable[[NamespaceKey, int, Int32Array, DraftTree | None, list[int]], None]
-"""Hears of a sequence's new output tokens, and of the tree and the path that some of them came by. Not of
-sequences that teach nothing. It is called within the step, and must not raise."""
 
 
 class Engine:
@@ -131,7 +132,7 @@ class Engine:
         """Close sequences whose engine gave them up; what they committed stays learned."""
         client = self.clients.get(tenant, client_id)
         with client.lock:
-            return sum(self.clients.close(client, name) is not None for name in sequence_ids)
+            return sum(self._finish(client, name) for name in sequence_ids)
 
     def preview(
         self,
@@ -192,7 +193,7 @@ class Engine:
                 statuses[i] = Status.RESYNC
                 state.counters.resyncs += 1
             elif part.finished:
-                self.clients.close(client, part.sequence_id)
+                self._finish(client, part.sequence_id)
             else:
                 drafting[i] = (sequence, _nodes_max(part, request.options, options))
         if drafting:
@@ -233,7 +234,7 @@ class Engine:
             self.clients.close(client, part.sequence_id)
             client.sequences[part.sequence_id] = sequence
             self.clients.account(tenant, sequence.nbytes)
-        verified = self._feedback(sequence, part, base)
+        verified = feedback(sequence, part, base, self.on_committed)
         nbytes = sequence.nbytes
         self._follow(sequence, base, part.tokens)
         self.clients.account(tenant, sequence.nbytes - nbytes)
@@ -265,21 +266,13 @@ class Engine:
     def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:
         # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
         start = part.start or SequenceStart(prompt_length=len(part.tokens))
-        for field in ("prompt_length", "first_position", "learn_from", "length_max"):
-            if not 0 <= (value := int(getattr(start, field))) <= POSITION_MAX:
-                raise InvalidInput(field, value, f"0 to {POSITION_MAX}")
-        if start.temperature is not None and not 0 <= start.temperature < float("inf"):
-            raise InvalidInput("temperature", start.temperature, "0 or more, finite")
+        check_start(start)
         if start.namespace:
             try:
                 state = self.stores.state(tenant, start.namespace)
             except NotFound as error:
                 raise InvalidInput("starts.namespace", start.namespace, str(error)) from error
-        if len(start.end_tokens) > END_TOKENS_MAX:
-            raise InvalidInput("end_tokens", len(start.end_tokens), f"{END_TOKENS_MAX} tokens")
-        for token in start.end_tokens:
-            if not 0 <= token < state.spec.vocab_size:
-                raise InvalidInput("end_tokens", token, f"0 to {state.spec.vocab_size - 1}")
+        check_end_tokens(start, state.spec.vocab_size)
         state.corpora(start.corpora)
         number = next(self._numbers)
         sequence = Sequence(state, number, start, self.config.context_tokens_max)
@@ -287,56 +280,6 @@ class Engine:
         identity = f"{self.replica}/{number}/{part.sequence_id}".encode()
         sequence.draws = int.from_bytes(blake2b(identity, digest_size=8).digest(), "little")
         return sequence
-
-    def _feedback(self, sequence: Sequence, part: SequenceStep, base: int) -> DraftTree | None:
-        """Count and teach what the held draft brought; the tree that was verified, if it is known.
-
-        Feedback about any other tree is ignored; its tokens are kept all the same.
-        """
-        held, counters = sequence.held, sequence.state.counters
-        new = base + len(part.tokens) - max(base, sequence.prompt_length)
-        if sequence.stop == sequence.first or new <= 0:
-            new = 0
-        if held is None or held.stop != base or not len(part.tokens):
-            # Nothing was drafted for these tokens: every one of them was a plain step.
-            counters.committed(new, steps=new)
-            self._tell(sequence, part, new, None, [])
-            return None
-        verified, path = self._verified(held, part)
-        # Steps that did not ask come with the next message: one token each, behind the verified path.
-        known = verified is not None or not len(held.tree)
-        plain = max(0, new - len(path) - 1) if known else 0
-        counters.committed(new, steps=min(new, 1 + plain))
-        self._tell(sequence, part, new, verified, path)
-        sequence.state.methods.teach(held.draft, part.tokens)
-        if verified is not None:
-            counters.verified(verified, path, held.method, sequence.root.agreement())
-        elif part.verified_step:
-            counters.ignored_feedback += 1
-        return verified
-
-    def _tell(
-        self,
-        sequence: Sequence,
-        part: SequenceStep,
-        new: int,
-        verified: DraftTree | None,
-        path: list[int],
-    ) -> None:
-        if self.on_committed is not None and new and sequence.learning != Learning.NONE:
-            key, tokens = sequence.state.key, part.tokens[len(part.tokens) - new :]
-            self.on_committed(key, sequence.number, tokens, verified, path)
-
-    def _verified(self, held: Held, part: SequenceStep) -> tuple[DraftTree | None, list[int]]:
-        """The tree that was verified and what of it was kept; no tree if that is not ours to tell."""
-        if part.verified_step != held.step_id:
-            return None, []
-        # In a batch where others verified trees of their own, an empty one stands for ours.
-        tree = part.verified_tree or held.tree
-        path = tree.follow(part.tokens.tolist())
-        if part.accepted > len(path):
-            return None, []
-        return tree, path[: part.accepted] if part.accepted >= 0 else path
 
     def _journal(self, sequence: Sequence, tokens_min: int, rows_min: int) -> None:
         # What a deleted namespace saw must not reach one that was created anew under its name.
@@ -349,7 +292,13 @@ class Engine:
 
     def _journal_rest(self, sequence: Sequence) -> None:
         self._journal(sequence, tokens_min=1, rows_min=1)
-        sequence.state.sample.take(sequence)
+
+    def _finish(self, client: ClientState, name: str) -> bool:
+        """Close a sequence that is over, if it is open; those that were evicted are not: they come again."""
+        sequence = self.clients.close(client, name)
+        if sequence is not None:
+            sequence.state.sample.take(sequence)
+        return sequence is not None
 
     # Drafting.
 

@@ -27,8 +27,8 @@ class NamespaceState:
         spec: NamespaceSpec,
         learned_bytes_max: int,
         stand_tree: Template,
+        sample: Sample,
         dense: DenseTier | None = None,
-        sample_tokens: int = 0,
     ) -> None:
         self.key = key
         self.spec = spec
@@ -36,7 +36,7 @@ class NamespaceState:
         self.dense = dense
         self.methods = Methods(stand_tree, is_dense=dense is not None)
         self.counters = Counters()
-        self.sample = Sample(sample_tokens)
+        self.sample = sample
         self.asked: DraftOptions | None = None
         """What the newest step here asked for, defaults filled in, and for how many sequences."""
         self.batch = 0

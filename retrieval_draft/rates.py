@@ -75,12 +75,20 @@ def calibration_error(tenths: Rows) -> float:
 def since(before: pb.NamespaceStats, now: pb.NamespaceStats) -> pb.NamespaceStats:
     """What was counted between two readings of one life of a replica; states (sizes, lag) are those of now.
 
-    A reading that lies before the replica's restart is of no use: then all of `now` is new.
+    A reading from before a restart, or of a namespace that was deleted and created anew, is of no use: then
+    all of `now` is new.
     """
+    try:
+        return _difference(before, now)
+    except ValueError:  # a count fell, and the wire has no negative ones
+        found = pb.NamespaceStats()
+        found.CopyFrom(now)
+        return found
+
+
+def _difference(before: pb.NamespaceStats, now: pb.NamespaceStats) -> pb.NamespaceStats:
     found = pb.NamespaceStats()
     found.CopyFrom(now)
-    if before.steps > now.steps or before.drafted > now.drafted:
-        return found
     for name in _SUMS:
         setattr(found, name, getattr(now, name) - getattr(before, name))
     for name in _ROWS:

@@ -9,6 +9,7 @@ from retrieval_draft.errors import NotFound, Unreachable
 from retrieval_draft.metrics import EXPECTED, SUMS, THOUSANDTHS, Hits, hits_of
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.rates import quantile_us
+from retrieval_draft.sequence import Sequence
 from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.timing import Timing, timings_of
@@ -30,13 +31,16 @@ SHOWN = tuple(name for name in SUMS if name in pb.NamespaceStats.DESCRIPTOR.fiel
 
 def stats_of(engine: Engine, tenant: str, namespace: str = "", *, digest: bool = False) -> pb.Stats:
     """Of one namespace, or of all of the tenant's, in this replica. Raises NotFound for an unknown one."""
+    states = _states(engine, tenant, namespace)
+    mine: dict[NamespaceState, list[Sequence]] = {state: [] for state in states}
+    for sequence in engine.clients.open_sequences():
+        if sequence.state in mine:
+            mine[sequence.state].append(sequence)
     return pb.Stats(
         unix_seconds=time.time(),
         replica_id=engine.replica,
         uptime_seconds=time.monotonic() - engine.began,
-        namespaces=[
-            _namespace_stats(engine, state, digest) for state in _states(engine, tenant, namespace)
-        ],
+        namespaces=[_namespace_stats(engine, state, mine[state], digest) for state in states],
     )
 
 
@@ -81,10 +85,11 @@ def _states(engine: Engine, tenant: str, namespace: str) -> list[NamespaceState]
     return engine.stores.states(tenant)
 
 
-def _namespace_stats(engine: Engine, state: NamespaceState, with_digest: bool) -> pb.NamespaceStats:
+def _namespace_stats(
+    engine: Engine, state: NamespaceState, mine: list[Sequence], with_digest: bool
+) -> pb.NamespaceStats:
     counters = state.counters
     journal = engine.stores.backend.figures(state.key)
-    mine = [s for s in engine.clients.open_sequences() if s.state is state]
     position, digest = state.digest() if with_digest else (state.position, "")
     stats = _counted(state.key, counters.counts())
     stats.MergeFrom(

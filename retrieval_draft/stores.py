@@ -14,6 +14,7 @@ from retrieval_draft.errors import (
     ResourceExhausted,
 )
 from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.sample import Sample, SampleRoom
 from retrieval_draft.store.backend import NOTICE_SECONDS_MAX, Backend, Durability
 from retrieval_draft.store.dense import KINDS, faiss
 from retrieval_draft.store.dense_thread import DenseThread, DenseTier
@@ -64,6 +65,9 @@ class Stores:
         tree = config.stand_tree
         self._stand_tree = Template.read(tree) if tree else Template.shipped()
         self._states: dict[NamespaceKey, NamespaceState] = {}
+        self._samples = SampleRoom(config.samples_tokens_max)
+        self.on_gone: Callable[[NamespaceKey], None] | None = None
+        """Hears of every namespace that is not here any more."""
         self._creating = threading.Lock()
         self._warming = threading.Lock()
         self.upkeep = Upkeep(backend, config, self._states.get)
@@ -105,15 +109,18 @@ class Stores:
 
     def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
         if spec is None:
-            self._states.pop(key, None)
+            if (gone := self._states.pop(key, None)) is not None:
+                gone.sample.close()
+                if self.on_gone is not None:
+                    self.on_gone(key)
         elif len(self._states) < self.config.namespaces_max:
             self._states[key] = NamespaceState(
                 key,
                 spec,
                 self.config.learned_bytes_max,
                 self._stand_tree,
+                Sample(self._samples, self.config.sample_tokens),
                 self._dense(),
-                self.config.sample_tokens,
             )
         else:
             log.error("namespace not loaded: more than %d", self.config.namespaces_max)

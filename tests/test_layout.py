@@ -138,7 +138,8 @@ ABOVE_THE_ENGINE = [
     for name in ("server", "client", "engine_client", "conversation", "cli", "gpu", "web")
 ]
 ENGINE = [
-    f"{OURS}.{name}" for name in ("engine", "checks", "stores", "namespace", "sequence", "clients")
+    f"{OURS}.{name}"
+    for name in ("engine", "checks", "feedback", "stores", "namespace", "sequence", "clients")
 ]
 
 

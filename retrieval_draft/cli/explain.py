@@ -58,7 +58,7 @@ def explain(
     context order4  6/7 after 4    six of the seven times that these four tokens stood in this
                                    sequence, the node's token followed
     learned match   2/3 after 24   two of the three places with the longest agreement, of 24 tokens
-    recycling       1st of 8       the likeliest successor that the target has shown for the token
+    recycling       rank 1 of 8    the likeliest successor that the target has shown for the token
     corpus          3/3 after 12   and where the longest agreement stands: corpus, document, token
     order0                         frequent, whatever came before
     The number before the sources is the calibrated probability that the whole path is accepted.

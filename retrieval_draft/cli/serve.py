@@ -97,7 +97,8 @@ PEM = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     type=click.IntRange(0, 1 << 24),
     metavar="N",
-    help="Of each namespace's newest sequences, kept in memory for `advise`; 0 keeps none.",
+    help="Of each namespace's newest sequences, kept in memory for `advise`; 0 keeps none. Of all "
+    "namespaces together 16777216: the oldest make way.",
 )
 @click.option(
     "--otel",

@@ -15,8 +15,6 @@ from retrieval_draft.step import DraftOptions, VerifyCost
 from retrieval_draft.v1 import store_pb2 as pb
 from retrieval_draft.wire import column
 
-PAUSE_SECONDS_MAX = 0.5
-
 
 class _Ended(Exception):
     """The caller is gone."""
@@ -31,7 +29,7 @@ class _Pace:
 
     def __call__(self) -> None:
         took = time.monotonic() - self._began
-        if self.ended.wait(min(PAUSE_SECONDS_MAX, took)):
+        if self.ended.wait(took):
             raise _Ended
         self._began = time.monotonic()
 

@@ -63,10 +63,19 @@ class HttpServer:
         self.address = f"{scheme}://{self._host}:{port}"
 
     def reload(self) -> None:
-        """Read the certificate afresh, for connections that begin from now on."""
+        """Read the certificate afresh, for connections that begin from now on, and trust `ca` as well.
+
+        What was trusted before still is. Raises FailedPrecondition for files that do not fit together.
+        """
         context = self._config.ssl
-        if self._tls is not None and context is not None:
+        if self._tls is None or context is None:
+            return
+        try:
             context.load_cert_chain(self._tls.certificate, self._tls.key)
+            if self._tls.ca is not None:
+                context.load_verify_locations(self._tls.ca)
+        except OSError as error:
+            raise FailedPrecondition(f"{self._tls.certificate} cannot be used: {error}") from error
 
     def stop(self, grace_seconds: float) -> None:
         """Take no more requests, let running ones finish for so long, end."""

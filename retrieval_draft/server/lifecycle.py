@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health_pb2
 
 from retrieval_draft.config import MESSAGE_BYTES_MAX, Config
 from retrieval_draft.engine import Engine
@@ -22,6 +21,7 @@ from retrieval_draft.errors import DraftError, FailedPrecondition, InvalidInput
 from retrieval_draft.server import draft_service, listen, store_service
 from retrieval_draft.server.access import Access
 from retrieval_draft.server.edge import Edge
+from retrieval_draft.server.open_services import add_open_services
 from retrieval_draft.server.tls import ServerTls, TlsFiles
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.block_cache import BlockCache
@@ -125,6 +125,7 @@ class Sidecar:
                 config,
                 tenant_clients_max=config.clients_max,
                 tenant_namespaces_max=config.namespaces_max,
+                tenant_watchers_max=config.watchers_max,
             )
         if config.scratch is None:
             # Segments are as large as their blocks: on that disk, and gone with a crash's next start.
@@ -215,6 +216,7 @@ class Sidecar:
 
             recent = Recent(load_tokenizer(self._options.show_tokens))
             self.engine.on_committed = recent.committed
+            self.engine.stores.on_gone = recent.forget
         history = History(self.engine)
         history.start()
         self._undo.append(history.stop)
@@ -250,10 +252,7 @@ class Sidecar:
                 store_service.StoreService(self.engine).handler(edge),
             )
         )
-        status = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(status, server)
-        names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        status = add_open_services(server, SERVICES)
         bound: list[listen.Address] = []
 
         def drain() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -20,9 +21,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from retrieval_draft import __version__
 from retrieval_draft.engine import Engine
-from retrieval_draft.errors import DraftError, InvalidInput, NotFound, Unauthenticated
+from retrieval_draft.errors import (
+    DraftError,
+    InvalidInput,
+    NotFound,
+    ResourceExhausted,
+    Unauthenticated,
+)
 from retrieval_draft.server.access import Access
+from retrieval_draft.server.watch import Watchers
 from retrieval_draft.stats import stats_of
+from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.web.history import History
 from retrieval_draft.web.recent import Recent
 from retrieval_draft.web.shown import Figures, figures
@@ -31,8 +40,6 @@ from retrieval_draft.web.total import total
 log = logging.getLogger(__name__)
 
 EVENT_SECONDS = 2.0
-WATCHERS_MAX = 32
-"""Pages that are open at once; each costs some milliseconds every EVENT_SECONDS."""
 PAGE = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
@@ -80,7 +87,7 @@ class Dashboard:
         self._host = host
         self._over_tls = over_tls
         self._event_seconds = event_seconds
-        self._watchers = 0
+        self._watchers = Watchers(sources.engine.config)
         self._stopping = anyio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -128,11 +135,12 @@ class Dashboard:
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def _figures(self, http: Request) -> Response:
-        self._tenant(http)
-        if self._watchers >= WATCHERS_MAX:
-            text = f"{WATCHERS_MAX} pages are open: close one"
-            raise HTTPException(503, text, {"retry-after": "10"})
-        return StreamingResponse(self._events(http), media_type="text/event-stream")
+        place = ExitStack()
+        try:
+            place.enter_context(self._watchers.place(self._tenant(http)))
+        except ResourceExhausted as error:
+            raise HTTPException(503, str(error), {"retry-after": "10"}) from error
+        return _Events(self._events(http), place)
 
     async def _events(self, http: Request) -> AsyncIterator[bytes]:
         """First the last hour, then every EVENT_SECONDS the figures and what is new."""
@@ -140,7 +148,6 @@ class Dashboard:
         wants_text = http.query_params.get("text") == "1"
         newest, seen = 0.0, 0
         self._loop = asyncio.get_running_loop()
-        self._watchers += 1
         try:
             while not self._stopping.is_set():
                 # Asked again with every event: a token that was revoked shows nothing more.
@@ -152,7 +159,8 @@ class Dashboard:
                     yield _event("points", points)
                     newest = points[-1].unix_seconds if points else 1.0
                 if self._from.recent is not None and wants_text:
-                    texts, seen = self._from.recent.texts(tenant, namespace, seen)
+                    keys = self._readable(self._from.recent, tenant, namespace)
+                    texts, seen = self._from.recent.texts(keys, seen)
                     if texts:
                         yield _event("texts", texts)
                 with anyio.move_on_after(self._event_seconds):
@@ -161,8 +169,15 @@ class Dashboard:
             yield _event("refused", error.detail)
         except NotFound as error:
             yield _event("gone", str(error))
-        finally:
-            self._watchers -= 1
+
+    def _readable(self, recent: Recent, tenant: str, namespace: str) -> set[NamespaceKey]:
+        """Those of the tenant's namespaces that are asked for, without those of another tokenizer."""
+        return {
+            state.key
+            for state in self._from.engine.stores.states(tenant)
+            if namespace in ("", state.key.namespace)
+            and state.spec.tokenizer_fingerprint in ("", recent.fingerprint)
+        }
 
     def _shown(self, tenant: str, namespace: str) -> Figures:
         stats = stats_of(self._from.engine, tenant)
@@ -179,6 +194,18 @@ class Dashboard:
             stats.namespaces,
             can_show_text=self._from.recent is not None,
         )
+
+
+class _Events(StreamingResponse):
+    """A stream that gives its place back however it ends, also before it began."""
+
+    def __init__(self, events: AsyncIterator[bytes], place: ExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
 
 
 class Guard:

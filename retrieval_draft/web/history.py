@@ -91,7 +91,8 @@ class History:
                 self._points.popitem(last=False)
 
     def _take(self, key: Key, one: pb.NamespaceStats, now: float) -> None:
-        if (before := self._before.get(key)) is None:
+        before = self._before.get(key)
+        if before is None or one.steps < before[-1].steps:  # new, or deleted and created anew
             before = deque([pb.NamespaceStats()], maxlen=WINDOW_POINTS)
         if one.steps == before[-1].steps and one.lag_records == before[-1].lag_records:
             return

@@ -64,7 +64,8 @@ COLUMNS = {
 }
 
 LE_US = tuple(float(1 << power) for power in range(3, 21))
-"""Bounds of the histograms: always all of them, 8 us to 1 s; what was timed has bounds between them."""
+"""Bounds of the histograms, 8 us to 1 s: always all of them, or sums over namespaces would not ascend. What
+was timed has these bounds, and some between them."""
 
 
 class Sample(NamedTuple):
@@ -129,12 +130,10 @@ def _times(kept: list[tuple[tuple[tuple[str, str], ...], pb.NamespaceStats]]) ->
     for labels, one in kept:
         for timing in one.timings:
             mine = (*labels, ("stage", timing.stage))
-            below = 0
-            for bound_us, count in zip(timing.bounds_us, timing.counts, strict=True):
-                below += count
-                lines.append(
-                    _line(f"{name}_bucket", (*mine, ("le", f"{bound_us / 1e6:.9g}")), below)
-                )
+            timed = list(zip(timing.bounds_us, timing.counts, strict=True))
+            for le_us in LE_US:
+                below = sum(count for bound_us, count in timed if bound_us <= le_us)
+                lines.append(_line(f"{name}_bucket", (*mine, ("le", f"{le_us / 1e6:.9g}")), below))
             lines.append(_line(f"{name}_bucket", (*mine, ("le", "+Inf")), timing.count))
             lines.append(_line(f"{name}_sum", mine, timing.sum_us / 1e6))
             lines.append(_line(f"{name}_count", mine, timing.count))

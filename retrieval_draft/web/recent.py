@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from tokenizers import Tokenizer
@@ -75,12 +75,17 @@ class Recent:
             self._changes += 1
             output.changed = self._changes
 
-    def texts(self, tenant: str, namespace: str, after: int) -> tuple[list[Text], int]:
-        """The sequences of the tenant's namespace, or of all, that changed behind `after`; and the newest."""
+    def forget(self, key: NamespaceKey) -> None:
+        """The namespace is gone, and nothing of it is shown any more. Fits Stores.on_gone."""
+        with self._lock:
+            self._outputs.pop(key, None)
+
+    def texts(self, keys: Collection[NamespaceKey], after: int) -> tuple[list[Text], int]:
+        """The sequences of these namespaces that changed behind `after`; and the newest change."""
         found: list[tuple[int, _Output]] = []
         with self._lock:
             for key, outputs in self._outputs.items():
-                if key.tenant == tenant and namespace in ("", key.namespace):
+                if key in keys:
                     found += ((n, o) for n, o in outputs.items() if o.changed > after)
             newest = max((o.changed for _, o in found), default=after)
             copied = [(n, o.steps, list(o.tokens)) for n, o in found]

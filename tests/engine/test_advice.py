@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence as Many
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,7 +15,16 @@ from retrieval_draft.replay.play import Trace, play
 from retrieval_draft.replay.sequences import Recorded, RecordedFile
 from retrieval_draft.step import DraftOptions, Learning, SequenceStart, VerifyCost
 from retrieval_draft.tree import int32s
-from tests.engine.driving import caller, part, running_engine, state_of
+from tests.engine.driving import (
+    NAMESPACE,
+    SPEC,
+    TENANT,
+    Caller,
+    caller,
+    part,
+    running_engine,
+    state_of,
+)
 
 VOCAB = 300
 SMALL = 1 << 20
@@ -155,6 +165,54 @@ def test_the_sample_keeps_the_newest_within_its_bound() -> None:
         kept = state_of(engine).sample.sequences()
     assert [one.output[0] for one in kept] == [3, 4, 5]
     assert [(len(one.prompt), len(one.output)) for one in kept] == [(10, 20)] * 3
+
+
+def say(calls: Caller, sequence_id: str, token: int, *, finished: bool = True) -> None:
+    """A sequence of 30 equal tokens, ten of them a prompt."""
+    calls.step(part(sequence_id, 0, [token] * 30, prompt=10))
+    if finished:
+        calls.step(part(sequence_id, 30, [], finished=True))
+
+
+def test_all_namespaces_share_one_bound_and_the_oldest_make_way() -> None:
+    with running_engine(Config(sample_tokens=100, samples_tokens_max=130)) as engine:
+        engine.stores.create(TENANT, msgspec.structs.replace(SPEC, namespace="other"))
+        for number in range(3):
+            say(caller(engine), "mine", number + 1)
+        for number in range(2):
+            say(caller(engine, namespace="other"), "others", number + 4)
+
+        def kept() -> list[list[int]]:
+            """The first output token of each kept sequence, by namespace."""
+            return [
+                [int(one.output[0]) for one in state.sample.sequences()]
+                for state in engine.stores.states(TENANT)
+            ]
+
+        assert kept() == [[2, 3], [4, 5]]
+        engine.stores.delete(TENANT, "other")
+        say(caller(engine), "mine", 6)
+        assert kept() == [[2, 3, 6]], "what is gone takes no room"
+
+
+def test_a_deleted_namespace_keeps_nothing_of_those_that_finish_later() -> None:
+    with running_engine() as engine:
+        calls, sample = caller(engine), state_of(engine).sample
+        say(calls, "before", 1)
+        say(calls, "open", 2, finished=False)
+        engine.stores.delete(TENANT, NAMESPACE)
+        engine.finish_sequences(TENANT, calls.client_id, ["open"])
+        assert sample.sequences() == []
+
+
+def test_a_sequence_that_was_evicted_or_sent_anew_is_kept_once() -> None:
+    """Replays would find in its first half what its second time says."""
+    with running_engine() as engine:
+        calls = caller(engine)
+        for _ in range(2):
+            say(calls, "s", 1, finished=False)
+        say(calls, "s", 1)
+        assert len(state_of(engine).sample.sequences()) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from retrieval_draft.web.metrics import LE_US
 from tests.engine.driving import running_engine
 from tests.web.serving import dashboard, decode
 
@@ -73,6 +74,8 @@ def test_the_text_is_prometheus(exposition: str) -> None:
     buckets = [s.value for s in steps if s.name.endswith("_bucket")]
     assert buckets == sorted(buckets)
     assert buckets[-1] == next(s.value for s in steps if s.name.endswith("_count")) > 2
+    bounds = [float(s.labels["le"]) for s in steps if s.name.endswith("_bucket")]
+    assert bounds == [*(bound / 1e6 for bound in LE_US), float("inf")], "whatever was timed"
 
 
 def test_the_dashboard_begins_with_three_numbers() -> None:

@@ -258,6 +258,37 @@ def test_calls_that_never_send_their_message_keep_nobody_out(shared: Tenancy, wh
     wait_for(lambda: shared.sidecar.edge.calls_of("acme") == 0)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+def test_strangers_hold_no_thread_of_drafting_by_what_is_open_to_all(
+    shared: Tenancy, method: str
+) -> None:
+    ended = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        ended.wait(30)
+        return
+        yield b""
+
+    with grpc.insecure_channel(shared.sidecar.targets[0]) as channel:
+        call: Callable[..., grpc.Future[bytes]] = channel.stream_unary(f"/{method}").future
+        held = [call(silent()) for _ in range(THREADS_MAX)]
+        ask: Callable[..., bytes] = channel.unary_unary(f"/{DRAFT}/GetServerInfo")
+        try:
+            for _ in range(20):  # behind them on their own connection
+                assert ask(b"", metadata=shared.credentials("bolt").metadata(), timeout=15)
+        finally:
+            ended.set()
+            for one in held:
+                one.cancel()
+
+
 def test_a_tenant_has_so_many_namespaces_and_others_have_theirs(shared: Tenancy) -> None:
     def make(client: GrpcClient, name: str) -> None:
         create(client, msgspec.structs.replace(SPEC, namespace=name))

@@ -7,14 +7,15 @@ import pytest
 
 from retrieval_draft.call_errors import Refused
 from retrieval_draft.client import GrpcClient
+from retrieval_draft.config import Config
 from retrieval_draft.errors import NotFound, ResourceExhausted, Unreachable
 from retrieval_draft.server.lifecycle import Sidecar
-from retrieval_draft.server.watch import WATCHERS_MAX
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.v1 import store_pb2
 from tests.engine.driving import NAMESPACE, VOCAB, Caller, wait_for
 from tests.engine.test_fleet import decode
 from tests.server.sidecars import connected, create, running_sidecar
+from tests.server.tenancy import tenancy
 
 
 def until_steps(readings: Iterator[store_pb2.Stats], steps: int) -> store_pb2.Stats:
@@ -47,12 +48,13 @@ def test_an_interval_outside_its_limits_is_refused(client: GrpcClient, interval_
 
 
 def test_watchers_are_bounded_and_make_room_when_they_go(sidecar: Sidecar) -> None:
+    most = sidecar.engine.config.watchers_max
     with ExitStack() as stack:
         client = stack.enter_context(connected(sidecar.targets[0]))
-        watching = [client.watch_stats(interval_ms=3_600_000) for _ in range(WATCHERS_MAX)]
+        watching = [client.watch_stats(interval_ms=3_600_000) for _ in range(most)]
         for one in watching:
             next(one)
-        with pytest.raises(ResourceExhausted, match=f"the limit is {WATCHERS_MAX}"):
+        with pytest.raises(ResourceExhausted, match=f"the limit .*is {most}"):
             next(client.watch_stats())
         assert client.stats().namespaces, "others are served"
         watching.pop().close()
@@ -74,3 +76,20 @@ def test_a_stopping_sidecar_does_not_wait_for_its_watchers() -> None:
         running.stop()
         with pytest.raises(Unreachable):
             list(readings)
+
+
+def test_one_tenants_watchers_leave_room_for_others() -> None:
+    most = Config(watchers_max=3, tenant_watchers_max=2)
+    with (
+        tenancy(most) as running,
+        running.client("acme") as greedy,
+        running.client("bolt") as other,
+    ):
+        held = [greedy.watch_stats(interval_ms=3_600_000) for _ in range(2)]
+        for one in held:
+            next(one)
+        with pytest.raises(
+            ResourceExhausted, match="watchers of figures: the limit of a tenant is 2"
+        ):
+            next(greedy.watch_stats())
+        assert next(other.watch_stats()).replica_id

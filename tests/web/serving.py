@@ -82,7 +82,8 @@ def dashboard(
     """Served on a loopback port; points of the history are taken when a test says so."""
     access = access or Access()
     recent = Recent(load_tokenizer("demo")) if shows_text else None
-    engine.on_committed = recent.committed if recent is not None else None
+    if recent is not None:
+        engine.on_committed, engine.stores.on_gone = recent.committed, recent.forget
     history = History(engine)
     sources = Sources(engine, access, history, text, recent)
     page = Dashboard(sources, "127.0.0.1", event_seconds=0.1)

@@ -1,9 +1,11 @@
 """What the dashboard's address answers, to whom, and what it never says."""
 
+import itertools
 import re
 import ssl
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,8 +22,18 @@ from retrieval_draft.tenants import Tenants, with_token, without_tenant
 from retrieval_draft.tokenizer import load_tokenizer
 from retrieval_draft.tree import SOURCES, TIERS
 from retrieval_draft.web.app import HEADERS, PAGE
+from retrieval_draft.web.history import WINDOW_POINTS
 from tests.certificates import Authority
-from tests.engine.driving import NAMESPACE, SECONDS_MAX, TENANT, VOCAB, running_engine
+from tests.engine.driving import (
+    NAMESPACE,
+    SECONDS_MAX,
+    SPEC,
+    TENANT,
+    VOCAB,
+    recreate,
+    running_engine,
+    wait_for,
+)
 from tests.web.serving import PROMPT, TEXT, Served, dashboard, decode
 
 PAGE_FOLDER = Path(retrieval_draft.web.__file__).parent / "page"
@@ -137,6 +149,17 @@ def test_a_page_opened_later_has_the_history(served: Served) -> None:
     assert len(points) == 2, "where nothing happened there is no point"
 
 
+def test_the_history_of_a_namespace_created_anew_counts_nothing_of_before(served: Served) -> None:
+    for number in range(WINDOW_POINTS):
+        decode(served.engine, f"before {number}")
+        served.history.take()
+    recreate(served.engine)
+    # More than before the last window's first point, and fewer than at its last.
+    steps = sum(decode(served.engine, f"after {number}") - 1 for number in range(2))
+    served.history.take()
+    assert served.history.points(TENANT, NAMESPACE)[-1].steps == steps
+
+
 def test_a_namespace_that_is_gone_is_said_to_be(served: Served) -> None:
     with served.events("?namespace=nowhere") as events:
         assert next(events)[0] == "gone"
@@ -178,6 +201,30 @@ def test_text_is_coloured_by_what_drafted_it_and_the_prompt_is_not_shown() -> No
     assert any(source == "match" for _, source in pieces)
 
 
+def texts(served: Served) -> list[object]:
+    """What of the output is in the first events of a page that shows it."""
+    with served.events("?text=1") as events:
+        first = list(itertools.islice(events, 4))
+    return [data for name, data in first if name == "texts"]
+
+
+def test_nothing_is_shown_of_a_namespace_that_was_deleted() -> None:
+    with running_engine() as engine, dashboard(engine, shows_text=True) as served:
+        decode(engine)
+        assert texts(served)
+        recreate(engine)
+        assert not texts(served)
+        decode(engine)
+        assert texts(served)
+
+
+def test_what_another_tokenizer_wrote_is_not_shown() -> None:
+    spec = msgspec.structs.replace(SPEC, tokenizer_fingerprint="another's")
+    with running_engine(spec=spec) as engine, dashboard(engine, shows_text=True) as served:
+        decode(engine)
+        assert not texts(served)
+
+
 def test_with_tenants_a_token_is_needed_and_shows_its_own_alone(
     of_two: tuple[Served, str, str],
 ) -> None:
@@ -207,6 +254,28 @@ def test_a_token_that_is_revoked_shows_nothing_more(of_two: tuple[Served, str, s
         assert served.access.tenants is not None
         served.access.tenants = without_tenant(served.access.tenants, "acme")
         assert [name for name, _ in events][-1] == "refused"
+
+
+def test_pages_of_one_tenant_leave_room_for_others_and_make_room_when_they_go(
+    of_two: tuple[Served, str, str],
+) -> None:
+    served, acme, bolt = of_two
+    most = served.engine.config.tenant_watchers_max
+    mine, others = f"Bearer {acme}", f"Bearer {bolt}"
+    with ExitStack() as stack:
+        for _ in range(most):
+            next(stack.enter_context(served.events(authorization=mine)))
+        answer = served.get("/api/figures", authorization=mine)
+        assert answer.status == 503
+        assert f"the limit of a tenant is {most}" in answer.body.decode()
+        assert figures(served, authorization=others)
+
+    def has_room() -> bool:
+        with suppress(AssertionError), served.events(authorization=mine):
+            return True
+        return False
+
+    wait_for(has_room, "a page that was closed still counts")
 
 
 @pytest.mark.parametrize(
