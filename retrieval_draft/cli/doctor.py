@@ -94,8 +94,9 @@ def kernels() -> list[Finding]:
     import time
 
     began = time.perf_counter()
-    import retrieval_draft.engine  # noqa: F401  its imports compile every kernel
     from numba.core.dispatcher import Dispatcher
+
+    import retrieval_draft.engine  # noqa: F401  its imports compile every kernel
 
     seconds = time.perf_counter() - began
     found = [
@@ -159,6 +160,7 @@ def running_sidecar(sidecar: str | None, data: Path | None) -> list[Finding]:
     client = options.client_of(sidecar, data)
     try:
         info = client.info(2.0)
+        away = [one.namespace for one in client.stats().namespaces if not one.connected]
     except Unauthenticated as error:
         return [Finding("sidecar", FAIL, f"{client.target} refuses this caller: {error}")]
     except DraftError:
@@ -166,6 +168,8 @@ def running_sidecar(sidecar: str | None, data: Path | None) -> list[Finding]:
     finally:
         client.close()
     detail = f"{client.target}, version {info.version}, store {info.store}"
+    if away:
+        return [Finding("sidecar", WARN, f"{detail}, which is away: drafting goes on from memory")]
     return [Finding("sidecar", OK, detail)]
 
 

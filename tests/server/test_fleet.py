@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from retrieval_draft.cli import cli
+from retrieval_draft.cli.doctor import running_sidecar
 from retrieval_draft.client import GrpcClient
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.server.lifecycle import ServeOptions, Sidecar
@@ -75,4 +76,7 @@ def test_what_one_replica_learned_and_counted_is_seen_at_the_other(
         next(client.watch_stats(fleet=True))
     wait_for(lambda: not client.stats().namespaces[0].connected, "it does not say so")
     assert client.stats().namespaces[0].namespace == NAMESPACE, "its own figures need no Redis"
+    (found,) = running_sidecar(client.target, None)
+    assert found.state == "warn"
+    assert "which is away" in found.detail
     client.close()
