@@ -114,10 +114,9 @@ class Adviser:
         """Replay one setting after the other. Costs seconds to a minute of one processor."""
         count = len(self._sequences)
         if count < SEQUENCES_MIN:
-            text = (
-                f"{count} finished sequences are kept, {SEQUENCES_MIN} are needed: ask again later"
-            )
-            yield self._progress(0, 0, (Advice("sample", text, "wait", 0.0, 0.0, self._unit),))
+            text = f"{count} finished sequences are kept, {SEQUENCES_MIN} are needed"
+            advice = Advice("sample", text, "ask again later", 0.0, 0.0, self._unit)
+            yield self._progress(0, 0, (advice,))
             return
         plans = self._plans()
         arms: dict[str, Arm] = {}

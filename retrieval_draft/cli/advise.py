@@ -58,8 +58,8 @@ def advise(
         f"{answer.replays} replays of {answer.sequences} sequences, {answer.tokens} output tokens"
     )
     for one in answer.advice:
-        gain = one.then / one.now - 1 if one.now else 0.0
-        console.print(f"[bold]{gain:+.1%}[/]  {one.text}", soft_wrap=True)
+        gain = f"[bold]{one.then / one.now - 1:+.1%}[/]  " if one.now else ""
+        console.print(f"{gain}{one.text}", soft_wrap=True)
         console.print(f"       {one.action}", style="dim", soft_wrap=True)
 
 

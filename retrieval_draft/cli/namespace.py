@@ -137,7 +137,7 @@ def list_(sidecar: str | None, data: Path | None, as_json: bool) -> None:
         )
         for one in found
     ]
-    columns = ("namespace", "model", "tokenizer", "adapter/revision", "tokens")
+    columns = ("namespace", "model", "tokenizer", "adapter/revision", "vocabulary")
     print_table("", columns, cells, out(), text_columns=4)
 
 

@@ -1,6 +1,8 @@
 """What verbs print: data to standard output as a table or JSON, all else to standard error."""
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 
 PIPE_COLUMNS = 108
+FIRST_START = "loading kernels; only a first start compiles them, half a minute of one core"
 
 
 def print_json(value: object) -> None:
@@ -79,14 +82,28 @@ def progress() -> "Progress":
         TimeRemainingColumn,
     )
 
+    console = err()
     return Progress(
         TextColumn("{task.description:<28}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=err(),
+        console=console,
+        disable=not console.is_terminal,
     )
+
+
+@contextmanager
+def said_if_slow(text: str, seconds: float = 3.0) -> Iterator[None]:
+    """`text` on standard error if what is done within takes longer than `seconds`."""
+    timer = threading.Timer(seconds, lambda: click.echo(text, err=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def share(part: float, whole: float) -> str:

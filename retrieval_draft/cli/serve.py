@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from retrieval_draft.cli import options
+from retrieval_draft.cli.output import FIRST_START, said_if_slow
 
 PEM = click.Path(dir_okay=False, path_type=Path)
 
@@ -152,8 +153,10 @@ def serve(
     from retrieval_draft.config import Config
     from retrieval_draft.errors import DraftError, InvalidInput
     from retrieval_draft.logs import to_stderr
-    from retrieval_draft.server.lifecycle import ServeOptions
-    from retrieval_draft.server.lifecycle import serve as run
+
+    with said_if_slow(FIRST_START):
+        from retrieval_draft.server.lifecycle import ServeOptions
+        from retrieval_draft.server.lifecycle import serve as run
     from retrieval_draft.server.tls import TlsFiles
     from retrieval_draft.targets import is_loopback
 

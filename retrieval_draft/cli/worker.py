@@ -189,7 +189,7 @@ def worker(
         make_private(folder)
         listen = (f"unix:{short_socket_path(folder, WORKER_SOCKET)}",)
     addresses = [parse(text, insecure) for text in listen]
-    front = parse(http, insecure) if http else None
+    front = parse(http, insecure, option="http") if http else None
     if front is not None and front.path is not None:
         raise InvalidInput("--http", http, "HOST:PORT")
     for address in addresses:

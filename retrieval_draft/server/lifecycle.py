@@ -105,7 +105,7 @@ class Sidecar:
         options = self._options
         secured = options.secured
         addresses = [listen.parse(text, options.insecure, secured) for text in options.listen]
-        web = listen.parse(options.web, options.insecure, secured) if options.web else None
+        web = listen.parse(options.web, options.insecure, secured, "web") if options.web else None
         if web is not None and web.path is not None:
             raise InvalidInput("web", options.web, "HOST:PORT")
         if options.tenants is not None:

@@ -20,8 +20,8 @@ class Address:
     path: Path | None = None
 
 
-def parse(listen: str, insecure: bool, secured: bool = False) -> Address:
-    """The address of `unix:PATH` or `HOST:PORT`.
+def parse(listen: str, insecure: bool, secured: bool = False, option: str = "listen") -> Address:
+    """The address of `unix:PATH` or `HOST:PORT`; `option` is what errors call it.
 
     Raises InvalidInput for anything else, PermissionDenied for an address that others can reach unless
     it is `secured` (TLS, and callers that prove who they are) or `insecure` is said.
@@ -29,16 +29,16 @@ def parse(listen: str, insecure: bool, secured: bool = False) -> Address:
     if listen.startswith("unix:"):
         path = Path(listen.removeprefix("unix:")).absolute()
         if not listen.removeprefix("unix:"):
-            raise InvalidInput("listen", listen, "unix:PATH or HOST:PORT")
+            raise InvalidInput(option, listen, "unix:PATH or HOST:PORT")
         if len(os.fsencode(path)) > SOCKET_PATH_BYTES_MAX:
-            raise InvalidInput("listen", listen, f"a path of {SOCKET_PATH_BYTES_MAX} bytes")
+            raise InvalidInput(option, listen, f"a path of {SOCKET_PATH_BYTES_MAX} bytes")
         return Address(f"unix:{path}", path)
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
-        raise InvalidInput("listen", listen, "unix:PATH or HOST:PORT")
+        raise InvalidInput(option, listen, "unix:PATH or HOST:PORT")
     if not (insecure or secured or is_loopback(listen)):
         raise PermissionDenied(
-            f"--listen {listen}: others could reach it without TLS and authentication; give "
+            f"--{option} {listen}: others could reach it without TLS and authentication; give "
             "--tls-cert and --tls-key with --tenants or --tls-ca where the verb has them, use a "
             "loopback address or a Unix socket, or say --insecure"
         )

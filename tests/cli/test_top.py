@@ -195,5 +195,7 @@ def test_explain_and_advise_as_text_and_json(run: Run, sidecar: Path, tmp_path: 
     assert run("explain", *words).returncode == 2
     advised = run("advise", *words[:2])
     assert advised.returncode == 0, advised.stderr
-    assert "finished sequences are kept" in advised.stdout
+    assert "finished sequences are kept, 6 are needed" in advised.stdout
+    assert "ask again later" in advised.stdout
+    assert "%" not in advised.stdout
     assert run("advise", *words[:2], "--cost", "0:1,x").returncode == 2

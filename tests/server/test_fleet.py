@@ -75,4 +75,8 @@ def test_what_one_replica_learned_and_counted_is_seen_at_the_other(
         next(client.watch_stats(fleet=True))
     wait_for(lambda: not client.stats().namespaces[0].connected, "it does not say so")
     assert client.stats().namespaces[0].namespace == NAMESPACE, "its own figures need no Redis"
+    answer = CliRunner().invoke(cli, ["doctor", "--sidecar", one.targets[0], "--json"])
+    found = {finding["check"]: finding for finding in json.loads(answer.stdout)}
+    assert found["sidecar"]["state"] == "warn"
+    assert "store redis, which is away" in found["sidecar"]["detail"]
     client.close()

@@ -296,7 +296,7 @@ def test_a_foreign_name_for_this_address_is_refused(served: Served, host: str, s
 
 def test_an_open_address_is_refused_like_any_other(tmp_path: Path) -> None:
     for web, error in (("0.0.0.0:0", PermissionDenied), ("unix:/x", InvalidInput)):
-        with pytest.raises(error):
+        with pytest.raises(error, match=r"^(--)?web "):
             Sidecar(ServeOptions(data=tmp_path, redis="none", web=web)).start()
 
 
