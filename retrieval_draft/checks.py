@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from retrieval_draft.config import HIDDEN_WIDTH_MAX, Config
+from retrieval_draft.config import HIDDEN_WIDTH_MAX, POSITION_MAX, Config
 from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
 from retrieval_draft.errors import InvalidInput, NotServed
 from retrieval_draft.step import DraftOptions, SequenceStart, SequenceStep, StepRequest
