@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from retrieval_draft.errors import FailedPrecondition, InvalidInput
+from retrieval_draft.errors import FailedPrecondition, InvalidInput, Unreachable
 from retrieval_draft.warming.documents import Found, Skipped, Unreadable, parts
 from retrieval_draft.warming.fields import Fields
 
@@ -14,8 +14,8 @@ LIMIT = "hf://OWNER/NAME, with :CONFIG and @SPLIT where they are wanted"
 def dataset(source: str, fields: Fields) -> Iterator[Found]:
     """One document a row of `hf://OWNER/NAME[:CONFIG][@SPLIT]`; the split is `train` where none is named.
 
-    Raises InvalidInput for a source of another form or that is not there, FailedPrecondition without
-    the library.
+    Raises InvalidInput for a source of another form or that is not there, Unreachable without the hub,
+    FailedPrecondition without the library.
     """
     if (named := _NAMED.match(source)) is None:
         raise InvalidInput("source", source, LIMIT)
@@ -28,6 +28,8 @@ def dataset(source: str, fields: Fields) -> Iterator[Found]:
     split = named["split"] or "train"
     try:
         rows = load_dataset(named["path"], named["config"], split=split, streaming=True)
+    except ConnectionError as error:
+        raise Unreachable(f"{source} cannot be read: {error}") from error
     except Exception as error:  # the library raises what its loaders raise
         raise InvalidInput("source", source, LIMIT, str(error)) from error
     return _documents(source, rows, fields)

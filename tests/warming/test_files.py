@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 import zstandard
 
-from retrieval_draft.errors import FailedPrecondition, InvalidInput
+from retrieval_draft.errors import FailedPrecondition, InvalidInput, Unreachable
 from retrieval_draft.warming import documents as bounds
 from retrieval_draft.warming.documents import Document, Ids, Text
 from retrieval_draft.warming.fields import Fields
@@ -300,6 +300,15 @@ def test_a_dataset_gives_a_document_a_row(tmp_path: Path) -> None:
     assert texts(f"hf://{tmp_path}@test") == ["3"]
     with pytest.raises(InvalidInput, match="nosplit"):
         texts(f"hf://{tmp_path}@nosplit")
+
+
+def test_a_hub_that_does_not_answer_is_no_wrong_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(Unreachable, match="hf://owner/name cannot be read: "):
+        texts("hf://owner/name")
 
 
 def test_a_dataset_without_the_library_says_what_to_install(
