@@ -1,6 +1,7 @@
 """What the dashboard's address answers, to whom, and what it never says."""
 
 import itertools
+import logging
 import re
 import ssl
 import urllib.request
@@ -292,6 +293,16 @@ def test_pages_of_one_tenant_leave_room_for_others_and_make_room_when_they_go(
 )
 def test_a_foreign_name_for_this_address_is_refused(served: Served, host: str, status: int) -> None:
     assert served.get("/metrics", host=host).status == status
+
+
+def test_who_is_refused_is_logged_by_address_whatever_it_says(
+    of_two: tuple[Served, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    served, _, _ = of_two
+    with caplog.at_level(logging.WARNING):
+        headers = {"x-forwarded-for": "somebody else"}
+        assert served.get("/metrics", **headers).status == 401
+    assert "the last from 127.0.0.1" in caplog.text
 
 
 def test_an_open_address_is_refused_like_any_other(tmp_path: Path) -> None:
