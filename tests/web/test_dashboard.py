@@ -23,7 +23,7 @@ from retrieval_draft.tenants import Tenants, with_token, without_tenant
 from retrieval_draft.tokenizer import load_tokenizer
 from retrieval_draft.tree import SOURCES, TIERS
 from retrieval_draft.web.app import HEADERS, PAGE
-from retrieval_draft.web.history import WINDOW_POINTS
+from retrieval_draft.web.history import WINDOW_POINTS, History
 from tests.certificates import Authority
 from tests.engine.driving import (
     NAMESPACE,
@@ -159,6 +159,27 @@ def test_the_history_of_a_namespace_created_anew_counts_nothing_of_before(served
     steps = sum(decode(served.engine, f"after {number}") - 1 for number in range(2))
     served.history.take()
     assert served.history.points(TENANT, NAMESPACE)[-1].steps == steps
+
+
+def test_many_namespaces_of_one_tenant_take_no_history_from_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("retrieval_draft.web.history.SERIES_MAX", 4)
+    names = {"bolt": "g", "acme": "abcdef"}
+    with running_engine(spec=None) as engine:
+        history = History(engine)
+        for tenant, namespaces in names.items():
+            for name in namespaces:
+                engine.stores.create(tenant, msgspec.structs.replace(SPEC, namespace=name))
+                engine.stores.state(tenant, name).counters.committed(tokens=2, steps=1)
+            history.take()
+        kept = {
+            tenant: [name for name in ("", *namespaces) if history.points(tenant, name)]
+            for tenant, namespaces in names.items()
+        }
+    assert kept["bolt"] == ["", "g"]
+    assert len(kept["acme"]) == 2
+    assert kept["acme"][0] == "", "all together are the last to go"
 
 
 def test_a_namespace_that_is_gone_is_said_to_be(served: Served) -> None:
