@@ -94,7 +94,8 @@ class Adviser:
             asked,
             nodes_max=asked.nodes_max or config.nodes_max,
             method=asked.method or config.method,
-            batch_nodes_max=asked.batch_nodes_max // batch,
+            # At least one: 0 would be any number.
+            batch_nodes_max=min(asked.batch_nodes_max, max(1, asked.batch_nodes_max // batch)),
             verify_cost=_of_one(asked.verify_cost, batch),
             draft_us_max=0,
             seed=0,

@@ -4,7 +4,7 @@ Everything is a sum of integers under a name, so that the counts of replicas, or
 add up: `counts` gives them flat (`steps`, `tier:context:accepted`), `hits_of` reads rows from such.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -102,8 +102,9 @@ class Counters:
         flat = {name: int(getattr(self, name)) for name in SUMS}
         flat[EXPECTED] = round(self.expected * THOUSANDTHS)
         for kind, name, row in self._rows():
-            for column, value in zip(COLUMNS, row, strict=True):
-                flat[f"{kind}:{name}:{column}"] = int(value)
+            if any(row):
+                for column, value in zip(COLUMNS, row, strict=True):
+                    flat[f"{kind}:{name}:{column}"] = value
         flat.update(self.timings.counts())
         return {name: value for name, value in flat.items() if value}
 
@@ -113,8 +114,8 @@ class Counters:
     def depths(self) -> list[Hits]:
         return hits_of(self.counts(), "depth")
 
-    def _rows(self) -> Iterator[tuple[str, str, Iterable[int]]]:
-        table = self.table
+    def _rows(self) -> Iterator[tuple[str, str, list[int]]]:
+        table: list[list[int]] = self.table.tolist()
         for name, bit in TIERS.items():
             yield "tier", name, table[kernels.BY_BIT + bit]
         for name, bit in SOURCES.items():

@@ -161,7 +161,7 @@ class _Reader:
                 data = os.read(self._descriptor, 16)
                 if not data:
                     return
-                self._keys += keys_in(data.decode("ascii", "replace"))
+                self._keys.extend(keys_in(data.decode("ascii", "replace")))
                 self._changed.set()
 
 

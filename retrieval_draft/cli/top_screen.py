@@ -148,10 +148,11 @@ class Screen:
 
 def _sidecar(number: int, one: Watched, *, single: bool) -> Text:
     name = one.target if single else f"{number}: {one.target}"
-    if not one.readings:
+    readings = list(one.readings)  # its thread may clear them meanwhile
+    if not readings:
         said, style = f"{name}   {one.problem}", "bold red"
     else:
-        last = one.readings[-1]
+        last = readings[-1]
         problems = sum(len(found.problems) for found in last.namespaces)
         amiss = f"   {problems} problems: see retrieval-draft stats" if problems else ""
         said = f"{name}   up {last.uptime_seconds:.0f} s   {last.replica_id}{amiss}"

@@ -40,6 +40,8 @@ class HttpServer:
             backlog=CONNECTIONS_WAITING_MAX,
             lifespan="off",
             server_header=False,
+            # Whoever is refused is logged by address, not by what it says of itself.
+            proxy_headers=False,
             ssl_certfile=None if tls is None else tls.certificate,
             ssl_keyfile=None if tls is None else tls.key,
             ssl_ca_certs=None if tls is None or tls.ca is None else str(tls.ca),
@@ -60,7 +62,8 @@ class HttpServer:
             raise FailedPrecondition(f"cannot serve HTTP on {self._host}:{port}")
         port = self._server.servers[0].sockets[0].getsockname()[1]
         scheme = "http" if self._tls is None else "https"
-        self.address = f"{scheme}://{self._host}:{port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.address = f"{scheme}://{host}:{port}"
 
     def reload(self) -> None:
         """Read the certificate afresh, for connections that begin from now on, and trust `ca` as well.

@@ -5,6 +5,7 @@ A call holds a thread from its start, whether its message comes or not, and here
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -12,6 +13,9 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 HEALTH_THREADS_MAX = 16
 REFLECTION_THREADS_MAX = 4
+
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
 
 
 def add_open_services(server: grpc.Server, services: tuple[str, ...]) -> health.HealthServicer:
@@ -27,11 +31,13 @@ def add_open_services(server: grpc.Server, services: tuple[str, ...]) -> health.
     return status
 
 
-def _on(threads: ThreadPoolExecutor, handler: Callable[..., object]) -> Callable[..., object]:
+def _on(
+    threads: ThreadPoolExecutor, handler: Callable[_Given, _Answer]
+) -> Callable[_Given, _Answer]:
     """The handler, marked for gRPC with the threads that it runs on."""
 
-    def marked(*given: object) -> object:
-        return handler(*given)
+    def marked(*given: _Given.args, **named: _Given.kwargs) -> _Answer:
+        return handler(*given, **named)
 
     marked.__dict__["experimental_thread_pool"] = threads
     return marked

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable
 
 import msgspec
@@ -22,7 +22,7 @@ HOUR_POINTS = 720
 WINDOW_POINTS = 6
 """A point says what so many intervals brought, its own the last: one alone may have a few steps only."""
 SERIES_MAX = 64
-"""Namespaces with a history: the most recently active ones."""
+"""Namespaces with a history: of the tenant that has most of them the least recently active one gives way."""
 
 Key = tuple[str, str]
 """Tenant and namespace; "" for all of the tenant's together."""
@@ -88,7 +88,9 @@ class History:
             for key, one in latest.items():
                 self._take(key, one, now)
             while len(self._points) > SERIES_MAX:
-                self._points.popitem(last=False)
+                series = Counter(tenant for tenant, _ in self._points)
+                largest, _ = series.most_common(1)[0]
+                del self._points[next(key for key in self._points if key[0] == largest)]
 
     def _take(self, key: Key, one: pb.NamespaceStats, now: float) -> None:
         before = self._before.get(key)

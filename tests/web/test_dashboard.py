@@ -1,6 +1,7 @@
 """What the dashboard's address answers, to whom, and what it never says."""
 
 import itertools
+import logging
 import re
 import ssl
 import urllib.request
@@ -22,7 +23,7 @@ from retrieval_draft.tenants import Tenants, with_token, without_tenant
 from retrieval_draft.tokenizer import load_tokenizer
 from retrieval_draft.tree import SOURCES, TIERS
 from retrieval_draft.web.app import HEADERS, PAGE
-from retrieval_draft.web.history import WINDOW_POINTS
+from retrieval_draft.web.history import WINDOW_POINTS, History
 from tests.certificates import Authority
 from tests.engine.driving import (
     NAMESPACE,
@@ -160,6 +161,27 @@ def test_the_history_of_a_namespace_created_anew_counts_nothing_of_before(served
     assert served.history.points(TENANT, NAMESPACE)[-1].steps == steps
 
 
+def test_many_namespaces_of_one_tenant_take_no_history_from_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("retrieval_draft.web.history.SERIES_MAX", 4)
+    names = {"bolt": "g", "acme": "abcdef"}
+    with running_engine(spec=None) as engine:
+        history = History(engine)
+        for tenant, namespaces in names.items():
+            for name in namespaces:
+                engine.stores.create(tenant, msgspec.structs.replace(SPEC, namespace=name))
+                engine.stores.state(tenant, name).counters.committed(tokens=2, steps=1)
+            history.take()
+        kept = {
+            tenant: [name for name in ("", *namespaces) if history.points(tenant, name)]
+            for tenant, namespaces in names.items()
+        }
+    assert kept["bolt"] == ["", "g"]
+    assert len(kept["acme"]) == 2
+    assert kept["acme"][0] == "", "all together are the last to go"
+
+
 def test_a_namespace_that_is_gone_is_said_to_be(served: Served) -> None:
     with served.events("?namespace=nowhere") as events:
         assert next(events)[0] == "gone"
@@ -292,6 +314,16 @@ def test_pages_of_one_tenant_leave_room_for_others_and_make_room_when_they_go(
 )
 def test_a_foreign_name_for_this_address_is_refused(served: Served, host: str, status: int) -> None:
     assert served.get("/metrics", host=host).status == status
+
+
+def test_who_is_refused_is_logged_by_address_whatever_it_says(
+    of_two: tuple[Served, str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    served, _, _ = of_two
+    with caplog.at_level(logging.WARNING):
+        headers = {"x-forwarded-for": "somebody else"}
+        assert served.get("/metrics", **headers).status == 401
+    assert "the last from 127.0.0.1" in caplog.text
 
 
 def test_an_open_address_is_refused_like_any_other(tmp_path: Path) -> None:
