@@ -167,6 +167,8 @@ def proposer(client: Faulty, rank: dict[str, int], monkeypatch: pytest.MonkeyPat
         return drafter(client)
 
     monkeypatch.setattr(proposing, "serving_drafter", made)
+    # These drafters are gone before the process ends.
+    monkeypatch.setattr(proposing, "Finalize", lambda *_, **__: None)
     return Proposer(Config())
 
 
