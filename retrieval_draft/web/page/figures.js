@@ -165,9 +165,9 @@ function journal(points, now, empty) {
 }
 
 function stages(figures) {
-  const named = { take: "take tokens", draft: "grow trees", cut: "cut to budget", step: "all of a step", settle: "journal, after" };
+  const named = { take: "take: tokens", draft: "draft: trees", cut: "cut: to budget", step: "step: all of it", settle: "settle: journal, after" };
   const rows = figures.stages.map((s) => [named[s.name] ?? s.name, format.us(s.p50_us), format.us(s.p99_us)]);
-  const bars = figures.stages.map((s) => ({ name: { take: "take", draft: "grow", cut: "cut", step: "step", settle: "journal" }[s.name] ?? s.name, value: s.p50_us, whole: s.p99_us, colour: 4, said: `half within ${format.us(s.p50_us)}, 99 % within ${format.us(s.p99_us)}` }));
+  const bars = figures.stages.map((s) => ({ name: s.name, value: s.p50_us, whole: s.p99_us, colour: 4, said: `half within ${format.us(s.p50_us)}, 99 % within ${format.us(s.p99_us)}` }));
   const details = html("details", { id: "stages-table" }, html("summary", {}, "As a table"), table(["stage", "p50", "p99"], rows, "Draft time by stage"));
   figure("stages", "Draft time by stage", "Solid: half of the steps take so long or less. Pale: 99 % do.",
     (w) => barChart(w, { title: "Draft time by stage", bars, show: format.us }), null, details, rows.length ? "" : "No step yet.");
