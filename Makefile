@@ -16,7 +16,7 @@ test: $(READY)
 
 # The dashboard in Debian's chromium, which must be installed: else these tests skip.
 test-web: $(READY)
-	$(BIN)/python -m pytest -q -rs tests/web
+	$(BIN)/python -m pytest -q -rs tests/web/test_browser.py
 
 # The proofs of tests/chaos at a night's counts: 10,000 kills take two to three hours on two cores.
 soak: $(READY)
