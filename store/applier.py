@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from retrieval_draft.errors import Corrupt, NotFound
+from retrieval_draft.errors import Corrupt, FailedPrecondition, NotFound
 from retrieval_draft.store.backend import JournalFigures, Listener
 from retrieval_draft.store.blocks import Blocks
 from retrieval_draft.store.counts import Heartbeat
@@ -261,8 +261,10 @@ class Applier:
             _log.exception("the listener failed on %s and goes on after it", what)
 
 
-def captured_image(applier: Applier, key: NamespaceKey) -> LearnedImage:
-    """A copy of the learned tier as of now, or NotFound."""
+def captured_image(applier: Applier | None, key: NamespaceKey) -> LearnedImage:
+    """A copy of the learned tier as of now, or NotFound; FailedPrecondition where nothing was started."""
+    if applier is None:
+        raise FailedPrecondition("this backend was not started")
     captured = applier.capture(key)
     if captured is None:
         raise NotFound(f"there is no namespace {key.namespace}")

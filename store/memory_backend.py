@@ -174,8 +174,6 @@ class MemoryBackend:
 
     def learned_image(self, key: NamespaceKey) -> LearnedImage:
         """See Backend."""
-        if self._applier is None:
-            raise FailedPrecondition("this backend was not started")
         return captured_image(self._applier, key)
 
     def create_from(
