@@ -207,8 +207,8 @@ class MemoryBackend:
             return
         journal, heartbeat = self._applier.journal(key), self._applier.heartbeat(key)
         with self._store.changed:
-            space = self._store.spaces.get(key)
-            if space is None or space.journal != journal:
+            space = self._store.space_of(journal) if journal else None
+            if space is None:
                 return
             add(space.counts, counts)
             space.heartbeats[self._incarnation] = heartbeat
@@ -270,8 +270,8 @@ class MemoryBackend:
 
     def _tell_corpora(self, applier: Applier, journal: Journal) -> None:
         with self._store.changed:
-            space = self._store.spaces.get(journal.key)
-            corpora = space.corpora if space is not None and space.journal == journal else {}
+            space = self._store.space_of(journal)
+            corpora = space.corpora if space else {}
             now = {name: corpus.published for name, corpus in corpora.items() if corpus.published}
         before = {corpus: at for (j, corpus), at in self._published.items() if j == journal}
         for corpus in sorted(now.keys() | before.keys()):

@@ -19,8 +19,8 @@ class MemoryShelf:
     def manifests(self, journal: Journal) -> list[bytes]:
         """See Shelf."""
         with self._store.changed:
-            space = self._store.spaces.get(journal.key)
-            return list(space.manifests) if space and space.journal == journal else []
+            space = self._store.space_of(journal)
+            return list(space.manifests) if space else []
 
     def exists(self, key: NamespaceKey) -> bool:
         """See Shelf."""
@@ -40,8 +40,8 @@ class MemoryShelf:
     def unlock(self, journal: Journal, token: int) -> None:
         """See Shelf."""
         with self._store.changed:
-            space = self._store.spaces.get(journal.key)
-            if space and space.journal == journal and space.token == token:
+            space = self._store.space_of(journal)
+            if space and space.token == token:
                 space.locked_until = 0.0
 
     def note(self, journal: Journal, token: int, digests: list[str], seconds: float) -> None:
@@ -76,8 +76,8 @@ class MemoryShelf:
             self._space(journal).trim(order_of(before)[0])
 
     def _space(self, journal: Journal) -> StoredSpace:
-        space = self._store.spaces.get(journal.key)
-        if space is None or space.journal != journal:
+        space = self._store.space_of(journal)
+        if space is None:
             raise NotFound(f"there is no namespace {journal.key.namespace}")
         return space
 

@@ -82,6 +82,11 @@ class MemoryStore:
             raise NotFound(f"there is no namespace {key.namespace}")
         return found
 
+    def space_of(self, journal: Journal) -> StoredSpace | None:
+        """The namespace, if it is still the one of this journal."""
+        space = self.spaces.get(journal.key)
+        return space if space is not None and space.journal == journal else None
+
     def corpus(self, key: NamespaceKey, corpus: str) -> StoredCorpus:
         """The corpus, or NotFound."""
         found = self.space(key).corpora.get(corpus)
@@ -91,8 +96,8 @@ class MemoryStore:
 
     def entries_from(self, journal: Journal, number: int) -> tuple[int, list[bytes]]:
         """The entries from this number on, and the number of the first that is still there."""
-        space = self.spaces.get(journal.key)
-        if space is None or space.journal != journal:
+        space = self.space_of(journal)
+        if space is None:
             return number, []
         first = max(number, space.first)
         return first, list(islice(space.entries, first - space.first, None))
@@ -105,8 +110,8 @@ class MemoryStore:
 
     def add_entry(self, journal: Journal, payload: bytes) -> bool:
         """Append to the journal, if it is still that of its namespace."""
-        space = self.spaces.get(journal.key)
-        if space is None or space.journal != journal:
+        space = self.space_of(journal)
+        if space is None:
             return False
         space.entries.append(payload)
         space.entries_bytes += len(payload) + ENTRY_OVERHEAD_BYTES
