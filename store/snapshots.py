@@ -63,7 +63,7 @@ class Snapshots:
             if self._taking.locked() or time.monotonic() > deadline:
                 return
             if followed.position.tokens - followed.saved.tokens >= least and not followed.gap:
-                self._attempt(key, lambda key=key: self.take(key))  # type: ignore[misc]
+                self._attempt(key, self.take)
 
     def restore(self, journal: Journal, since: str = BEGINNING) -> str | None:
         """Load the newest valid snapshot that is no older than `since`; returns its entry id.
@@ -188,7 +188,7 @@ class Snapshots:
                     return
                 key = self._due.pop()
             self._not_before[key] = time.monotonic() + RETRY_SECONDS
-            if self._attempt(key, lambda key=key: self._look(key)):  # type: ignore[misc]
+            if self._attempt(key, self._look):
                 self._not_before.pop(key, None)
 
     def _look(self, key: NamespaceKey) -> None:
@@ -217,9 +217,9 @@ class Snapshots:
             ", which no snapshot holds" if behind else "",
         )
 
-    def _attempt(self, key: NamespaceKey, call: Callable[[], object]) -> bool:
+    def _attempt(self, key: NamespaceKey, call: Callable[[NamespaceKey], object]) -> bool:
         try:
-            call()
+            call(key)
         except NotFound:
             return True
         except FailedPrecondition as error:
