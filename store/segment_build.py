@@ -114,7 +114,7 @@ class SegmentBuilder:
             out.put("codes", piece.astype(np.uint16) if narrow else piece)
         order = _sorted(text, frequency)
         keys: UInt64Array = np.empty(-(-n // SAMPLE), np.uint64)
-        kernels.sample_keys(text, order, 0, keys)
+        kernels.sample_keys(text, order, keys)
         out.put("keys", keys)
         out.put("order", order)
         out.put("starts", np.array(self._starts, np.int64))

@@ -16,8 +16,7 @@ text_t = types.Array(types.int32, 1, "C")
 counts_t = types.Array(types.int64, 1, "C")
 bytes_t = types.Array(types.uint8, 1, "C")
 bits_t = types.Array(types.uint64, 1, "C")
-wide_t = types.Array(types.int32, 1, "C", readonly=True)
-narrow_t = types.Array(types.uint16, 1, "C", readonly=True)
+read_t = types.Array(types.int32, 1, "C", readonly=True)
 
 
 @leaf(types.void(text_t, counts_t))
@@ -97,14 +96,11 @@ def keep_starts(order: Int32Array, starts: UInt64Array, before: Int32Array) -> i
     return kept
 
 
-KEYS = [types.void(codes, text_t, int64, bits_t) for codes in (narrow_t, wide_t)]
+@leaf(types.void(text_t, text_t, bits_t))
+def sample_keys(codes: Int32Array, order: Int32Array, keys: UInt64Array) -> None:
+    """keys[i] becomes the codes behind the first of the suffix of rank i * SAMPLE.
 
-
-@leaf(*KEYS)
-def sample_keys(codes: Int32Array, order: Int32Array, first: int, keys: UInt64Array) -> None:
-    """keys[i] becomes the codes behind the first of the suffix of rank (first + i) * SAMPLE.
-
-    `order` begins with that rank. Beyond the text stands 0.
+    Beyond the text stands 0.
     """
     for i in range(len(keys)):
         at = int64(order[i * SAMPLE])
@@ -112,10 +108,10 @@ def sample_keys(codes: Int32Array, order: Int32Array, first: int, keys: UInt64Ar
         for d in range(1, KEY_TOKENS + 1):
             code = int64(codes[at + d]) if at + d < len(codes) else 0
             key = (key << uint64(KEY_BITS)) | uint64(code)
-        keys[first + i] = key
+        keys[i] = key
 
 
-@leaf(types.void(wide_t, text_t))
+@leaf(types.void(read_t, text_t))
 def fill_slots(vocabulary: Int32Array, slots: Int32Array) -> None:
     """Make `slots`, a power of two long, the hash table from tokens to codes; see `segment.code_of`."""
     mask = len(slots) - 1

@@ -175,7 +175,7 @@ def stand(rows: Sequence[tuple[int, int]], width: int) -> list[tuple[int, int, i
 TWO_WIDTHS = {
     *("segment.code_of", "segment.code_at", "segment.spell_query", "segment.compare"),
     *("segment.bound", "segment.sample_bound", "segment.interval", "segment.find_levels"),
-    *("segment.copy_places", "segment.look", "segment_build.sample_keys"),
+    *("segment.copy_places", "segment.look"),
     *("prefixes.code_behind", "prefixes.run_stop", "prefixes.grow_prefixes"),
 }
 """Compiled for codes of two bytes and of four."""
