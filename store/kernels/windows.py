@@ -16,6 +16,7 @@ stands there, does not depend on where they stand: `spread` writes a table out a
 import numpy as np
 from numba import int64, types, uint64
 
+from retrieval_draft.store.kernels.ahead import LINE_WORDS
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Int32Array
 
@@ -28,7 +29,6 @@ WIDE_WINDOW, NARROW_WINDOW = PROBES * WIDE_WORDS, PROBES * NARROW_WORDS
 UNIT = WIDE_WORDS + NARROW_SHARE * NARROW_WORDS
 """Words of slots per bucket."""
 WIDE_TAKEN, NARROW_TAKEN, BUCKETS, HEADER = 0, 1, 2, 3
-LINE_WORDS = 16
 
 row_t = types.Array(types.int32, 1, "C")
 
