@@ -23,8 +23,8 @@ from retrieval_draft.store.stand import SLOTS_MIN, Grams
 
 Array = npt.NDArray[np.generic]
 DTYPES = ("<i4", "<u8", "|u1", "<u2")
-STATE_BITS = 28
-"""Of a slot's state word in use: total, newest follower, references."""
+STATE_MAX = ((ngrams.REFERENCE_MAX + 1) << ngrams.REFERENCE_SHIFT) - 1
+"""Of a slot's state word: total, newest follower, references."""
 
 
 class Shape(msgspec.Struct, frozen=True, array_like=True):
@@ -183,7 +183,7 @@ def _check_content(vocab_size: int, scalars: Scalars, arrays: Mapping[str, Array
     _check_range("stand_visits", arrays["stand_visits"], 0, stand.VISITS_MAX)
     _check_range("stand_credit", arrays["stand_credit"], 0, stand.CREDIT_MAX)
     for slots, followers in slots_of(arrays["counts"].view(np.int32)):
-        _check_range("counts' states", slots[:, 1], 0, (1 << STATE_BITS) - 1)
+        _check_range("counts' states", slots[:, 1], 0, STATE_MAX)
         _check_range("counts' followers", slots[:, 2 : 2 + followers], -1, vocab_size - 1)
         _check_range("counts", slots[:, 2 + followers :], 0, ngrams.COUNT_MAX)
 
