@@ -121,6 +121,12 @@ class Corpora(Protocol):
         ...
 
 
+def listed(corpora: Corpora, key: NamespaceKey) -> set[str]:
+    """The segments of all corpora of the namespace: two of the same documents may share one."""
+    contents = [corpora.content(key, name) for name in corpora.names(key)]
+    return {entry.digest for content in contents for entry in content.segments}
+
+
 _segments = msgspec.msgpack.Decoder(tuple[SegmentEntry, ...])
 _pending = msgspec.msgpack.Decoder(PendingEntry)
 

@@ -16,7 +16,7 @@ import numpy as np
 from retrieval_draft.errors import Corrupt, DraftError, InvalidInput, NotFound
 from retrieval_draft.store import compaction
 from retrieval_draft.store.backend import Backend
-from retrieval_draft.store.corpora import SegmentEntry, StoredContent
+from retrieval_draft.store.corpora import SegmentEntry, listed
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.segment import Segment
 from retrieval_draft.store.segment_build import SegmentBuilder
@@ -162,11 +162,8 @@ class CorpusBuild:
         return done
 
     def _remove_unused(self, key: NamespaceKey, digests: Sequence[str]) -> None:
-        """Remove segments that no corpus of the namespace lists: two may share one."""
-        corpora = self._backend.corpora
-        contents: list[StoredContent] = [corpora.content(key, name) for name in corpora.names(key)]
-        used = {entry.digest for content in contents for entry in content.segments}
-        self._backend.blocks.remove(key, set(digests) - used)
+        """Remove segments that no corpus of the namespace lists."""
+        self._backend.blocks.remove(key, set(digests) - listed(self._backend.corpora, key))
 
     @contextmanager
     def _claimed(self, key: NamespaceKey, corpus: str) -> Iterator[bool]:

@@ -24,6 +24,7 @@ from retrieval_draft.store.corpora import (
     decode_segments,
     encode_pending,
     encode_segments,
+    listed,
 )
 from retrieval_draft.store.keys import Kind, NamespaceKey, checked_corpus, redis_key
 from retrieval_draft.store.records import Block, content_digest, decode_block, encode_block
@@ -217,11 +218,7 @@ class RedisCorpora:
             pipeline.hdel(redis_key(key, "corpora"), corpus)
 
         self._change(key, delete)
-        # Another corpus of the same documents may have the same segments.
-        used = {
-            entry.digest for name in self.names(key) for entry in self.content(key, name).segments
-        }
-        self._blobs.remove(key, {entry.digest for entry in segments} - used)
+        self._blobs.remove(key, {entry.digest for entry in segments} - listed(self, key))
         self._announce(key)
         self._rewrite()
 
