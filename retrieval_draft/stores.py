@@ -166,6 +166,10 @@ class Stores:
             raise InvalidInput("learned_bytes_max", spec.learned_bytes_max, f"0 to {most}")
         return key
 
+    def learned_bytes_max(self, spec: NamespaceSpec) -> int:
+        """Of the namespace: what it says, or this server's default."""
+        return spec.learned_bytes_max or self.config.learned_bytes_max
+
     def _check_share(self, tenant: str, spec: NamespaceSpec) -> None:
         """Raises ResourceExhausted for one more than there may be, in all or of this tenant."""
         config, mine = self.config, [state.spec for state in self.states(tenant)]
@@ -173,7 +177,7 @@ class Stores:
             raise ResourceExhausted(f"namespaces: the limit is {config.namespaces_max}")
         if len(mine) >= (most := config.tenant_namespaces_max):
             raise ResourceExhausted(f"namespaces: the limit of a tenant is {most}")
-        nbytes = sum(one.learned_bytes_max or config.learned_bytes_max for one in (*mine, spec))
+        nbytes = sum(self.learned_bytes_max(one) for one in (*mine, spec))
         if nbytes > (most := config.tenant_learned_bytes_max):
             raise ResourceExhausted(
                 f"learned_bytes_max of the tenant's namespaces would be {nbytes}, the limit is {most}"

@@ -78,11 +78,10 @@ def create_from(
 
 
 def _empty_tier(stores: Stores, spec: NamespaceSpec) -> LearnedTier:
-    return LearnedTier(spec.vocab_size, spec.learned_bytes_max or stores.config.learned_bytes_max)
+    return LearnedTier(spec.vocab_size, stores.learned_bytes_max(spec))
 
 
 def with_size(stores: Stores, tenant: str, namespace: str) -> NamespaceSpec:
     """The namespace with its size said, which may be this server's default."""
     spec = stores.state(tenant, namespace).spec
-    most = spec.learned_bytes_max or stores.config.learned_bytes_max
-    return msgspec.structs.replace(spec, learned_bytes_max=most)
+    return msgspec.structs.replace(spec, learned_bytes_max=stores.learned_bytes_max(spec))
