@@ -13,16 +13,14 @@ import numpy as np
 from retrieval_draft.drafting.places import WINDOW_TOKENS
 from retrieval_draft.drafting.sight import AGREEMENT_MAX, CORPUS_AGREEMENT_MIN, PLACES_MAX, Sight
 from retrieval_draft.store.corpus import match
-from retrieval_draft.store.kernels import ngrams, stand, windows
+from retrieval_draft.store.kernels import adjacency, ngrams, stand, windows
 from retrieval_draft.store.kernels.ring import mix
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.segment import Segment
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
 ORDER_NAMES_MAX = 4
-UNKNOWN_LOGPROB = 255
 LOGPROB_STEPS = 16
-SHARE_ONE = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +56,12 @@ def evidence_of(sight: Sight, tree: DraftTree) -> list[list[Evidence]]:
     context = sight.context
     before = context.read(max(context.low, context.stop - AGREEMENT_MAX), context.stop)
     found = []
-    for node in range(len(tree)):
-        path = _path(tree, node)
+    for above in tree.ancestors():
+        # Parents stand before their children: in their order these are the path.
+        path = tree.token[above]
         query = int32s(np.concatenate([before, path[:-1]])[-AGREEMENT_MAX:])
         found.append(list(_of_node(sight, query, int(path[-1]))))
     return found
-
-
-def _path(tree: DraftTree, node: int) -> Int32Array:
-    tokens: list[int] = []
-    while node >= 0:
-        tokens.insert(0, int(tree.token[node]))
-        node = int(tree.parent[node])
-    return int32s(tokens)
 
 
 def _of_node(sight: Sight, query: Int32Array, token: int) -> Iterator[Evidence]:
@@ -127,24 +118,22 @@ def _recycled(sight: Sight, last: int, token: int) -> Iterator[Evidence]:
     if token in row:
         rank = row.index(token)
         packed = int(logprobs[last, rank])
-        p = 0.0 if packed == UNKNOWN_LOGPROB else math.exp(-packed / LOGPROB_STEPS)
+        p = 0.0 if packed == adjacency.UNKNOWN_LOGPROB else math.exp(-packed / LOGPROB_STEPS)
         kept = sum(one >= 0 for one in row)
         yield Evidence("learned", "recycling", 1, rank + 1, kept, p)
 
 
 def _expected(sight: Sight, query: Int32Array, token: int) -> Iterator[Evidence]:
     grams = sight.expected
-    state, slot, length = np.uint64(0), -1, 0
-    for k, before in enumerate(query[::-1][: stand.ORDER_MAX].tolist(), start=1):
-        state = np.uint64(mix(state, before))
-        at = stand.find(grams.keys, state if state else np.uint64(1))
-        if at >= 0:
-            slot, length = at, k
-    if slot < 0:
+    for length in range(min(len(query), stand.ORDER_MAX), 0, -1):
+        slot = stand.find(grams.keys, stand.gram_key(query, len(query), length))
+        if slot >= 0:
+            break
+    else:
         return
     row = grams.tokens[slot].tolist()
     if token in row:
-        p = int(grams.shares[slot, row.index(token)]) / SHARE_ONE
+        p = int(grams.shares[slot, row.index(token)]) / stand.ONE
         visits = int(grams.visits[slot])
         yield Evidence("learned", "stand", length, p * visits, visits, p)
 
