@@ -7,15 +7,18 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from retrieval_draft.timing import BUCKETS_PER_DOUBLING
 from retrieval_draft.v1 import store_pb2 as pb
 
 Rows = Iterable[pb.Hits]
+ROWS = ("methods", "tiers", "sources", "depths", "match_lengths", "sizes", "tenths")
+"""The fields of NamespaceStats that hold rows."""
+COLUMNS = ("steps", "hits", "drafted", "accepted", "expected")
+"""What a row counts."""
 _SUMS = (
     *("steps", "tokens", "drafted_steps", "drafted", "accepted", "expected"),
     *("resyncs", "rejected", "evicted_sequences", "ignored_feedback", "dropped_records"),
 )
-_ROWS = ("methods", "tiers", "sources", "depths", "match_lengths", "sizes", "tenths")
-_BUCKETS_PER_DOUBLING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +94,11 @@ def _difference(before: pb.NamespaceStats, now: pb.NamespaceStats) -> pb.Namespa
     found.CopyFrom(now)
     for name in _SUMS:
         setattr(found, name, getattr(now, name) - getattr(before, name))
-    for name in _ROWS:
+    for name in ROWS:
         earlier = {row.name: row for row in getattr(before, name)}
         for row in getattr(found, name):
             if (old := earlier.get(row.name)) is not None:
-                for column in ("steps", "hits", "drafted", "accepted", "expected"):
+                for column in COLUMNS:
                     setattr(row, column, getattr(row, column) - getattr(old, column))
     past = {timing.stage: timing for timing in before.timings}
     for timing in found.timings:
@@ -110,8 +113,13 @@ def quantile_us(timing: pb.Timing, share: float) -> float:
     for bound, count in zip(timing.bounds_us, timing.counts, strict=True):
         rest -= count
         if rest <= 0 and timing.count:
-            return float(bound / 2 ** (0.5 / _BUCKETS_PER_DOUBLING))
+            return float(bound / 2 ** (0.5 / BUCKETS_PER_DOUBLING))
     return math.nan
+
+
+def set_quantiles(timing: pb.Timing) -> None:
+    """Its median and 99th percentile, from its counts."""
+    timing.p50_us, timing.p99_us = quantile_us(timing, 0.5), quantile_us(timing, 0.99)
 
 
 def _subtract(timing: pb.Timing, then: pb.Timing) -> None:
@@ -124,4 +132,4 @@ def _subtract(timing: pb.Timing, then: pb.Timing) -> None:
     timing.counts.extend(counts)
     timing.count -= then.count
     timing.sum_us -= then.sum_us
-    timing.p50_us, timing.p99_us = (quantile_us(timing, share) for share in (0.5, 0.99))
+    set_quantiles(timing)

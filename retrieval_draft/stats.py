@@ -8,7 +8,7 @@ from retrieval_draft.engine import Engine
 from retrieval_draft.errors import NotFound, Unreachable
 from retrieval_draft.metrics import EXPECTED, SUMS, THOUSANDTHS, Hits, hits_of
 from retrieval_draft.namespace import NamespaceState
-from retrieval_draft.rates import quantile_us
+from retrieval_draft.rates import set_quantiles
 from retrieval_draft.sequence import Sequence
 from retrieval_draft.store.counts import FleetCounts
 from retrieval_draft.store.keys import NamespaceKey
@@ -168,5 +168,5 @@ def _timing(timing: Timing) -> pb.Timing:
         bounds_us=[bound for bound, _ in timing.buckets],
         counts=[count for _, count in timing.buckets],
     )
-    made.p50_us, made.p99_us = quantile_us(made, 0.5), quantile_us(made, 0.99)
+    set_quantiles(made)
     return made

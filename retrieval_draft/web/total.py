@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, MutableSequence
 
-from retrieval_draft.rates import quantile_us
+from retrieval_draft.rates import COLUMNS, ROWS, set_quantiles
 from retrieval_draft.v1 import store_pb2 as pb
 
 SUMMED = (
@@ -11,8 +11,6 @@ SUMMED = (
     *("resyncs", "rejected", "evicted_sequences", "ignored_feedback"),
     *("lag_records", "journal_records", "dropped_records", "gaps", "corrupt_records"),
 )
-ROWS = ("methods", "tiers", "sources", "depths", "match_lengths", "sizes", "tenths")
-COLUMNS = ("steps", "hits", "drafted", "accepted", "expected")
 
 
 def total(parts: Iterable[pb.NamespaceStats]) -> pb.NamespaceStats:
@@ -31,7 +29,7 @@ def total(parts: Iterable[pb.NamespaceStats]) -> pb.NamespaceStats:
         whole.ClearField(name)
         getattr(whole, name).extend(rows)
     for timing in whole.timings:
-        timing.p50_us, timing.p99_us = (quantile_us(timing, share) for share in (0.5, 0.99))
+        set_quantiles(timing)
     return whole
 
 
