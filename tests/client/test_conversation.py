@@ -1,7 +1,6 @@
 """A conversation goes on whatever happens to its drafter, and nothing is lost or learned twice."""
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -27,17 +26,6 @@ from tests.engine.driving import NAMESPACE, VOCAB, learned, rows, running_engine
 TEXT = [token for line in range(8) for token in (1, 2, 3, 4, 5, 6, 7, 8 + line // 2)]
 """Lines that can be drafted, and that differ: what only repeats itself is not learned."""
 PROMPT = 8
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with running_engine() as running:
-        yield running
-
-
-@pytest.fixture
-def client(engine: Engine) -> Faulty:
-    return Faulty(EngineClient(engine))
 
 
 def held(engine: Engine, name: str = "s") -> list[int]:

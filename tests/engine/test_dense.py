@@ -47,11 +47,6 @@ def engine() -> Iterator[Engine]:
         yield running
 
 
-@pytest.fixture
-def calls(engine: Engine) -> Caller:
-    return caller(engine)
-
-
 def thread_of(engine: Engine) -> DenseThread:
     thread = engine.stores.dense_thread
     assert thread is not None

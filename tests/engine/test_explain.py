@@ -1,7 +1,5 @@
 """Explain: evidence as it can be counted by hand, and no trace of the question."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -22,16 +20,9 @@ from tests.engine.driving import (
     caller,
     learned,
     part,
-    running_engine,
     state_of,
     warm,
 )
-
-
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    with running_engine() as running:
-        yield running
 
 
 def ask(engine: Engine, tokens: list[int], **more: object) -> pb.ExplainResponse:

