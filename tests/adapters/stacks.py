@@ -8,13 +8,12 @@ from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.client import Client
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
-from tests.client.scripted import Clock
+from tests.client.scripted import PROMPT, Clock
+from tests.client.scripted import TEXT as TEXT
 from tests.engine.driving import NAMESPACE, VOCAB
 
 MODEL = ServedModel("models/tiny", VOCAB, (0,))
 SETTINGS = Settings(namespace=NAMESPACE, method="lookup", step_ms_max=10_000)
-TEXT = [token for line in range(8) for token in (1, 2, 3, 4, 5, 6, 7, 8 + line // 2)]
-PROMPT = 8
 NODES = 6
 
 

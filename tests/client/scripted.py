@@ -12,6 +12,9 @@ from retrieval_draft.v1 import store_pb2
 from tests.engine.driving import NAMESPACE, VOCAB
 
 GONE = Unreachable("gone")
+TEXT = [token for line in range(8) for token in (1, 2, 3, 4, 5, 6, 7, 8 + line // 2)]
+"""Lines that can be drafted, and that differ: what only repeats itself is not learned."""
+PROMPT = 8
 
 
 @dataclass
@@ -118,3 +121,7 @@ def conversation(
     if clock is None:
         return Conversation(client, NAMESPACE, VOCAB, asked, step_ms_max=10_000)
     return Conversation(client, NAMESPACE, VOCAB, asked, step_ms_max=10_000, clock=clock)
+
+
+def tree(token: list[int], parent: list[int]) -> DraftTree:
+    return DraftTree(int32s(token), int32s(parent))
