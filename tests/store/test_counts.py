@@ -25,8 +25,8 @@ from retrieval_draft.store.pending import Journal
 from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.store.redis_backend import RedisBackend
 from retrieval_draft.store.redis_counts import RedisCounts, count_keys, read_counts
-from tests.store.conftest import Shared, SharedRedis, record
-from tests.store.test_backend import DEMO, SPEC, flushed, paused
+from tests.store.conftest import Shared, SharedRedis, flushed, paused, record
+from tests.store.learning import DEMO, SPEC
 
 BEAT = Heartbeat(time.time())
 
