@@ -29,15 +29,16 @@ class DraftError(Exception):
 
 
 class InvalidInput(DraftError):
-    """Something the caller said is outside its limits."""
+    """Something the caller said is outside its limits. `limit` is a number, or goes on from "it must be"."""
 
     status = "INVALID_ARGUMENT"
     exit_code = 2
 
     def __init__(self, field: str, value: object, limit: str, reason: str = "") -> None:
         self.field, self.value, self.limit, self.reason = field, shown(value), limit, reason
+        bound = "the limit is" if limit[:1].isdigit() else "it must be"
         why = f": {reason}" if reason else ""
-        super().__init__(f"{field} is {self.value}, the limit is {limit}{why}")
+        super().__init__(f"{field} is {self.value}, {bound} {limit}{why}")
 
 
 class NotFound(DraftError):

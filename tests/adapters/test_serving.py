@@ -218,7 +218,7 @@ def test_one_namespace_too_many_gets_no_drafts(engine: Engine, client: Faulty) -
 def test_wrong_settings_are_said_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     made = serving_drafter(MODEL, {"step_ms_max": "soon"}, {})
     assert made is None
-    assert "step_ms_max is 'soon', the limit is a number above 0" in caplog.text
+    assert "step_ms_max is 'soon', it must be a number above 0" in caplog.text
     assert serving_drafter(MODEL, {"off": True}, {}) is None
 
 

@@ -145,7 +145,7 @@ def cost(nodes: list[int], milliseconds: list[float]) -> VerifyCost:
     [
         (DraftOptions(nodes_max=1025), "options.nodes_max is 1025, the limit is 0 to 1024"),
         (DraftOptions(depth_max=1025), "options.depth_max"),
-        (DraftOptions(method="eagle"), "options.method is 'eagle', the limit is one of mix"),
+        (DraftOptions(method="eagle"), "options.method is 'eagle', it must be one of mix"),
         (DraftOptions(verify_cost=cost([], [])), "options.verify_cost"),
         (DraftOptions(verify_cost=cost([0, 1], [1])), "options.verify_cost"),
         (DraftOptions(verify_cost=cost([1, 2], [1, 2])), "options.verify_cost.nodes"),

@@ -169,7 +169,7 @@ def test_malformed_bytes_are_an_invalid_argument(raw: RawCalls, data: bytes) -> 
         answer = call(DRAFT, method, data)
         assert answer.status == "INVALID_ARGUMENT"
         assert answer.details == (
-            f"message is '{len(data)} bytes', the limit is a retrieval_draft.v1.DraftRequest: "
+            f"message is '{len(data)} bytes', it must be a retrieval_draft.v1.DraftRequest: "
             "malformed"
         )
     assert raw.stream(STORE, "Warm", data).status == "INVALID_ARGUMENT"

@@ -159,7 +159,7 @@ def test_a_serve_that_cannot_start_says_why_in_one_line(folder: Path) -> None:
     assert "error: --listen 0.0.0.0:0: others could reach it" in said
     code, said = refused("--data", str(folder), "--redis", "none", "--listen", "nowhere")
     assert code == 2
-    assert "error: listen is 'nowhere', the limit is unix:PATH or HOST:PORT" in said
+    assert "error: listen is 'nowhere', it must be unix:PATH or HOST:PORT" in said
     code, said = refused("--data", str(folder), "--redis", f"unix://{folder}/no.sock")
     assert code == 3
     assert "error: " in said

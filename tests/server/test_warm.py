@@ -99,7 +99,7 @@ def change(**fields: object) -> store_pb2.WarmRequest:
         (change(document_offsets=b""), "document_offsets is '0 entries'"),
         (change(document_offsets=int32s([0, 2]).tobytes()), "document_offsets is '0..2'"),
         (change(document_offsets=int32s([0, 3, 2, 3]).tobytes()), "ascending from 0 to 3"),
-        (change(tokens=bytes(5)), "tokens is '5 bytes', the limit is a multiple of 4"),
+        (change(tokens=bytes(5)), "tokens is '5 bytes', it must be a multiple of 4"),
         (change(document_names=["one"]), "document_names is '1 names', the limit is 2 names"),
         (change(document_names=["one", "n" * 1025]), "document_names"),
         (change(corpus=""), "corpus is ''"),
