@@ -38,8 +38,10 @@ def print_namespace(one: "pb.NamespaceStats", console: "Console", *, full: bool)
     from retrieval_draft.rates import rates_of
 
     print_sums(one, console)
+    # 0 before the first step.
+    timed = f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
     console.print(
-        f"draft p50 {one.draft_us_p50} us, p99 {one.draft_us_p99} us   "
+        f"{timed if one.draft_us_p50 else ''}"
         f"open sequences {one.sequences} ({size(one.context_bytes)})   "
         f"evicted {one.evicted_sequences}   resyncs {one.resyncs}   rejected {one.rejected}"
     )

@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-from retrieval_draft.cli.output import progress, said_if_slow
+from retrieval_draft.cli.figures import print_namespace
+from retrieval_draft.cli.output import out, progress, said_if_slow
+from retrieval_draft.v1.store_pb2 import NamespaceStats
 from tests.engine.driving import wait_for
 
 # In a process of its own: what this one has imported must not count.
@@ -41,3 +43,14 @@ def test_no_bar_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -
     with progress() as bar:
         bar.update(bar.add_task("replaying", total=2), completed=2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_namespace_that_drafted_nothing_yet_shows_no_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shown = []
+    for p50 in (0, 733):
+        print_namespace(NamespaceStats(namespace="demo", draft_us_p50=p50), out(), full=False)
+        shown.append(capsys.readouterr().out)
+    assert "draft p50" not in shown[0]
+    assert "draft p50 733 us" in shown[1]
