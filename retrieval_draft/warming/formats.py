@@ -55,9 +55,9 @@ class Formats:
                 for found in self._read(file, stream):
                     yield from self._checked(found)
         except Unreadable as error:
-            yield Skipped(file.name, str(error))
+            yield Skipped(file.name, f"{error}{self._hint(file)}")
         except UnicodeDecodeError:
-            yield Skipped(file.name, "it is not UTF-8")
+            yield Skipped(file.name, f"it is not UTF-8{self._hint(file)}")
         except (OSError, EOFError, zlib.error) as error:
             yield Skipped(file.name, f"it cannot be read: {error}")
         except Exception as error:
@@ -83,6 +83,10 @@ class Formats:
         if file.kind == ".ids" or (file.kind == ".bin" and self.id_type):
             return "ids"
         return _BY_SUFFIX.get(file.kind, "text")
+
+    def _hint(self, file: File) -> str:
+        """For a file that was read as text and may hold ids."""
+        return "; raw ids need --id-type" if file.kind == ".bin" and not self.id_type else ""
 
     def _checked(self, found: Found) -> Iterator[Found]:
         if isinstance(found, Skipped):

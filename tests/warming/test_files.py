@@ -164,7 +164,7 @@ def test_raw_ids_need_their_type(tmp_path: Path, dtype: str) -> None:
     np.array([1, 2, 499], dtype).tofile(path)
     assert ids(path, id_type=dtype) == [[1, 2, 499]]
     _, skipped = read(path)
-    assert "UTF-8" in skipped[str(path)]
+    assert skipped[str(path)] == "it is not UTF-8; raw ids need --id-type"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,7 @@ def test_raw_ids_need_their_type(tmp_path: Path, dtype: str) -> None:
     [
         ("image.png", b"\x89PNG\r\n\x1a\n\0\0\0", "UTF-8"),
         ("nul.txt", b"a\0b", "binary"),
+        ("nul.bin", b"a\0b", "it is binary; raw ids need --id-type"),
         ("latin.txt", "käse".encode("latin-1"), "UTF-8"),
         ("wide.txt", "text".encode("utf-16"), "UTF-8"),
         ("cut.txt.gz", gzip.compress(os.urandom(4000))[:-9], "cannot be read|UTF-8"),
