@@ -1,7 +1,10 @@
 """Prompt lookup as a drafter of the decoder: the baseline that needs no sidecar."""
 
+from typing import Unpack
+
+from retrieval_draft.drafter import Opening
 from retrieval_draft.replay.peers import LookupPeer
-from retrieval_draft.step import Learning, Rows
+from retrieval_draft.step import Rows
 from retrieval_draft.tree import DraftTree, Int32Array
 
 LOOKUP_TOKENS = 10
@@ -22,20 +25,9 @@ class LookupDrafter:
     def observation_width(self) -> int:
         return 0
 
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         peer = LookupPeer(self._nodes_max)
-        peer.open(tokens, None, temperature)
+        peer.open(tokens, None, opening["temperature"])
         self._peers[sequence_id] = peer
 
     def commit(

@@ -1,14 +1,16 @@
 """What a step costs beside draft and forward: a wide vocabulary, full trees, paths that must be moved."""
 
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 
+from retrieval_draft.drafter import Opening
 from retrieval_draft.gpu.bench.arms import Arm, Task
 from retrieval_draft.gpu.bench.shapes import noise_model
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.stages import OVERHEAD, StageClock
-from retrieval_draft.step import Learning, Rows
+from retrieval_draft.step import Rows
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
 NODES = 64
@@ -40,18 +42,7 @@ class _FullTrees:
         self._tokens = int32s(np.random.default_rng(1).permutation(vocab_size)[:NODES])
         self._parents = int32s([-1 if i < 2 else i // 2 - 1 for i in range(NODES)])
 
-    def open(
-        self,
-        sequence_id: str,
-        tokens: Int32Array,
-        *,
-        rows: Rows | None,
-        temperature: float | None,
-        length_max: int,
-        end_tokens: tuple[int, ...],
-        learning: Learning,
-        corpora: tuple[str, ...],
-    ) -> None:
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         self._at = 0
 
     def commit(

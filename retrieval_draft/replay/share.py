@@ -1,10 +1,10 @@
 """What one shared store is worth and what it costs: replicas with and without it, a restart, a real Redis."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from retrieval_draft.errors import DraftError
+from retrieval_draft.replay.charts import geomean
 from retrieval_draft.replay.drafter import Setting
 from retrieval_draft.replay.redis_cost import RedisCost, cost_sequences, redis_cost
 from retrieval_draft.replay.replicas import Sharing, sharing
@@ -62,14 +62,10 @@ def share(
         done.restarts.append(restart(file, setting, advance))
     for count in replicas:
         ratios = [r.shared_mat / r.private_mat for r in done.curve if r.replicas == count]
-        done.gains.append(Gain(count, len(ratios), _geomean(ratios), min(ratios)))
-    done.restart_ratio = _geomean([one.restarted_mat / one.cold_mat for one in done.restarts])
+        done.gains.append(Gain(count, len(ratios), geomean(ratios), min(ratios)))
+    done.restart_ratio = geomean(one.restarted_mat / one.cold_mat for one in done.restarts)
     try:
         done.cost = redis_cost(files[0], setting, COST_REPLICAS, advance)
     except DraftError as error:
         done.cost_missing = str(error)
     return done
-
-
-def _geomean(ratios: Sequence[float]) -> float:
-    return math.exp(sum(map(math.log, ratios)) / len(ratios))
