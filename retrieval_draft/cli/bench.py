@@ -10,6 +10,7 @@ import msgspec
 
 from retrieval_draft.cli import (
     bench_catchup,
+    bench_corpus,
     bench_dense,
     bench_fusion,
     bench_share,
@@ -19,7 +20,6 @@ from retrieval_draft.cli import (
     bench_worker,
     options,
 )
-from retrieval_draft.cli.bench_corpus import corpus
 from retrieval_draft.cli.output import err, out, print_table, progress, size
 from retrieval_draft.cli.replay import read_files
 from retrieval_draft.cli.worker import open_model
@@ -34,9 +34,6 @@ DEMO_SAMPLES, DEMO_TOKENS = 2, 100
 @click.group()
 def bench() -> None:
     """Measure on this machine, beside whatever peers are installed."""
-
-
-bench.add_command(corpus)
 
 
 @bench.command()
@@ -176,6 +173,7 @@ def cells(row: "Row") -> tuple[str, ...]:
 
 
 bench.add_command(bench_catchup.catchup)
+bench.add_command(bench_corpus.corpus)
 bench.add_command(bench_share.share)
 bench.add_command(bench_stall.stall)
 bench.add_command(bench_fusion.fusion)

@@ -2,6 +2,7 @@
 
 import sys
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -63,8 +64,7 @@ def draft(
         raise InvalidInput("text", text, "one token or more")
     client_id, shape = uuid.uuid4().hex, TreeShape.CHAIN if chain else TreeShape.TREE
     start = SequenceStart(prompt_length=len(tokens), learning=Learning.NONE)
-    client = options.client_of(sidecar, data)
-    try:
+    with closing(options.client_of(sidecar, data)) as client:
         wanted = DraftOptions(nodes_max=nodes_max, method=method, shape=shape)
         part = SequenceStep("draft", 0, tokens, start)
         client.send(StepRequest(1, namespace, client_id, [part], wanted))
@@ -75,8 +75,6 @@ def draft(
         client.send(StepRequest(2, namespace, client_id, [ended], wanted))
         client.receive(2, 1.0)
         found = client.get_namespace(namespace)
-    finally:
-        client.close()
     # Tokens of another tokenizer would be drawn as nonsense.
     check_namespace(found, found.vocab_size, fingerprint(loaded))
     if answer.statuses[0] != Status.OK:

@@ -117,6 +117,24 @@ def namespace(command: _Command) -> _Command:
     )(command)
 
 
+def only_namespace(command: _Command) -> _Command:
+    return click.option(
+        "--namespace", default="", metavar="NAME", help="Only this one.  [default: all]"
+    )(command)
+
+
+def interval(what: str) -> Callable[[_Command], _Command]:
+    """Seconds between two readings of figures."""
+    return click.option(
+        "--interval",
+        default=1.0,
+        show_default=True,
+        type=click.FloatRange(0.1, 3600),
+        metavar="SECONDS",
+        help=what,
+    )
+
+
 def tokenizer(command: _Command) -> _Command:
     return click.option(
         "--tokenizer",

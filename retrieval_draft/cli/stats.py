@@ -17,7 +17,7 @@ HEAD = "time      namespace             steps/s  tokens/s   MAT  accept  draft p
 
 
 @click.command()
-@click.option("--namespace", default="", metavar="NAME", help="Only this one.  [default: all]")
+@options.only_namespace
 @click.option(
     "--fleet",
     is_flag=True,
@@ -34,14 +34,7 @@ HEAD = "time      namespace             steps/s  tokens/s   MAT  accept  draft p
 @click.option(
     "--watch", is_flag=True, help="A line a namespace for every interval, until interrupted."
 )
-@click.option(
-    "--interval",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.1, 3600),
-    metavar="SECONDS",
-    help="Of --watch; 2 or more with --fleet.",
-)
+@options.interval("Of --watch; 2 or more with --fleet.")
 @options.sidecar
 @options.data
 @options.as_json

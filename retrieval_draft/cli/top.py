@@ -32,15 +32,8 @@ FIRST_SECONDS_MAX = 10.0
 )
 @options.credentials
 @options.data
-@click.option("--namespace", default="", metavar="NAME", help="Only this one.  [default: all]")
-@click.option(
-    "--interval",
-    default=1.0,
-    show_default=True,
-    type=click.FloatRange(0.1, 3600),
-    metavar="SECONDS",
-    help="Between two readings.",
-)
+@options.only_namespace
+@options.interval("Between two readings.")
 def top(sidecars: tuple[str, ...], data: Path | None, namespace: str, interval: float) -> None:
     """Watch sidecars and their namespaces on a full screen: what the last ten seconds brought.
 
