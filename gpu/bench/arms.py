@@ -48,10 +48,6 @@ class Round:
     def rate(self) -> float:
         return self.tokens / self.seconds
 
-    @property
-    def cpu_rate(self) -> float:
-        return self.tokens / self.cpu_seconds
-
 
 class Arm:
     """Decodes batches with one drafter over slots that several arms share, one arm at a time."""

@@ -27,7 +27,6 @@ from retrieval_draft.warming.fields import Fields, json_document
 from retrieval_draft.warming.files import STANDARD_INPUT, File
 
 FORMATS = ("text", "jsonl", "parquet", "npy", "ids")
-ID_TYPES = ("uint16", "int32", "uint32", "int64")
 LINE_CHARACTERS_MAX = 1 << 26
 _PARQUET_ROWS = 128
 _BY_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".npy": "npy"}

@@ -1,6 +1,6 @@
 """Two tenants of one sidecar, as callers that send any message; and what the sidecar says that it serves."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import grpc
 from google.protobuf.message import Message
@@ -23,7 +23,6 @@ class World:
     tenancy: Tenancy
     owner: RawCalls
     other: RawCalls
-    step_ids: dict[str, int] = field(default_factory=dict)
 
     def stats(self, calls: RawCalls) -> store_pb2.NamespaceStats:
         answer = self.ok(calls, STORE, "GetStats", store_pb2.GetStatsRequest(namespace=NAMESPACE))
