@@ -42,7 +42,8 @@ def sidecar(folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def worker(sidecar: Path) -> Iterator[Path]:
-    words = ("--threads", "1", "--length-max", "512", "--slots", "2")
+    # However busy the machine is, drafts are waited for.
+    words = ("--threads", "1", "--length-max", "512", "--slots", "2", "--step-ms-max", "1000")
     process = started("worker", "--demo", "--data", str(sidecar), *words)
     yield sidecar
     assert ended(process) == 0
