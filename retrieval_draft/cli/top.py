@@ -79,7 +79,7 @@ def _once(screen: "Screen", watchers: "Sequence[Watcher]", changed: threading.Ev
     if not any(one.readings for one in all_):
         raise Unreachable(all_[0].problem)
     console = out()
-    print_trimmed(screen.drawn(all_, console.width, 200, time.time()), console)
+    print_trimmed(screen.drawn(all_, 200, time.time()), console)
 
 
 def _live(
@@ -93,9 +93,7 @@ def _live(
                 if not screen.press(key):
                     return
             all_ = [watcher.watched for watcher in watchers]
-            live.update(
-                screen.drawn(all_, console.width, console.height, time.time()), refresh=True
-            )
+            live.update(screen.drawn(all_, console.height, time.time()), refresh=True)
             changed.wait(1.0)
             changed.clear()
 

@@ -68,7 +68,7 @@ class Screen:
             self.view = (self.view + 1) % len(VIEWS)
         return True
 
-    def drawn(self, all_: Sequence[Watched], width: int, height: int, now: float) -> RenderableType:
+    def drawn(self, all_: Sequence[Watched], height: int, now: float) -> RenderableType:
         """One screen of at most `height` lines."""
         lines = lines_of(all_)
         self.selected = max(0, min(self.selected, len(lines) - 1))

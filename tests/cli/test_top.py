@@ -54,7 +54,7 @@ def watched(namespaces: int, target: str = "unix:/x") -> Watched:
 def shown(screen: Screen, all_: list[Watched], width: int = 80, height: int = 24) -> list[str]:
     console = Console(width=width, height=height, legacy_windows=False)
     with console.capture() as captured:
-        console.print(screen.drawn(all_, width, height, NOW))
+        console.print(screen.drawn(all_, height, NOW))
     return captured.get().splitlines()
 
 

@@ -200,7 +200,7 @@ def gather(found: Found, tiers: Tiers, nodes: Nodes, node: int, floor: float) ->
     for scope in range(SCOPES):
         list_places(found, nodes, node, scope)
     escape = blend_corpus(found, nodes, node)
-    escape *= list_orders(found, tiers, nodes, node)
+    escape *= list_orders(found, tiers)
     list_recycled(found, tiers, nodes.tails[node, 0])
     list_expected(found, tiers, nodes, node)
     list_common(found, escape, floor, tiers.common)

@@ -140,8 +140,8 @@ def look_ahead(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> None:
     found.rows[COUNTS, HASHED] = order
 
 
-@leaf(float64(found_t, tiers_t, nodes_t, int64))
-def list_orders(found: Found, tiers: Tiers, nodes: Nodes, node: int) -> float:
+@leaf(float64(found_t, tiers_t))
+def list_orders(found: Found, tiers: Tiers) -> float:
     """The n-gram tables from low to high, and their blend; returns what it leaves to unknown tokens.
 
     An order that is unknown in a tier ends that tier: a longer context holds the shorter ones.

@@ -15,12 +15,10 @@ masks_t = types.Array(types.uint32, 1, "C")
 
 
 @njit(
-    int64(
-        int64, int64, int64, int64, int64, int64, read_row_t, row_t, row_t, floats_t, masks_t,
-    ),
+    int64(int64, int64, int64, int64, int64, int64, read_row_t, row_t, row_t),
     nogil=True,
     cache=True,
-)  # fmt: skip
+)
 def child_of(
     above: int,
     child: int,
@@ -31,8 +29,6 @@ def child_of(
     end_tokens: Int32Array,
     token: Int32Array,
     parent: Int32Array,
-    probability: Float32Array,
-    source: UInt32Array,
 ) -> int:
     """The node of this token under node `above`; n where it may be added there, or -1 where it may not."""
     siblings = 0
@@ -93,9 +89,8 @@ def merge_rows(
             if child < 0:
                 break
             at = child_of(
-                above, child, n, nodes_max, depth_max, children_max, end_tokens,
-                token, parent, probability, source,
-            )  # fmt: skip
+                above, child, n, nodes_max, depth_max, children_max, end_tokens, token, parent
+            )
             if at < 0:
                 break
             if at == n:
@@ -149,9 +144,8 @@ def graft(
         if above < -1:
             continue
         at = child_of(
-            above, new_token[i], n, nodes_max, depth_max, children_max, end_tokens,
-            token, parent, probability, source,
-        )  # fmt: skip
+            above, new_token[i], n, nodes_max, depth_max, children_max, end_tokens, token, parent
+        )
         if at < 0:
             continue
         if above < 0 and first_min > 0.0 and (at >= rooted or probability[at] < first_min):
