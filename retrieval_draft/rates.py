@@ -107,6 +107,12 @@ def _difference(before: pb.NamespaceStats, now: pb.NamespaceStats) -> pb.Namespa
     return found
 
 
+def step_us(one: pb.NamespaceStats) -> tuple[float, float]:
+    """Median and 99th percentile of its steps, all stages together; nan where none was timed."""
+    timing = next((timing for timing in one.timings if timing.stage == "step"), None)
+    return (timing.p50_us, timing.p99_us) if timing else (math.nan, math.nan)
+
+
 def quantile_us(timing: pb.Timing, share: float) -> float:
     """Within 10 %: the middle of the bucket that it falls into; nan without any."""
     rest = share * timing.count

@@ -112,7 +112,7 @@ def lines(before: "pb.Stats", now: "pb.Stats") -> Iterator[str]:
     import time
 
     from retrieval_draft.cli.figures import figure
-    from retrieval_draft.rates import rates_of, since
+    from retrieval_draft.rates import rates_of, since, step_us
 
     clock = time.strftime("%H:%M:%S", time.localtime(now.unix_seconds))
     seconds = max(1e-3, now.unix_seconds - before.unix_seconds)
@@ -122,8 +122,7 @@ def lines(before: "pb.Stats", now: "pb.Stats") -> Iterator[str]:
             continue
         new = since(known[one.namespace], one)
         rates = rates_of(new)
-        step = next((t for t in new.timings if t.stage == "step"), None)
-        p50, p99 = (step.p50_us, step.p99_us) if step else (float("nan"), float("nan"))
+        p50, p99 = step_us(new)
         yield (
             f"{clock}  {one.namespace[:20]:<20}{new.steps / seconds:9.1f} "
             f"{new.tokens / seconds:9.1f} {figure(rates.mat):>5} "

@@ -1,6 +1,5 @@
 """What `top` shows: a table of namespaces, and of the selected one a closer look. Fits 80 x 24."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from rich.text import Text
 from retrieval_draft.cli.figures import figure, percent
 from retrieval_draft.cli.output import size
 from retrieval_draft.cli.watching import Watched
-from retrieval_draft.rates import mean_accepted_length, rates_of, ratio, since
+from retrieval_draft.rates import mean_accepted_length, rates_of, ratio, since, step_us
 from retrieval_draft.v1 import store_pb2 as pb
 
 VIEWS = ("tiers", "sources", "methods", "match lengths", "depths", "stages")
@@ -94,8 +93,7 @@ class Screen:
         )
         for i, line in enumerate(lines[first : first + count], start=first):
             rates, new = rates_of(line.new), line.new
-            step = next((one for one in new.timings if one.stage == "step"), None)
-            p50, p99 = (step.p50_us, step.p99_us) if step else (math.nan, math.nan)
+            p50, p99 = step_us(new)
             name = f"{line.sidecar}:{line.now.namespace}" if many else line.now.namespace
             away = "" if line.now.connected else " (store away)"
             table.add_row(

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from retrieval_draft.rates import Rates, rates_of, ratio
+from retrieval_draft.rates import Rates, rates_of, ratio, step_us
 from retrieval_draft.v1 import store_pb2 as pb
 
 NAMESPACES_MAX = 100
@@ -146,7 +146,7 @@ def rates(found: Rates) -> dict[str, float | None]:
 
 def step_p99_us(one: pb.NamespaceStats) -> float | None:
     """Of all stages together; None before the first step."""
-    return next((known(timing.p99_us) for timing in one.timings if timing.stage == "step"), None)
+    return known(step_us(one)[1])
 
 
 def known(value: float) -> float | None:
