@@ -17,7 +17,7 @@ from retrieval_draft.replay.drafter import EngineDrafter, Setting
 from retrieval_draft.replay.play import play
 from retrieval_draft.replay.sequences import Recorded, RecordedFile
 from retrieval_draft.step import DraftOptions, VerifyCost
-from retrieval_draft.tree import SOURCES, TIERS, int32s
+from retrieval_draft.tree import int32s
 
 SEQUENCES_MIN = 6
 """Fewer say nothing."""
@@ -43,8 +43,6 @@ class Arm:
     value: float
     """Of what is compared: tokens per step, or per millisecond where the cost is known."""
     draft_us: float
-    corpus_accepted: float
-    """Share of the accepted nodes that a corpus proposed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +170,11 @@ class Adviser:
         if self._cost is not None:
             price = milliseconds(self._cost, int(nodes.max()) * self._batch + 1)
             value = float(gained.sum() / (price[nodes * self._batch] / self._batch).sum())
-        corpus = 1 << TIERS["corpus"] | 1 << SOURCES["corpus"]
-        kept = [
-            int(tree.source[node]) & corpus == corpus
-            for tree, path in zip(trace.trees[first:], trace.paths[first:], strict=True)
-            for node in path
-        ]
         return Arm(
             mat=mat,
             nodes=float(nodes.mean()),
             value=value,
             draft_us=float(np.median(trace.answer_seconds[first:])) * 1e6,
-            corpus_accepted=sum(kept) / max(1, len(kept)),
         )
 
     def _judged(self, arms: dict[str, Arm]) -> Iterator[Advice]:
