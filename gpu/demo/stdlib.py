@@ -31,9 +31,9 @@ def is_held_out(relative: str) -> bool:
     return not is_test(relative) and int.from_bytes(digest[:4], "little") % HELD_OUT_SHARE == 0
 
 
-def source_files(folder: Path | None = None) -> Iterator[tuple[str, Path]]:
+def source_files() -> Iterator[tuple[str, Path]]:
     """Yield (path relative to the library, path) of every Python file, sorted, held-out ones included."""
-    folder = folder or library_folder()
+    folder = library_folder()
     for path in sorted(folder.rglob("*.py")):
         relative = path.relative_to(folder).as_posix()
         if not any(part in _NOT_SOURCE for part in relative.split("/")):

@@ -5,7 +5,7 @@ mark has a title, which browsers show when pointed at.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -73,15 +73,14 @@ class Panel:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def linear(low: float, high: float, label: Callable[[float], str] | None = None) -> Scale:
+def linear(low: float, high: float) -> Scale:
     """Ticks at 1, 2 or 5 times a power of ten; grows to whole ticks."""
     span = max(high - low, 1e-9)
     step = 10 ** math.floor(math.log10(span / 4))
     step = next(step * m for m in (1, 2, 5, 10) if span / (step * m) <= 6)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    named = label or (lambda value: f"{value:.{digits}f}")
-    ticks = [(i * step, named(i * step)) for i in range(first, last + 1)]
+    ticks = [(i * step, f"{i * step:.{digits}f}") for i in range(first, last + 1)]
     return Scale(first * step, last * step, ticks)
 
 

@@ -45,8 +45,8 @@ class Point(msgspec.Struct, frozen=True, array_like=True):
 class History:
     """Takes a point every POINT_SECONDS of every namespace where something happened."""
 
-    def __init__(self, engine: Engine, point_seconds: float = POINT_SECONDS) -> None:
-        self._engine, self._seconds = engine, point_seconds
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         self._points: OrderedDict[Key, deque[Point]] = OrderedDict()
         self._before: dict[Key, deque[pb.NamespaceStats]] = {}
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class History:
 
     def points(self, tenant: str, namespace: str, after: float = 0.0) -> list[Point]:
         """Of at most an hour, oldest first, those newer than `after` (unix seconds)."""
-        since_hour = max(after, time.time() - HOUR_POINTS * self._seconds)
+        since_hour = max(after, time.time() - HOUR_POINTS * POINT_SECONDS)
         with self._lock:
             kept = self._points.get((tenant, namespace), ())
             return [point for point in kept if point.unix_seconds > since_hour]
@@ -105,7 +105,7 @@ class History:
         before.append(one)
 
     def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
+        while not self._ended.wait(POINT_SECONDS):
             try:
                 self.take()
             except Exception:  # a bug of ours must not end the thread
