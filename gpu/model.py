@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 from transformers.utils import logging as transformers_logging
 
 from retrieval_draft.errors import FailedPrecondition, InvalidInput
+from retrieval_draft.gpu.folded_attention import use_folded_attention
+from retrieval_draft.gpu.packed_linear import pack_linears
 from retrieval_draft.gpu.probe import probe
 from retrieval_draft.gpu.target import SUITABLE, TargetModel
 
@@ -53,6 +55,7 @@ def load_model(
     except (OSError, ValueError, KeyError) as error:
         raise FailedPrecondition(f"model {source} cannot be loaded: {error}") from error
     nn.Module.to(module, target_device)
+    pack_linears(module)
     return adopt_model(module, name=source)
 
 
@@ -68,6 +71,7 @@ def adopt_model(module: PreTrainedModel, *, name: str = "") -> TargetModel:
     if getattr(module, "_is_stateful", False):
         raise InvalidInput("model", name, SUITABLE, "it keeps recurrent state")
     _use_maskable_attention(module)
+    use_folded_attention(module)
     text = config.get_text_config()
     layer_types = getattr(text, "layer_types", None)
     window = getattr(text, "sliding_window", None)

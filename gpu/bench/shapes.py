@@ -15,6 +15,7 @@ from transformers.initialization import no_init_weights
 
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.model import DTYPES, adopt_model
+from retrieval_draft.gpu.packed_linear import pack_linears
 from retrieval_draft.gpu.target import TargetModel
 
 NOISE_SCALE = 0.02
@@ -66,23 +67,31 @@ SHAPES = {
 def noise_model(
     name: str, *, dtype: str = "bfloat16", device: str = "cpu", threads: int | None = None
 ) -> TargetModel:
-    """A model of this shape whose weights are noise; checked like any. Raises InvalidInput.
+    """A model of this shape whose weights are noise; prepared and checked like any. Raises InvalidInput."""
+    if dtype not in DTYPES:
+        raise InvalidInput("dtype", dtype, ", ".join(DTYPES))
+    if threads is not None:
+        torch.set_num_threads(threads)
+    module = noise_module(name, DTYPES[dtype], torch.device(device))
+    pack_linears(module)
+    return adopt_model(module, name=name)
+
+
+def noise_module(name: str, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The same as transformers makes it. Raises InvalidInput.
 
     The weights repeat a block of normal numbers, which costs a second where drawing all takes many.
     """
     if name not in SHAPES:
         raise InvalidInput("shape", name, ", ".join(SHAPES))
-    if dtype not in DTYPES:
-        raise InvalidInput("dtype", dtype, ", ".join(DTYPES))
-    if threads is not None:
-        torch.set_num_threads(threads)
     with no_init_weights():
         module: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            SHAPES[name].config(), dtype=DTYPES[dtype], attn_implementation="sdpa"
+            SHAPES[name].config(), dtype=dtype, attn_implementation="sdpa"
         )
     _fill(module)
-    torch.nn.Module.to(module, torch.device(device))
-    return adopt_model(module, name=name)
+    torch.nn.Module.to(module, device)
+    module.train(False)
+    return module
 
 
 def _fill(module: PreTrainedModel) -> None:
