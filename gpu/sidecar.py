@@ -53,10 +53,13 @@ class PricedConversation(Conversation):
 
     costs: StepCosts
 
-    def draft(
-        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree] | None = None
-    ) -> dict[str, DraftTree]:
+    def ask(
+        self,
+        nodes_max: dict[str, int],
+        model_trees: dict[str, DraftTree] | None = None,
+        spent_ms: float = 0.0,
+    ) -> None:
         lengths = [self._open[name].length for name in nodes_max if name in self._open]
         if lengths:
             self.price(self.costs.at(len(lengths), sum(lengths) / len(lengths)))
-        return super().draft(nodes_max, model_trees)
+        super().ask(nodes_max, model_trees, spent_ms)
