@@ -15,16 +15,8 @@ from retrieval_draft.gpu.draft_models.level_cost import LevelCosts
 from retrieval_draft.gpu.draft_models.opening import open_draft_model
 from retrieval_draft.gpu.draft_models.pricing import Pricing
 from retrieval_draft.gpu.draft_models.shares import Shares
-from retrieval_draft.gpu.fusion import (
-    FusedDrafter,
-    NoRetrieval,
-    Retrieval,
-    best,
-    fused,
-    likely,
-    merged,
-    without_model,
-)
+from retrieval_draft.gpu.fusion import FusedDrafter, NoRetrieval, Retrieval
+from retrieval_draft.gpu.merging import best, fused, likely, merged, without_model
 from retrieval_draft.gpu.model import load_model
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
