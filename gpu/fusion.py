@@ -62,7 +62,7 @@ class Retrieval(Drafter, Protocol):
 class NoRetrieval:
     """What there is without a sidecar."""
 
-    observation_width = 0
+    observation_width = hidden_width = 0
 
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None: ...
 
@@ -114,6 +114,10 @@ class FusedDrafter:
         return self._retrieving.run(
             "observation_width", lambda: self._retrieval.observation_width, 0
         )
+
+    @property
+    def hidden_width(self) -> int:
+        return self._retrieving.run("hidden_width", lambda: self._retrieval.hidden_width, 0)
 
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         if self._pricing is not None:

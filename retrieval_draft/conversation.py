@@ -85,6 +85,7 @@ class Conversation:
         self._question: Question | None = None
         self._breaker = Breaker(clock)
         self._width: int | None = None
+        self._hidden_width: int | None = None
 
     @property
     def observation_width(self) -> int:
@@ -98,6 +99,14 @@ class Conversation:
                 log.exception("drafting failed")
                 self._failed(None)
         return self._width or 0
+
+    @property
+    def hidden_width(self) -> int:
+        """How wide hidden states may be that the drafter wants; 0 = none, or no answer yet."""
+        if self._hidden_width is None and self.observation_width:
+            with self._failing():
+                self._hidden_width = self._client.hidden_width(GREETING_SECONDS_MAX)
+        return self._hidden_width or 0
 
     def open(
         self,
@@ -376,7 +385,7 @@ class Conversation:
         """The message is lost; its tokens are not, for nothing was acknowledged."""
         if isinstance(error, NotFound):
             # The namespace is gone, perhaps with the whole store: greet again.
-            self._width = None
+            self._width = self._hidden_width = None
             self._others.forget()
         lasting = isinstance(error, LASTING)
         if lasting and not self._breaker.failures:

@@ -106,7 +106,7 @@ class Arm:
 class Unobserved:
     """A conversation that is told tokens only: what a model of noise predicts would mislead it."""
 
-    observation_width = 0
+    observation_width = hidden_width = 0
 
     def __init__(self, talk: Conversation) -> None:
         self.open, self.commit, self.draft = talk.open, talk.commit, talk.draft

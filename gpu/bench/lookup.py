@@ -22,6 +22,10 @@ class LookupDrafter:
     def observation_width(self) -> int:
         return 0
 
+    @property
+    def hidden_width(self) -> int:
+        return 0
+
     def open(
         self,
         sequence_id: str,

@@ -83,7 +83,7 @@ class CausalDrafts:
     `shares` probabilities are what the model's have been worth.
     """
 
-    observation_width = 0
+    observation_width = hidden_width = 0
 
     def __init__(
         self,
