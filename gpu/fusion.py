@@ -231,7 +231,7 @@ class FusedDrafter:
         retrieved: dict[str, DraftTree],
     ) -> dict[str, DraftTree]:
         """The trees as far as verifying them pays."""
-        if (pricing := self._pricing) is None or not trees:
+        if (pricing := self._pricing) is None:
             return trees
         width = self._fusing.run(
             "price",

@@ -126,9 +126,12 @@ class CausalDrafts:
         followed = self._followed[self._slot_of[sequence_id]]
         return len(followed.tokens) - followed.cached
 
-    def scramble(self, unread: int) -> None:
-        """All that is open counts as read but for so many tokens, with noise in every slot: to measure."""
+    def scramble(self) -> None:
+        """Noise in every slot, as if each were full: for measurements without text."""
         self._runner.scramble()
+
+    def skip_to(self, unread: int) -> None:
+        """All that is open counts as read but for so many tokens: for measurements too."""
         for followed in self._followed:
             followed.cached = len(followed.tokens) - unread
 

@@ -57,6 +57,7 @@ def measure_level_costs(
     batches = [
         b for b in sorted({*BATCHES, slots}) if b == 1 or (b <= slots and b * rows <= ROWS_MAX)
     ]
+    model.scramble()
     _round(model, batches)
     end = time.perf_counter() + seconds_max
     rounds = [_round(model, batches)]
@@ -71,14 +72,14 @@ def measure_level_costs(
 def _round(model: CausalDrafts, batches: Sequence[int]) -> tuple[Float64Array, float]:
     """Milliseconds by batch and levels, and of reading a token more."""
     levels = np.array([_levels(model, batch) for batch in batches])
-    together = _levels(model, 1, unread=BACKLOG_MAX)
-    return levels, float(together[1] - levels[0, 1]) / (BACKLOG_MAX - 1)
+    unread = min(BACKLOG_MAX, _length(model))
+    together = _levels(model, 1, unread)
+    return levels, float(together[1] - levels[0, 1]) / max(1, unread - 1)
 
 
 def _levels(model: CausalDrafts, batch: int, unread: int = 1) -> Float64Array:
     """Milliseconds by levels, from one tree a sequence that grows as deep as it can."""
     clock = step_clock(model.model)
-    length = max(unread, min(CONTEXT_TOKENS, model.length_max - model.depth_max))
     names = [f"measured-{i}" for i in range(batch)]
     times: list[float] = []
 
@@ -87,13 +88,20 @@ def _levels(model: CausalDrafts, batch: int, unread: int = 1) -> Float64Array:
         return True
 
     for name in names:
-        model.open(name, int32s([0] * length), **OPENING)
+        model.open(name, int32s([0] * _length(model)), **OPENING)
     try:
-        model.scramble(unread)
+        model.skip_to(unread)
         times.append(clock())
         model.draft(dict.fromkeys(names, NODES_ALL), grown)
         times.append(clock())
     finally:
         for name in reversed(names):
             model.finish(name)
+    while len(times) <= model.depth_max:
+        # Slots too short for so many levels.
+        times.append(2 * times[-1] - times[-2])
     return 1e3 * (np.array(times) - times[0])
+
+
+def _length(model: CausalDrafts) -> int:
+    return max(1, min(CONTEXT_TOKENS, model.length_max - model.depth_max - 1))

@@ -82,7 +82,7 @@ class Pricing:
     """One worker's. Costs some tens of µs a sequence and level."""
 
     def __init__(self, costs: StepCosts, levels: LevelCosts) -> None:
-        self._levels = levels
+        self._token_ms = levels.token_ms
         # Steps are alike, and numpy's calls would cost more than all else here.
         self._prices = lru_cache(PRICES_MAX)(partial(_prices, costs, levels))
         self._pace = Pace()
@@ -158,8 +158,8 @@ class Pricing:
 
         A batch costs as many nodes as its largest tree has, for every sequence.
         """
-        if (step := self._step) is None or not trees:
-            return 0
+        if (step := self._step) is None:
+            return max(map(len, trees.values()), default=0)
         step.asking_ms = asking_ms
         step.width = best_width(
             trees.values(), step.sequences, step.ms.cost, step.model_ms + asking_ms
@@ -167,9 +167,10 @@ class Pricing:
         step.width_alone = max(map(len, retrieved.values()), default=0)
         step.model = {name: Cover(tree) for name, tree in model.items() if len(tree)}
         step.retrieved = {name: retrieved.get(name, EMPTY) for name in step.model}
-        for tree in retrieved.values():
-            covered = float(tree.probability[tree.parent < 0].sum())
-            self._covered += COVER_WEIGHT * (min(1.0, covered) - self._covered)
+        covered = sum(
+            min(1.0, float(tree.probability[tree.parent < 0].sum())) for tree in retrieved.values()
+        )
+        self._covered += COVER_WEIGHT * (covered / step.sequences - self._covered)
         return step.width
 
     def gained(self, sequence_id: str, tokens: list[int]) -> None:
@@ -209,7 +210,7 @@ class Pricing:
 
     def _reading_ms(self, unread: dict[str, int], names: list[str]) -> float:
         tokens = sum(max(0, unread[name] - 1) for name in names)
-        return tokens * self._levels.token_ms / READ_STEPS
+        return tokens * self._token_ms / READ_STEPS
 
     def _looks(self, look_ms: float) -> bool:
         """Whether it is time to look at what the model would add."""

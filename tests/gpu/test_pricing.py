@@ -51,6 +51,14 @@ def test_a_level_costs_something_and_a_deeper_tree_more() -> None:
     assert len(model.draft({"s": 4})["s"]), "nothing that was measured is left open"
 
 
+@pytest.mark.parametrize("length_max", [2, 4, 40])
+def test_short_slots_are_measured_too(length_max: int) -> None:
+    model = CausalDrafts(tiny("llama"), slots=1, length_max=length_max, depth_max=3)
+    costs = measure_level_costs(model, 1, seconds_max=0)
+    assert costs.milliseconds.shape == (1, 4)
+    assert costs.milliseconds[0, 3] > 0
+
+
 def test_level_costs_go_on_in_straight_lines() -> None:
     costs = LevelCosts((1, 4), np.array([[0, 2, 4], [0, 5, 10]], np.float64), 0.1)
     assert costs.at(1).tolist() == [0, 2, 4]
