@@ -16,6 +16,7 @@ from torch import Tensor
 from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted, shown
 from retrieval_draft.gpu.guard import GuardedDrafter
+from retrieval_draft.gpu.hidden import HiddenStates
 from retrieval_draft.gpu.observe import (
     Observed,
     joined,
@@ -72,6 +73,7 @@ class Decoder:
         )
         self.clock = StageClock()
         self._drafter = None if drafter is None else GuardedDrafter(drafter)
+        self._hidden = HiddenStates(model)
         self._running: list[Running] = []
         self._prefill: Prefill | None = None
 
@@ -288,9 +290,21 @@ class Decoder:
         ]
         if not observed or (width := self._drafter.observation_width) <= 0:
             return rows
-        for one, found in zip(observed, observe_step(logits, observed, width), strict=True):
-            rows[one.row] = found
+        found = observe_step(logits, observed, width, self._states(logits))
+        for one, its in zip(observed, found, strict=True):
+            rows[one.row] = its
         return rows
+
+    def _states(self, logits: Tensor) -> Tensor | None:
+        """The hidden states [B, n, width] behind a step's logits, if the drafter wants such."""
+        most = 0 if self._drafter is None else self._drafter.hidden_width
+        if most <= 0 or not self._hidden.watch():
+            return None
+        # The first time there are none: they are watched from here on.
+        states = self._hidden.take()
+        if states is None or states.shape[:2] != logits.shape[:2] or states.shape[2] > most:
+            return None
+        return states
 
     def _commit(
         self,

@@ -6,33 +6,48 @@ prefixes. `mix` sends the model's tree along with the step, and the sidecar fuse
 is worth, alone and agreeing. Either may fail: the other goes on alone.
 """
 
-from collections.abc import Callable
+import time
 from typing import Protocol, Unpack
 
-import numpy as np
 from tokenizers import Tokenizer
 
 from retrieval_draft.drafter import Drafter, Opening
-from retrieval_draft.gpu.draft_models.causal import CHILDREN_DEFAULT, DEPTH_DEFAULT
+from retrieval_draft.gpu.draft_models.causal import (
+    CHILDREN_DEFAULT,
+    DEPTH_DEFAULT,
+    CausalDrafts,
+)
 from retrieval_draft.gpu.draft_models.draft_model import DraftModel
+from retrieval_draft.gpu.draft_models.level_cost import measure_level_costs
 from retrieval_draft.gpu.draft_models.opening import open_draft_model
-from retrieval_draft.gpu.guard import Guard, GuardedDrafter
+from retrieval_draft.gpu.draft_models.pricing import Pricing, Retrieved
+from retrieval_draft.gpu.draft_models.shares import Shares
+from retrieval_draft.gpu.guard import Guard
+from retrieval_draft.gpu.merging import best, fused, without_model
+from retrieval_draft.gpu.step_cost import StepCosts
 from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.width import first_nodes
 from retrieval_draft.step import Rows
-from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array, int32s
-
-FIRST_MIN = 0.01
-"""Of the draft model's probability of a retrieved path's first token. The paper does not tell its own."""
-
-Expects = Callable[[Int32Array], Float32Array]
+from retrieval_draft.tree import EMPTY, DraftTree, Float32Array, Int32Array
 
 
 class Retrieval(Drafter, Protocol):
-    """A drafter that takes the worker's own trees, and may be told that another one was verified."""
+    """A drafter that is asked first and answers later, takes the worker's own trees, and may be told
+    that another one was verified.
+    """
 
-    def draft(
-        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree] | None = None
-    ) -> dict[str, DraftTree]: ...
+    def ask(
+        self,
+        nodes_max: dict[str, int],
+        model_trees: dict[str, DraftTree] | None = None,
+        spent_ms: float = 0.0,
+    ) -> None:
+        """`spent_ms` is what the step has cost before."""
+        ...
+
+    def take(self, *, waits: bool = True) -> dict[str, DraftTree] | None:
+        """The trees; without `waits` None if they have not come yet."""
+        ...
 
     def commit(
         self,
@@ -44,16 +59,55 @@ class Retrieval(Drafter, Protocol):
     ) -> None: ...
 
 
-class FusedDrafter:
-    """Both drafters as one; `fusion` is "rasd" or "mix"."""
+class NoRetrieval:
+    """What there is without a sidecar."""
 
-    def __init__(self, retrieval: Retrieval, model: DraftModel, fusion: str) -> None:
-        self._retrieval, self._model = retrieval, GuardedDrafter(model)
-        self._expects = model.expects
-        self._draft = {"rasd": self._draft_rasd, "mix": self._draft_mix}[fusion]
-        self._retrieving, self._fusing = Guard("retrieval"), Guard("fusion")
+    observation_width = hidden_width = 0
+
+    def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None: ...
+
+    def commit(
+        self,
+        sequence_id: str,
+        tokens: Int32Array,
+        accepted: int,
+        rows: Rows | None,
+        verified: DraftTree | None = None,
+    ) -> None: ...
+
+    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+        return {}
+
+    def ask(
+        self,
+        nodes_max: dict[str, int],
+        model_trees: dict[str, DraftTree] | None = None,
+        spent_ms: float = 0.0,
+    ) -> None: ...
+
+    def take(self, *, waits: bool = True) -> dict[str, DraftTree] | None:
+        return {}
+
+    def finish(self, sequence_id: str) -> None: ...
+
+
+class FusedDrafter:
+    """Both drafters as one; `fusion` is "rasd" or "mix".
+
+    With `pricing` the draft model is asked where it pays, and grows as deep as it pays.
+    """
+
+    def __init__(
+        self, retrieval: Retrieval, model: DraftModel, fusion: str, pricing: Pricing | None = None
+    ) -> None:
+        self._retrieval, self._model, self._pricing = retrieval, model, pricing
+        self._fuse = {"rasd": self._draft_rasd, "mix": self._draft_mix}[fusion]
+        self._retrieving, self._modelling = Guard("retrieval"), Guard("draft model")
+        self._fusing = Guard("fusion")
         # Trees given to the decoder that are not the sidecar's own, until they are verified.
         self._own: dict[str, DraftTree] = {}
+        self._taken: dict[str, DraftTree] | None = None
+        self._asking_seconds = 0.0
 
     @property
     def observation_width(self) -> int:
@@ -61,8 +115,14 @@ class FusedDrafter:
             "observation_width", lambda: self._retrieval.observation_width, 0
         )
 
+    @property
+    def hidden_width(self) -> int:
+        return self._retrieving.run("hidden_width", lambda: self._retrieval.hidden_width, 0)
+
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
-        self._model.open(sequence_id, tokens, **opening)
+        if self._pricing is not None:
+            self._pricing.open(sequence_id, len(tokens))
+        self._modelling.run("open", lambda: self._model.open(sequence_id, tokens, **opening), None)
         self._retrieving.run(
             "open", lambda: self._retrieval.open(sequence_id, tokens, **opening), None
         )
@@ -70,7 +130,11 @@ class FusedDrafter:
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
     ) -> None:
-        self._model.commit(sequence_id, tokens, accepted, rows)
+        if self._pricing is not None:
+            self._pricing.gained(sequence_id, tokens.tolist())
+        self._modelling.run(
+            "commit", lambda: self._model.commit(sequence_id, tokens, accepted, rows), None
+        )
         own = self._own.pop(sequence_id, None) if accepted >= 0 else None
         self._retrieving.run(
             "commit",
@@ -81,39 +145,106 @@ class FusedDrafter:
     def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
         for sequence_id in nodes_max:
             self._own.pop(sequence_id, None)
-        return self._draft(nodes_max)
+        self._taken, self._asking_seconds = None, 0.0
+        if self._pricing is not None:
+            self._pricing.begin(nodes_max)
+        return self._fuse(nodes_max)
 
     def finish(self, sequence_id: str) -> None:
         self._own.pop(sequence_id, None)
-        self._model.finish(sequence_id)
+        if self._pricing is not None:
+            self._pricing.finish(sequence_id)
+        self._modelling.run("finish", lambda: self._model.finish(sequence_id), None)
         self._retrieving.run("finish", lambda: self._retrieval.finish(sequence_id), None)
 
     def _draft_rasd(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        none: dict[str, DraftTree] = {}
-        retrieved = self._retrieving.run("draft", lambda: self._retrieval.draft(nodes_max), none)
-        drafted = self._model.draft(nodes_max)
-        trees: dict[str, DraftTree] = {}
-        for name, most in nodes_max.items():
-            theirs, ours = retrieved.get(name, EMPTY), drafted.get(name, EMPTY)
-            trees[name] = theirs
-            if len(ours):
-                trees[name] = self._own[name] = self._fused(name, ours, theirs, most)
-        return trees
+        """The sidecar drafts while the model does."""
+        self._ask(nodes_max)
+        drafted = self._modelled(nodes_max, lambda: self._take(waits=False))
+        retrieved = self._take() or {}
+        trees = dict(retrieved)
+        for name, ours in drafted.items():
+            trees[name] = self._own[name] = self._fused(
+                name, ours, retrieved.get(name, EMPTY), nodes_max[name]
+            )
+        return self._cut(trees, drafted, retrieved)
 
     def _draft_mix(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
-        drafted = {name: tree for name, tree in self._model.draft(nodes_max).items() if len(tree)}
-        none: dict[str, DraftTree] = {}
-        fused = self._retrieving.run(
-            "draft", lambda: self._retrieval.draft(nodes_max, drafted), none
-        )
+        drafted = self._modelled(nodes_max, lambda: None)
+        spent_ms = 0.0 if self._pricing is None else self._pricing.spent_ms
+        self._ask(nodes_max, drafted, spent_ms)
+        fused = self._take() or {}
         # The sidecar is late, away or not asked: the model's tree was drawn already.
         alone = {name: tree for name, tree in drafted.items() if name not in fused}
         self._own.update(alone)
-        return {**fused, **alone}
+        retrieved = fused
+        if drafted:
+            retrieved = {name: without_model(tree) for name, tree in fused.items()}
+        return self._cut({**fused, **alone}, drafted, retrieved)
+
+    def _ask(
+        self,
+        nodes_max: dict[str, int],
+        model_trees: dict[str, DraftTree] | None = None,
+        spent_ms: float = 0.0,
+    ) -> None:
+        began = time.perf_counter()
+        self._retrieving.run(
+            "ask", lambda: self._retrieval.ask(nodes_max, model_trees, spent_ms), None
+        )
+        self._asking_seconds += time.perf_counter() - began
+
+    def _take(self, *, waits: bool = True) -> dict[str, DraftTree] | None:
+        """The sidecar's trees, however often they are asked for."""
+        if self._taken is None:
+            began = time.perf_counter()
+            none: dict[str, DraftTree] | None = {}
+            self._taken = self._retrieving.run(
+                "take", lambda: self._retrieval.take(waits=waits), none
+            )
+            self._asking_seconds += time.perf_counter() - began
+        return self._taken
+
+    def _modelled(self, nodes_max: dict[str, int], retrieved: Retrieved) -> dict[str, DraftTree]:
+        """The draft model's trees, of those whom it drafts for."""
+
+        def draft() -> dict[str, DraftTree]:
+            if (pricing := self._pricing) is None:
+                return self._model.draft(nodes_max)
+            unread = {name: self._model.unread(name) for name, most in nodes_max.items() if most}
+            names = pricing.asked(unread, retrieved)
+            if not names:
+                return {}
+            return self._model.draft(
+                {name: nodes_max[name] for name in names},
+                lambda levels, frontier: pricing.goes_on(levels, frontier, retrieved),
+            )
+
+        none: dict[str, DraftTree] = {}
+        drafted = self._modelling.run("draft", draft, none)
+        return {name: tree for name, tree in drafted.items() if len(tree)}
+
+    def _cut(
+        self,
+        trees: dict[str, DraftTree],
+        drafted: dict[str, DraftTree],
+        retrieved: dict[str, DraftTree],
+    ) -> dict[str, DraftTree]:
+        """The trees as far as verifying them pays."""
+        if (pricing := self._pricing) is None:
+            return trees
+        width = self._fusing.run(
+            "price",
+            lambda: pricing.verifies(trees, drafted, retrieved, 1e3 * self._asking_seconds),
+            max(map(len, trees.values()), default=0),
+        )
+        for name in trees.keys() & self._own.keys():
+            trees[name] = self._own[name] = best(trees[name], width)
+        return {name: first_nodes(tree, width) for name, tree in trees.items()}
 
     def _fused(self, name: str, ours: DraftTree, theirs: DraftTree, most: int) -> DraftTree:
         def expects(tokens: Int32Array) -> Float32Array:
-            return self._expects(name, tokens)
+            return self._model.expects(name, tokens)
 
         return self._fusing.run("fuse", lambda: fused(ours, theirs, expects, most), ours)
 
@@ -126,6 +257,7 @@ def with_draft_model(
     *,
     slots: int,
     length_max: int,
+    costs: StepCosts,
     tokenizer: Tokenizer | None = None,
     depth_max: int = DEPTH_DEFAULT,
     children_max: int = CHILDREN_DEFAULT,
@@ -142,89 +274,13 @@ def with_draft_model(
         depth_max=depth_max,
         children_max=children_max,
     )
-    return model if retrieval is None else FusedDrafter(retrieval, model, fusion)
+    return priced(retrieval, model, fusion, slots, costs)
 
 
-def fused(model: DraftTree, retrieved: DraftTree, expects: Expects, nodes_max: int) -> DraftTree:
-    """RASD: the `nodes_max` most probable nodes of the model's tree and the pruned retrieval tree."""
-    return best(merged(model, likely(retrieved, expects)), nodes_max)
-
-
-def likely(retrieved: DraftTree, expects: Expects, first_min: float = FIRST_MIN) -> DraftTree:
-    """Without the paths whose first token the draft model holds less probable than `first_min`. O(n)."""
-    roots = np.flatnonzero(retrieved.parent < 0)
-    if not len(roots):
-        return retrieved
-    kept = np.zeros(len(retrieved) + 1, np.bool_)
-    kept[roots + 1] = expects(retrieved.token[roots]) >= first_min
-    for i, parent in enumerate(retrieved.parent.tolist()):
-        if parent >= 0:
-            kept[i + 1] = kept[parent + 1]
-    return _part(retrieved, np.flatnonzero(kept[1:]))
-
-
-def merged(model: DraftTree, retrieved: DraftTree) -> DraftTree:
-    """Both trees as one: each retrieved path follows the model's as far as it can, the rest hangs there.
-
-    A node is worth what the surer of both says of it, given its parent. O(n).
-    """
-    place: dict[tuple[int, int], int] = {}
-    token: list[int] = []
-    parent: list[int] = []
-    share: list[float] = []
-    source: list[int] = []
-    for tree in (model, retrieved):
-        at = [-1]
-        shares = shares_of(tree)
-        rows = zip(
-            tree.token.tolist(), tree.parent.tolist(), shares.tolist(), tree.source.tolist(),
-            strict=True,
-        )  # fmt: skip
-        for own, above, worth, mask in rows:
-            edge = (at[above + 1], own)
-            node = place.setdefault(edge, len(token))
-            if node == len(token):
-                token.append(own)
-                parent.append(edge[0])
-                share.append(worth)
-                source.append(mask)
-            else:
-                share[node] = max(share[node], worth)
-                source[node] |= mask
-            at.append(node)
-    probability: list[float] = []
-    for above, worth in zip(parent, share, strict=True):
-        probability.append(worth * (probability[above] if above >= 0 else 1.0))
-    return DraftTree(
-        int32s(token),
-        int32s(parent),
-        np.array(probability, np.float32),
-        np.array(source, np.uint32),
-    )
-
-
-def best(tree: DraftTree, nodes_max: int) -> DraftTree:
-    """The most probable nodes; of equals the first, so that a parent stays with its child."""
-    if len(tree) <= nodes_max:
-        return tree
-    order = np.argsort(-tree.probability, kind="stable")[:nodes_max]
-    return _part(tree, np.sort(order))
-
-
-def shares_of(tree: DraftTree) -> Float32Array:
-    """Every node's probability given its parent."""
-    above = np.append(tree.probability, np.float32(1))[tree.parent]
-    share: Float32Array = np.minimum(1.0, tree.probability / np.maximum(above, 1e-30))
-    return share.astype(np.float32)
-
-
-def _part(tree: DraftTree, nodes: np.ndarray) -> DraftTree:
-    """The tree of these nodes, ascending, which contain every node's parent."""
-    place = np.full(len(tree) + 1, -1, np.int32)
-    place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
-    return DraftTree(
-        tree.token[nodes],
-        place[tree.parent[nodes] + 1],
-        tree.probability[nodes],
-        tree.source[nodes],
-    )
+def priced(
+    retrieval: Retrieval | None, model: CausalDrafts, fusion: str, slots: int, costs: StepCosts
+) -> FusedDrafter:
+    """A draft model, alone or beside retrieval, that drafts where it pays. Measures for half a second."""
+    pricing = Pricing(costs, measure_level_costs(model, slots))
+    model.shares = Shares()
+    return FusedDrafter(retrieval or NoRetrieval(), model, fusion, pricing)

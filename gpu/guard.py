@@ -44,6 +44,10 @@ class GuardedDrafter:
     def observation_width(self) -> int:
         return self._guard.run("observation_width", lambda: self._drafter.observation_width, 0)
 
+    @property
+    def hidden_width(self) -> int:
+        return self._guard.run("hidden_width", lambda: self._drafter.hidden_width, 0)
+
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         self._guard.run("open", lambda: self._drafter.open(sequence_id, tokens, **opening), None)
 

@@ -27,11 +27,13 @@ class Observed:
     path: tuple[int, ...]
 
 
-def observe_step(logits: Tensor, sequences: Sequence[Observed], width: int) -> list[Rows]:
+def observe_step(
+    logits: Tensor, sequences: Sequence[Observed], width: int, states: Tensor | None = None
+) -> list[Rows]:
     """Rows of a step's logits [B, n, V]: root, accepted nodes, then rejected ones: on the CPU at most 8.
 
     The first two are named by absolute position, rejected nodes by -1 - node. One pass over the
-    rows asked for and, off the CPU, one transfer.
+    rows asked for and, off the CPU, one transfer. With `states` [B, n, width] every row has its own.
     """
     batch, n, vocab_size = logits.shape
     # On the CPU every row of a vocabulary of 152k costs 0.1 ms and more; a GPU takes them all at once.
@@ -51,11 +53,16 @@ def observe_step(logits: Tensor, sequences: Sequence[Observed], width: int) -> l
         tokens, logprobs = tokens[picked], logprobs[picked]
     else:
         tokens, logprobs = _top(flat[torch.tensor(picked, device=flat.device)], width)
+    hidden = None
+    if states is not None:
+        chosen = torch.tensor(picked, device=states.device)
+        hidden = states.reshape(batch * n, -1)[chosen].to("cpu", torch.float16).numpy()
     rows: list[Rows] = []
     end = 0
     for part in at:
         start, end = end, end + len(part)
-        rows.append(Rows(int32s(part), tokens[start:end], logprobs[start:end]))
+        own = None if hidden is None else hidden[start:end]
+        rows.append(Rows(int32s(part), tokens[start:end], logprobs[start:end], own))
     return rows
 
 

@@ -4,16 +4,17 @@ Outputs are drawn without drafts. The predictions along prompt and output then c
 the whole sequence: the same distributions as in decoding, up to the rounding of a batch's shape.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.hidden import HiddenStates
 from retrieval_draft.gpu.observe import joined, observe_prompt
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
@@ -106,34 +107,17 @@ class Recorder:
     def _predictions(self, tokens: Int32Array) -> tuple[Rows, Float16Array | None]:
         """Of every position: the most probable next tokens, and the last hidden state if wanted."""
         parts: list[Rows] = []
+        states: list[Float16Array] = []
+        hidden = HiddenStates(self._model)
+        if self._has_hidden and not hidden.watch():
+            raise FailedPrecondition(f"{self._model.name} names no output layer to record at")
 
         def observe(logits: Tensor, start: int) -> None:
             parts.append(observe_prompt(logits, start, self._width))
+            if (chunk := hidden.take()) is not None:
+                states.append(chunk[0].to("cpu", torch.float16).numpy())
 
         # Nothing is being decoded now: slot 0 is free to be written over.
-        with torch.inference_mode(), self._hidden_states() as states:
+        with torch.inference_mode(), closing(hidden):
             self._decoder.runner.prefill(0, tokens, observe)
-        rows = joined(parts)
-        if not self._has_hidden:
-            return rows, None
-        return rows, np.concatenate(states)
-
-    @contextmanager
-    def _hidden_states(self) -> Iterator[list[Float16Array]]:
-        """What the output layer is given while this lasts, chunk by chunk."""
-        states: list[Float16Array] = []
-        if not self._has_hidden:
-            yield states
-            return
-        layer = self._model.module.get_output_embeddings()  # type: ignore[no-untyped-call]
-        if not isinstance(layer, nn.Module):
-            raise FailedPrecondition(f"{self._model.name} names no output layer to record at")
-
-        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            states.append(inputs[0][0].to("cpu", torch.float16).numpy())
-
-        handle = layer.register_forward_pre_hook(keep)
-        try:
-            yield states
-        finally:
-            handle.remove()
+        return joined(parts), np.concatenate(states) if states else None

@@ -9,6 +9,7 @@ from retrieval_draft.config import STEP_MS_MAX
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.gpu.step_cost import StepCosts
 from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.width import best_width, first_nodes
 from retrieval_draft.step import DraftOptions, VerifyCost
 from retrieval_draft.tokenizer import fingerprint
 from retrieval_draft.tree import DraftTree, int32s
@@ -49,14 +50,33 @@ def converse(
 
 
 class PricedConversation(Conversation):
-    """A conversation that prices every step by how many sequences it has, and how long they are."""
+    """A conversation that prices every step by how many sequences it has, and how long they are.
+
+    The drafter takes a batch's nodes to be shared evenly. What comes is therefore cut once more, where
+    several sequences are filled up to the largest tree.
+    """
 
     costs: StepCosts
+    _sequences = 0
+    _context_tokens = 0.0
 
-    def draft(
-        self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree] | None = None
-    ) -> dict[str, DraftTree]:
+    def ask(
+        self,
+        nodes_max: dict[str, int],
+        model_trees: dict[str, DraftTree] | None = None,
+        spent_ms: float = 0.0,
+    ) -> None:
         lengths = [self._open[name].length for name in nodes_max if name in self._open]
+        self._sequences = len(lengths)
         if lengths:
-            self.price(self.costs.at(len(lengths), sum(lengths) / len(lengths)))
-        return super().draft(nodes_max, model_trees)
+            self._context_tokens = sum(lengths) / len(lengths)
+            self.price(self.costs.at(len(lengths), self._context_tokens))
+        super().ask(nodes_max, model_trees, spent_ms)
+
+    def take(self, *, waits: bool = True) -> dict[str, DraftTree] | None:
+        trees = super().take(waits=waits)
+        if not trees or self._sequences < 2:
+            return trees
+        cost = self.costs.by_width(self._sequences, self._context_tokens)
+        width = best_width(trees.values(), self._sequences, cost)
+        return {name: first_nodes(tree, width) for name, tree in trees.items()}

@@ -5,7 +5,7 @@ outweigh the time it adds. Entry 0 is a step without drafts; host time is includ
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sampling import likeliest
+from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array, int32s
 
@@ -52,13 +53,17 @@ class StepCosts:
         Nodes are those of all sequences, shared out evenly. Between two measured batches, and beyond the
         last, the cost goes on in a straight line. Some µs.
         """
-        nodes = self.batches[0].nodes
+        cost = self.by_width(sequences, context_tokens)
+        return VerifyCost(int32s(cost.nodes * sequences), cost.milliseconds)
+
+    def by_width(self, sequences: int, context_tokens: float) -> VerifyCost:
+        """The same by the nodes of the largest tree: the others are filled up to it. Some µs."""
         found = self._by_batch(sequences)
         beyond = context_tokens - self.context_tokens
         priced = found + np.float32(beyond * sequences) * self.per_token
         # Far below the measured context the straight line may not go to nothing.
         floor = found[0] / 2
-        return VerifyCost(int32s(nodes * sequences), _rising(np.maximum(priced, floor)))
+        return VerifyCost(self.batches[0].nodes, _rising(np.maximum(priced, floor)))
 
     def _by_batch(self, sequences: int) -> Float32Array:
         nodes = self.batches[0].nodes
@@ -133,9 +138,7 @@ def _medians(
 
 
 def _timed(runner: Runner, points: Sequence[tuple[int, int, int]]) -> Iterator[float]:
-    alone = runner.model.device.type == "cpu" and torch.get_num_threads() == 1
-    # A step that one thread does has no other time than that thread's, whatever else the machine does.
-    clock = time.thread_time if alone else time.perf_counter
+    clock = step_clock(runner.model)
     for sequences, cached, nodes in points:
         parents = [-1 if i < 2 else i // 2 - 1 for i in range(nodes)]
         tree = DraftTree(int32s(np.arange(nodes) % runner.model.vocab_size), int32s(parents))
@@ -143,6 +146,13 @@ def _timed(runner: Runner, points: Sequence[tuple[int, int, int]]) -> Iterator[f
         logits = runner.step([cached] * sequences, [0] * sequences, [tree] * sequences)
         likeliest(logits[0, :1])  # waits for the device too
         yield (clock() - start) * 1e3
+
+
+def step_clock(model: TargetModel) -> Callable[[], float]:
+    """Seconds, for measuring what a forward of this model and what is around it cost."""
+    alone = model.device.type == "cpu" and torch.get_num_threads() == 1
+    # What one thread does has no other time than that thread's, whatever else the machine does.
+    return time.thread_time if alone else time.perf_counter
 
 
 def _extended(batch: BatchCost, nodes: Int32Array) -> Float32Array:

@@ -54,6 +54,10 @@ class Client(Protocol):
         """The top-k of the target's predictions that is worth sending; 0 = none."""
         ...
 
+    def hidden_width(self, seconds_max: float) -> int:
+        """How wide hidden states may be that are worth sending; 0 = none are."""
+        ...
+
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
     ) -> store_pb2.Namespace:
@@ -112,6 +116,9 @@ class GrpcClient:
 
     def observation_width(self, seconds_max: float) -> int:
         return self.info(seconds_max).observation_width
+
+    def hidden_width(self, seconds_max: float) -> int:
+        return self.info(seconds_max).hidden_width
 
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX

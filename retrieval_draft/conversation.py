@@ -8,11 +8,10 @@ costs nothing but a try now and then.
 import logging
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import numpy as np
-
+from retrieval_draft.asking import Asking, Figures
 from retrieval_draft.breaker import FAILURES_MAX, Breaker
 from retrieval_draft.client import Client, check_namespace, ensure_namespace
 from retrieval_draft.config import BATCH_SEQUENCES_MAX, STEP_MS_MAX
@@ -25,7 +24,6 @@ from retrieval_draft.errors import (
     shown,
 )
 from retrieval_draft.made_namespaces import MadeNamespaces
-from retrieval_draft.pace import Pace
 from retrieval_draft.step import (
     DraftOptions,
     Learning,
@@ -38,7 +36,7 @@ from retrieval_draft.step import (
     VerifyCost,
 )
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
-from retrieval_draft.unsent import OpenSequence, Sent, add_rows, along_tokens
+from retrieval_draft.unsent import OpenSequence, Question, Sent, add_rows, along_tokens
 from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 log = logging.getLogger(__name__)
@@ -49,24 +47,6 @@ MESSAGE_TOKENS_MAX = 4 << 20
 GREETING_SECONDS_MAX = 0.25
 LASTING = (FailedPrecondition, PermissionDenied, Unauthenticated)
 """Errors that trying again does not mend."""
-ROUND_TRIP_WEIGHT = 0.1
-"""Of the newest round trip in the running mean."""
-
-
-@dataclass(slots=True)
-class Figures:
-    """What the conversation came to, for metrics."""
-
-    steps: int = 0
-    late: int = 0
-    failed: int = 0
-    skipped: int = 0
-    resyncs: int = 0
-    rejected: int = 0
-    bad_trees: int = 0
-    paced: int = 0
-    """Steps that did not ask because asking has not paid lately."""
-    round_trip_seconds: float = 0.0
 
 
 class Conversation:
@@ -92,7 +72,7 @@ class Conversation:
         self._client = client
         self._namespace = namespace
         self._vocab_size = vocab_size
-        self._options = options or DraftOptions()
+        self._asking = Asking(options or DraftOptions())
         self._seconds_max = step_ms_max / 1000
         self._create = create
         self._others = MadeNamespaces(client, namespace, create, namespace_of)
@@ -102,13 +82,10 @@ class Conversation:
         self._open: dict[str, OpenSequence] = {}
         self._finishing: dict[str, OpenSequence] = {}
         self._sent: Sent | None = None
+        self._question: Question | None = None
         self._breaker = Breaker(clock)
-        self._round_trip_ms = 0.0
-        self._pace = Pace()
-        # The newest step that asked: nodes that came for its sequences, tokens they gained since.
-        self._asked: dict[str, int] = {}
-        self._gained = 0
         self._width: int | None = None
+        self._hidden_width: int | None = None
 
     @property
     def observation_width(self) -> int:
@@ -122,6 +99,14 @@ class Conversation:
                 log.exception("drafting failed")
                 self._failed(None)
         return self._width or 0
+
+    @property
+    def hidden_width(self) -> int:
+        """How wide hidden states may be that the drafter wants; 0 = none, or no answer yet."""
+        if self._hidden_width is None and self.observation_width:
+            with self._failing():
+                self._hidden_width = self._client.hidden_width(GREETING_SECONDS_MAX)
+        return self._hidden_width or 0
 
     def open(
         self,
@@ -174,8 +159,7 @@ class Conversation:
             sequence.verified_tree = verified if sequence.verified_step else None
         sequence.append(tokens)
         sequence.tree_step = 0
-        if sequence_id in self._asked:
-            self._gained += len(tokens)
+        self._asking.gained(sequence_id, len(tokens))
         if rows is not None:
             # Only the first commit's tree is told: rows after another one's nodes would count as its.
             add_rows(sequence, rows if is_first else along_tokens(rows))
@@ -200,14 +184,40 @@ class Conversation:
 
         `model_trees` are the engine's own drafts, which the drafter fuses with its own.
         """
-        try:
-            return self._draft(nodes_max, model_trees or {})
-        except DraftError as error:
-            self._failed(error)
-        except Exception:
-            # A bug of ours must cost drafts and nothing else.
-            log.exception("drafting failed")
-            self._failed(None)
+        self.ask(nodes_max, model_trees)
+        return self.take() or {}
+
+    def ask(
+        self,
+        nodes_max: dict[str, int],
+        model_trees: dict[str, DraftTree] | None = None,
+        spent_ms: float = 0.0,
+    ) -> None:
+        """The first half of `draft`: the message is on its way, and its deadline runs.
+
+        `spent_ms` is what the step has cost before: the time of the engine's own drafts.
+        """
+        self._asking.spent_ms = spent_ms
+        self._question = None
+        with self._failing():
+            self._question = self._send(nodes_max, model_trees or {})
+
+    def take(self, *, waits: bool = True) -> dict[str, DraftTree] | None:
+        """The second half: the trees, once. Without `waits` None if they have not come yet.
+
+        What else the engine did since `ask` does not count as waiting for them.
+        """
+        if (question := self._question) is None:
+            return {}
+        self._question = None
+        with self._failing():
+            began = self._clock()
+            answer = self._receive(max(0.0, question.deadline - began) if waits else 0.0)
+            question.seconds += self._clock() - began
+            if answer is None and not waits:
+                self._question = question
+                return None
+            return self._answered(question, answer)
         return {}
 
     def flush(self, seconds_max: float = 1.0) -> bool:
@@ -223,62 +233,59 @@ class Conversation:
                 break
         return not self._finishing and self._sent is None
 
-    def _draft(
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whatever is raised costs drafts and nothing else."""
+        try:
+            yield
+        except DraftError as error:
+            self._failed(error)
+        except Exception:
+            # A bug of ours.
+            log.exception("drafting failed")
+            self._failed(None)
+
+    def _send(
         self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
-    ) -> dict[str, DraftTree]:
+    ) -> Question | None:
         if self._breaker.is_open:
             self.figures.skipped += 1
-            return {}
-        if nodes_max and not self._pays():
+            return None
+        if nodes_max and not self._asking.pays():
             self.figures.paced += 1
-            return {}
+            return None
         if self._width is None:
             self._greet()
         if self._sent is not None and self._receive(self._seconds_max / 4) is None:
             # Still the message before: nothing else is sent until its answer is there.
             self.figures.skipped += 1
             self._breaker.waited()
-            return {}
+            return None
         parts, sent = self._message(nodes_max, model_trees)
         if not parts:
-            return {}
+            return None
         self.figures.steps += 1
         began = self._clock()
         self._sent = sent
+        options = self._asking.priced()
         self._client.send(
-            StepRequest(sent.step_id, self._namespace, self._client_id, parts, self._priced())
+            StepRequest(sent.step_id, self._namespace, self._client_id, parts, options)
         )
-        answer = self._receive(self._seconds_max)
-        seconds = self._clock() - began
-        self.figures.round_trip_seconds += seconds
-        self._round_trip_ms += ROUND_TRIP_WEIGHT * (1000 * seconds - self._round_trip_ms)
-        trees = {} if answer is None else self._trees(sent, answer, nodes_max)
+        now = self._clock()
+        return Question(sent, nodes_max, began + self._seconds_max, now - began)
+
+    def _answered(self, question: Question, answer: StepResponse | None) -> dict[str, DraftTree]:
+        nodes_max = question.nodes_max
+        trees = {} if answer is None else self._trees(question.sent, answer, nodes_max)
         self.figures.late += answer is None
-        self._asked = {name: len(trees.get(name, ())) for name in nodes_max}
+        self.figures.round_trip_seconds += question.seconds
+        came = {name: len(trees.get(name, ())) for name in nodes_max}
+        self._asking.answered(came, 1000 * question.seconds)
         return trees
 
     def price(self, cost: VerifyCost | None) -> None:
         """From here on steps cost this: what they draft must be worth it."""
-        self._options = replace(self._options, verify_cost=cost)
-
-    def _pays(self) -> bool:
-        """Judge the newest step that asked, and say whether this one should."""
-        cost = self._options.verify_cost
-        if cost is None:
-            return True
-        if self._asked and self._gained:
-            nodes = sum(self._asked.values())
-            self._pace.gained(self._gained, len(self._asked), nodes, cost, self._round_trip_ms)
-        self._asked, self._gained = {}, 0
-        return self._pace.asks()
-
-    def _priced(self) -> DraftOptions:
-        """The options; a step that asks for drafts costs the asking too, however many come back."""
-        cost = self._options.verify_cost
-        if cost is None:
-            return self._options
-        milliseconds = cost.milliseconds + np.float32(self._round_trip_ms)
-        return replace(self._options, verify_cost=replace(cost, milliseconds=milliseconds))
+        self._asking.price(cost)
 
     def _greet(self) -> None:
         """Make the namespace where that was asked for, and learn what is worth sending.
@@ -299,7 +306,7 @@ class Conversation:
         parts: list[SequenceStep] = []
         sequences: list[OpenSequence] = []
         lengths: list[int] = []
-        most = self._options.nodes_max
+        most = self._asking.options.nodes_max
         asked = [
             (name, self._open[name], cap) for name, cap in nodes_max.items() if name in self._open
         ]
@@ -378,7 +385,7 @@ class Conversation:
         """The message is lost; its tokens are not, for nothing was acknowledged."""
         if isinstance(error, NotFound):
             # The namespace is gone, perhaps with the whole store: greet again.
-            self._width = None
+            self._width = self._hidden_width = None
             self._others.forget()
         lasting = isinstance(error, LASTING)
         if lasting and not self._breaker.failures:

@@ -26,6 +26,11 @@ class Drafter(Protocol):
         """How many of the target's most probable tokens it wants per row; 0 = send none."""
         ...
 
+    @property
+    def hidden_width(self) -> int:
+        """How wide hidden states may be that it wants in rows of steps; 0 = send none."""
+        ...
+
     # Spelled out: drafters may name these as they are, or take them as an `Opening`.
     def open(
         self,

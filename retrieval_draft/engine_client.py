@@ -5,7 +5,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from retrieval_draft.client import CALL_SECONDS_MAX
-from retrieval_draft.config import OBSERVATION_WIDTH
+from retrieval_draft.config import DENSE_HIDDEN, HIDDEN_WIDTH_MAX, OBSERVATION_WIDTH
 from retrieval_draft.step import StepRequest, StepResponse
 from retrieval_draft.v1 import store_pb2
 
@@ -62,6 +62,9 @@ class EngineClient:
 
     def observation_width(self, seconds_max: float) -> int:
         return OBSERVATION_WIDTH
+
+    def hidden_width(self, seconds_max: float) -> int:
+        return HIDDEN_WIDTH_MAX if self._engine.config.dense == DENSE_HIDDEN else 0
 
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX

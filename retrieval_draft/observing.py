@@ -40,6 +40,10 @@ class ObservingDrafter:
     def observation_width(self) -> int:
         return self._drafter.observation_width
 
+    @property
+    def hidden_width(self) -> int:
+        return self._drafter.hidden_width
+
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         self._shadows[sequence_id] = _Shadow()
         self._drafter.open(sequence_id, tokens, **opening)

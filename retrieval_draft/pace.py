@@ -1,4 +1,7 @@
-"""Whether asking for drafts pays: a step that asks must gain more tokens per millisecond than a plain one."""
+"""Whether asking for drafts pays: a step that asks must gain more tokens per millisecond than another.
+
+The other is a plain one for whoever asks a sidecar, and one without its draft model for a worker.
+"""
 
 import numpy as np
 
@@ -15,7 +18,7 @@ SKIPS_MAX = 16
 
 
 class Pace:
-    """One engine's. Prices are those of its own cost table; without one every step asks."""
+    """One drafter's. Prices are those of its own cost table; without one every step asks."""
 
     def __init__(self) -> None:
         self._gain = GAIN_AT_FIRST
@@ -25,7 +28,7 @@ class Pace:
 
     @property
     def gain(self) -> float:
-        """Tokens per millisecond of asked steps, relative to plain ones; above 1 drafting pays."""
+        """Tokens per millisecond of asked steps, relative to others; above 1 asking pays."""
         return self._gain
 
     def asks(self) -> bool:
@@ -41,7 +44,10 @@ class Pace:
         """A step that asked verified `nodes` and gained `tokens` over its sequences."""
         plain_ms = float(cost.milliseconds[0])
         asked_ms = asking_ms + float(np.interp(nodes, cost.nodes, cost.milliseconds))
-        ratio = (tokens / asked_ms) / (sequences / plain_ms)
+        self.judge((tokens / asked_ms) / (sequences / plain_ms))
+
+    def judge(self, ratio: float) -> None:
+        """A step that asked gained so many times the tokens per millisecond of one that does not."""
         self._asked += 1
         weight = max(GAIN_WEIGHT, 1 / (FIRST_STEPS + self._asked))
         self._gain += weight * (ratio - self._gain)

@@ -83,6 +83,16 @@ class Sent:
     finished: list[bool]
 
 
+@dataclass(slots=True)
+class Question:
+    """A message whose trees are still to be taken, in time: `seconds` were spent on it so far."""
+
+    sent: Sent
+    nodes_max: dict[str, int]
+    deadline: float
+    seconds: float
+
+
 def add_rows(sequence: OpenSequence, rows: Rows | None) -> None:
     if rows is not None and sum(map(len, sequence.rows)) < ROWS_PENDING_MAX:
         sequence.rows.append(rows)

@@ -9,10 +9,11 @@ from retrieval_draft.drafter import Drafter
 from retrieval_draft.gpu.bench.forced import ForcedDecoder
 from retrieval_draft.gpu.bench.lookup import LookupDrafter
 from retrieval_draft.gpu.decoder import Decoder
-from retrieval_draft.gpu.draft_models.draft_model import DraftModel
-from retrieval_draft.gpu.fusion import FusedDrafter
+from retrieval_draft.gpu.draft_models.causal import CausalDrafts
+from retrieval_draft.gpu.fusion import priced
 from retrieval_draft.gpu.request import Committed, Figures, Request, Total
 from retrieval_draft.gpu.runner import Runner
+from retrieval_draft.gpu.step_cost import StepCosts
 from retrieval_draft.tree import Int32Array, int32s
 
 PLAIN, LOOKUP, MIX, MIX_HERE = "plain", "lookup", "mix", "mix-in-process"
@@ -101,7 +102,7 @@ class Arm:
 class Unobserved:
     """A conversation that is told tokens only: what a model of noise predicts would mislead it."""
 
-    observation_width = 0
+    observation_width = hidden_width = 0
 
     def __init__(self, talk: Conversation) -> None:
         self.open, self.commit, self.draft = talk.open, talk.commit, talk.draft
@@ -112,7 +113,8 @@ def new_arm(
     name: str,
     runner: Runner,
     talk: Conversation | None,
-    model: DraftModel | None = None,
+    model: CausalDrafts | None = None,
+    costs: StepCosts | None = None,
     *,
     is_forced: bool,
 ) -> Arm:
@@ -120,10 +122,8 @@ def new_arm(
     drafter: Drafter | None = None
     if name == LOOKUP:
         drafter = LookupDrafter()
-    elif name == MODEL:
-        drafter = model
-    elif name in FUSIONS and talk is not None and model is not None:
-        drafter = FusedDrafter(talk, model, FUSIONS[name])
+    elif model is not None and costs is not None:
+        drafter = priced(talk, model, FUSIONS.get(name, "rasd"), runner.slots, costs)
     elif talk is not None:
         drafter = Unobserved(talk) if is_forced else talk
     return Arm(name, runner, drafter, is_forced=is_forced)

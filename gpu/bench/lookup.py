@@ -25,6 +25,10 @@ class LookupDrafter:
     def observation_width(self) -> int:
         return 0
 
+    @property
+    def hidden_width(self) -> int:
+        return 0
+
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         peer = LookupPeer(self._nodes_max)
         peer.open(tokens, None, opening["temperature"])

@@ -35,7 +35,7 @@ class Overhead:
 class _FullTrees:
     """Trees of NODES nodes, of which PATH is what comes next."""
 
-    observation_width = 0
+    observation_width = hidden_width = 0
 
     def __init__(self, output: Int32Array, vocab_size: int) -> None:
         self._output, self._at = output, 0

@@ -130,6 +130,7 @@ def measured(
                     runner,
                     talks.get(arm),
                     _draft_model(runner, plan) if arm in NEED_MODEL else None,
+                    costs,
                     is_forced=plan.is_forced,
                 )
                 for arm in plan.arms

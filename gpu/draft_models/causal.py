@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from retrieval_draft.drafter import Opening
+from retrieval_draft.gpu.draft_models.draft_model import GoesOn
 from retrieval_draft.gpu.draft_models.level_mask import Int64Array
 from retrieval_draft.gpu.draft_models.level_runner import CHUNK_TOKENS_MAX, LevelRunner
 from retrieval_draft.gpu.draft_models.levels import Levels
+from retrieval_draft.gpu.draft_models.shares import Shares
 from retrieval_draft.gpu.slot_cache import Move
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import Rows
-from retrieval_draft.tree import DraftTree, Float32Array, Int32Array
+from retrieval_draft.tree import DraftTree, Float32Array, Float64Array, Int32Array
 
 DEPTH_DEFAULT = 5
 CHILDREN_DEFAULT = 4
@@ -36,10 +38,16 @@ class _Followed:
     sequence_id: str
     tokens: list[int]
     end_tokens: frozenset[int]
-    temperature: float
+    temperature: float | None
+    """None: greedy."""
     cached: int = 0
     entry_token: list[int] = field(default_factory=list[int])
     entry_parent: list[int] = field(default_factory=list[int])
+    offered: "_Offered | None" = None
+
+    @property
+    def kind(self) -> int:
+        return int(self.temperature is not None)
 
     def forget(self) -> None:
         """Whatever the cache holds now, it is read again."""
@@ -59,13 +67,23 @@ class _Followed:
         return path
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Offered:
+    """All nodes of the newest tree that the model looked at, with what it said of each."""
+
+    token: Int64Array
+    parent: Int64Array
+    said: Float64Array
+
+
 class CausalDrafts:
     """Trees of up to `depth_max` levels; `children_max` nodes a level are expanded, by as many children.
 
-    Implements DraftModel. Memory: keys and values of `slots` sequences of `length_max` positions.
+    Implements DraftModel. Memory: keys and values of `slots` sequences of `length_max` positions. With
+    `shares` probabilities are what the model's have been worth.
     """
 
-    observation_width = 0
+    observation_width = hidden_width = 0
 
     def __init__(
         self,
@@ -75,21 +93,21 @@ class CausalDrafts:
         length_max: int,
         depth_max: int = DEPTH_DEFAULT,
         children_max: int = CHILDREN_DEFAULT,
+        shares: Shares | None = None,
     ) -> None:
-        self.model = model
+        self.model, self.shares = model, shares
         self.depth_max = depth_max
         self.children_max = min(children_max, model.vocab_size)
-        self._length_max = min(length_max, model.context_tokens_max)
+        self.length_max = min(length_max, model.context_tokens_max)
         self._scratch = max(BACKLOG_MAX, depth_max * self.children_max)
-        self._runner = LevelRunner(model, slots, self._length_max + self._scratch)
+        self._runner = LevelRunner(model, slots, self.length_max + self._scratch)
         self._followed: list[_Followed] = []
         self._slot_of: dict[str, int] = {}
         self._first: dict[str, Tensor] = {}
         self._failures = 0
 
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
-        # Greedy targets are surer than any temperature says: what is likeliest stays so.
-        temperature = opening["temperature"] or 1.0
+        temperature = opening["temperature"] or None
         self._failures = min(self._failures, FAILURES_MAX - 1)
         ends = frozenset(opening["end_tokens"])
         self._slot_of[sequence_id] = len(self._followed)
@@ -98,14 +116,33 @@ class CausalDrafts:
     def commit(
         self, sequence_id: str, tokens: Int32Array, accepted: int, rows: Rows | None
     ) -> None:
-        self._followed[self._slot_of[sequence_id]].tokens += tokens.tolist()
+        followed = self._followed[self._slot_of[sequence_id]]
+        followed.tokens += tokens.tolist()
+        offered, followed.offered = followed.offered, None
+        if offered is not None and self.shares is not None:
+            _teach(self.shares, followed.kind, offered, tokens.tolist())
 
-    def draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+    def unread(self, sequence_id: str) -> int:
+        followed = self._followed[self._slot_of[sequence_id]]
+        return len(followed.tokens) - followed.cached
+
+    def scramble(self) -> None:
+        """Noise in every slot, as if each were full: for measurements without text."""
+        self._runner.scramble()
+
+    def skip_to(self, unread: int) -> None:
+        """All that is open counts as read but for so many tokens: for measurements too."""
+        for followed in self._followed:
+            followed.cached = len(followed.tokens) - unread
+
+    def draft(
+        self, nodes_max: dict[str, int], goes_on: GoesOn | None = None
+    ) -> dict[str, DraftTree]:
         if self._failures >= FAILURES_MAX:
             return {}
         try:
             with torch.inference_mode():
-                trees = self._draft(nodes_max)
+                trees = self._draft(nodes_max, goes_on)
         except Exception:
             self._failures += 1
             for followed in self._followed:
@@ -128,7 +165,7 @@ class CausalDrafts:
             return
         self._followed[slot] = last
         self._slot_of[last.sequence_id] = slot
-        length = min(last.cached + len(last.entry_token), self._length_max + self._scratch)
+        length = min(last.cached + len(last.entry_token), self.length_max + self._scratch)
         try:
             with torch.inference_mode():
                 self._runner.copy_slot(len(self._followed), slot, length)
@@ -136,7 +173,9 @@ class CausalDrafts:
             last.forget()
             raise
 
-    def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+    def _draft(
+        self, nodes_max: dict[str, int], goes_on: GoesOn | None = None
+    ) -> dict[str, DraftTree]:
         self._settle()
         self._first.clear()
         ready = {
@@ -149,14 +188,19 @@ class CausalDrafts:
         # Slots are dense: those between that draft nothing go along as filler.
         batch = self._followed[: max(ready) + 1]
         logits = self._roots(batch, ready)
-        warmth = torch.tensor([f.temperature for f in batch], device=logits.device)[:, None, None]
+        # Greedy targets are surer than any temperature says: what is likeliest stays so.
+        warmth = torch.tensor([f.temperature or 1.0 for f in batch], device=logits.device)
+        warmth = warmth[:, None, None]
         logprobs = (logits.float()[:, None] / warmth).log_softmax(-1)
         for slot in ready:
             self._first[batch[slot].sequence_id] = logprobs[slot, 0]
-        levels = self._grown(batch, ready, logprobs, warmth)
+        levels = self._grown(batch, ready, logprobs, warmth, goes_on)
         for slot in ready:
             batch[slot].entry_token = levels.entry_token[slot].tolist()
             batch[slot].entry_parent = levels.entry_parent[slot].tolist()
+            batch[slot].offered = _Offered(
+                levels.token[slot], levels.parent[slot], levels.said[slot]
+            )
         return {batch[slot].sequence_id: levels.tree(slot, most) for slot, most in ready.items()}
 
     def _settle(self) -> None:
@@ -178,7 +222,7 @@ class CausalDrafts:
     def _has_read(self, slot: int, followed: _Followed) -> bool:
         """Read a chunk if much is unread; whether the rest may go with the root, and there is room."""
         unread = len(followed.tokens) - followed.cached
-        if len(followed.tokens) >= self._length_max:
+        if len(followed.tokens) >= self.length_max:
             return False
         if unread > BACKLOG_MAX:
             part = followed.tokens[
@@ -204,21 +248,33 @@ class CausalDrafts:
         return logits[torch.arange(len(batch), device=logits.device), newest]
 
     def _grown(
-        self, batch: list[_Followed], ready: dict[int, int], logprobs: Tensor, warmth: Tensor
+        self,
+        batch: list[_Followed],
+        ready: dict[int, int],
+        logprobs: Tensor,
+        warmth: Tensor,
+        goes_on: GoesOn | None,
     ) -> Levels:
         levels = Levels(len(batch), self.children_max, [f.end_tokens for f in batch])
         cached = np.array([f.cached for f in batch], np.int64)
-        rooms = {slot: self._length_max - len(batch[slot].tokens) for slot in ready}
+        rooms = {slot: self.length_max - len(batch[slot].tokens) for slot in ready}
+        kinds = np.array([f.kind for f in batch])
         above = np.full((len(batch), 1), -1, np.int64)
         depths = np.zeros(0, np.int64)
         for depth in range(1, self.depth_max + 1):
             values, tokens = logprobs.topk(self.children_max)
-            levels.offer(above, tokens.cpu().numpy(), values.cpu().numpy())
+            said = values.cpu().numpy().astype(np.float64)
+            worth = said if self.shares is None else self.shares.worth(said, kinds)
+            levels.offer(above, tokens.cpu().numpy(), worth, said)
             for slot in range(len(batch)):
                 if rooms.get(slot, 0) < depth:
                     levels.forbid(slot)
             if depth == self.depth_max or not any(
                 levels.gains(slot, most) for slot, most in ready.items()
+            ):
+                break
+            if goes_on is not None and not goes_on(
+                depth, {batch[slot].sequence_id: levels.frontier(slot) for slot in ready}
             ):
                 break
             above, new, sees = levels.expand()
@@ -233,3 +289,18 @@ class CausalDrafts:
             cached[:, None] + depths, self.model.context_tokens_max - 1
         )
         return positions
+
+
+def _teach(shares: Shares, kind: int, offered: _Offered, committed: list[int]) -> None:
+    """What was said at every node that the committed tokens reached, as far as it was offered children."""
+    node = -1
+    for token in committed:
+        children = np.flatnonzero(offered.parent == node)
+        if not len(children):
+            return
+        followed = np.flatnonzero(offered.token[children] == token)
+        place = int(followed[0]) if len(followed) else None
+        shares.teach(kind, offered.said[children], place)
+        if place is None:
+            return
+        node = int(children[place])

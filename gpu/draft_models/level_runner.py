@@ -60,6 +60,10 @@ class LevelRunner:
         """Give slot `target` the first entries of slot `source`."""
         self._cache.copy_slot(source, target, length)
 
+    def scramble(self) -> None:
+        """Noise in every slot, as if each were full: for measurements without text."""
+        self._cache.scramble()
+
     def _forward(
         self,
         cached: Int64Array,

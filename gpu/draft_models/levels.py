@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.gpu.draft_models.level_mask import Int64Array
-from retrieval_draft.tree import SOURCES, BoolArray, DraftTree, Float32Array, int32s
+from retrieval_draft.tree import SOURCES, BoolArray, DraftTree, int32s
 
 MODEL_SOURCE = 1 << SOURCES["model"]
 NEVER = -np.inf
@@ -17,11 +17,14 @@ PROBABILITY_MIN = 1e-30
 """Less is no probability on the wire."""
 
 Logprobs = npt.NDArray[np.float64]
+Frontier = tuple[float, list[int]]
+"""The probability of a node, and the tokens that lead to it."""
 
 
 class Levels:
-    """`token`, `parent` (node, -1 = root) and `logprob` [B, nodes] of all that was offered; `entry_token`,
-    `entry_parent` [B, entries] and `sees` bool[B, entries, entries] of the nodes that were expanded.
+    """`token`, `parent` (node, -1 = root), `logprob` of the path and `said` [B, nodes] of all that was
+    offered; `entry_token`, `entry_parent` [B, entries] and `sees` bool[B, entries, entries] of the nodes
+    that were expanded.
     """
 
     def __init__(self, batch: int, width: int, end_tokens: list[frozenset[int]]) -> None:
@@ -30,14 +33,19 @@ class Levels:
         self.token = np.zeros((batch, 0), np.int64)
         self.parent = np.zeros((batch, 0), np.int64)
         self.logprob: Logprobs = np.zeros((batch, 0), np.float64)
+        self.said: Logprobs = np.zeros((batch, 0), np.float64)
         self.entry_token = np.zeros((batch, 0), np.int64)
         self.entry_parent = np.zeros((batch, 0), np.int64)
         self.sees: BoolArray = np.zeros((batch, 0, 0), np.bool_)
         self._entry_of = np.zeros((batch, 0), np.int64)
         self._newest = 0
 
-    def offer(self, above: Int64Array, tokens: Int64Array, logprobs: Float32Array) -> None:
-        """A level: [B, r, width] children of the nodes `above` [B, r], with their conditional logprobs."""
+    def offer(
+        self, above: Int64Array, tokens: Int64Array, logprobs: Logprobs, said: Logprobs
+    ) -> None:
+        """A level: [B, r, width] children of the nodes `above` [B, r], with their conditional logprobs,
+        and those that the model `said` before they were corrected.
+        """
         batch = self.batch
         worth = np.zeros(above.shape)
         for b in range(batch):
@@ -46,11 +54,12 @@ class Levels:
             # Nothing follows an end token.
             worth[b, inner & np.isin(self._tokens(b, above[b]), self._ends[b])] = NEVER
         self._newest = self.token.shape[1]
-        logprob = np.minimum(logprobs, 0.0).astype(np.float64) + worth[:, :, None]
+        logprob = np.minimum(logprobs, 0.0) + worth[:, :, None]
         parent = np.repeat(above[:, :, None], tokens.shape[2], axis=2)
         self.token = np.hstack([self.token, tokens.reshape(batch, -1)])
         self.parent = np.hstack([self.parent, parent.reshape(batch, -1)])
         self.logprob = np.hstack([self.logprob, logprob.reshape(batch, -1)])
+        self.said = np.hstack([self.said, said.reshape(batch, -1)])
         self._entry_of = np.hstack([self._entry_of, np.full((batch, parent[0].size), -1)])
 
     def forbid(self, b: int) -> None:
@@ -66,6 +75,20 @@ class Levels:
             return True
         least = np.partition(self.logprob[b], -nodes_max)[-nodes_max]
         return bool(newest.max() > least)
+
+    def frontier(self, b: int) -> list[Frontier]:
+        """What a further level would expand of sequence `b`: each node's probability and path."""
+        newest = self.logprob[b, self._newest :]
+        nodes = self._newest + np.argsort(-newest, kind="stable")[: self.width]
+        token, parent = self.token[b].tolist(), self.parent[b].tolist()
+        found: list[Frontier] = []
+        for node in nodes.tolist():
+            path, at = [], node
+            while at >= 0:
+                path.append(token[at])
+                at = parent[at]
+            found.append((float(np.exp(self.logprob[b, node])), path[::-1]))
+        return found
 
     def expand(self) -> tuple[Int64Array, Int64Array, BoolArray]:
         """The newest level's best nodes [B, r] become entries: their numbers, tokens, and whom they see."""

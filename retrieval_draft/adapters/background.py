@@ -64,6 +64,10 @@ class BackgroundClient:
         assert isinstance(found, int)
         return found
 
+    def hidden_width(self, seconds_max: float) -> int:
+        """No stack shows any."""
+        return 0
+
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = CALL_SECONDS_MAX
     ) -> store_pb2.Namespace:

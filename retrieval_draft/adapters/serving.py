@@ -16,9 +16,10 @@ import numpy as np
 from retrieval_draft.adapters.background import BackgroundClient
 from retrieval_draft.adapters.settings import Settings, read_settings
 from retrieval_draft.adapters.transport import connector
+from retrieval_draft.asking import Figures
 from retrieval_draft.client import Client
 from retrieval_draft.config import POSITION_MAX
-from retrieval_draft.conversation import Conversation, Figures
+from retrieval_draft.conversation import Conversation
 from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import DraftError
 from retrieval_draft.namespace_names import model_namespace, namespace_of

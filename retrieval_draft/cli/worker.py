@@ -219,6 +219,7 @@ def worker(
         fusion,
         slots=slots,
         length_max=length,
+        costs=cost,
         tokenizer=tokenizer,
         depth_max=draft_depth_max,
         children_max=draft_children_max,

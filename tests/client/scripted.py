@@ -56,6 +56,10 @@ class Faulty:
         self.greetings += 1
         return self.client.observation_width(seconds_max)
 
+    def hidden_width(self, seconds_max: float) -> int:
+        self._touch()
+        return self.client.hidden_width(seconds_max)
+
     def create_namespace(
         self, request: store_pb2.CreateNamespaceRequest, seconds_max: float = 1.0
     ) -> store_pb2.Namespace:

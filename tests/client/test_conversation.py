@@ -341,3 +341,57 @@ def test_a_budget_of_its_own_is_kept_within_the_conversations(client: Faulty) ->
     assert len(decoder.step(nodes_max=50) or EMPTY) == 3
     assert len(decoder.step(nodes_max=2) or EMPTY) == 2
     assert decoder.step(nodes_max=0) is None
+
+
+# Asked and taken apart.
+
+
+def test_what_was_asked_is_taken_later_and_once(engine: Engine, client: Faulty) -> None:
+    talk = conversation(client)
+    talk.open("s", int32s(TEXT[: PROMPT + 2]))
+    client.late = True
+    talk.ask({"s": 8})
+    assert len(client.requests) == 1
+    assert talk.take(waits=False) is None, "not there yet, and nobody waits"
+    client.late = False
+    taken = talk.take(waits=False)
+    assert taken is not None
+    assert len(taken["s"])
+    assert talk.take() == {}
+    assert (talk.figures.steps, talk.figures.late) == (1, 0)
+
+
+def test_the_deadline_runs_while_the_engine_does_something_else(client: Faulty) -> None:
+    clock = Clock()
+    waits: list[float] = []
+    receive = client.receive
+
+    def watched(step_id: int, seconds_max: float) -> StepResponse | None:
+        waits.append(seconds_max)
+        return receive(step_id, seconds_max)
+
+    client.receive = watched  # type: ignore[method-assign]
+    talk = conversation(client, clock=clock)
+    talk.open("s", int32s(TEXT[: PROMPT + 2]))
+    talk.ask({"s": 8})
+    clock.now += 4
+    assert talk.take()
+    clock.now += 1
+    talk.ask({"s": 8})
+    clock.now += 40
+    assert talk.take(), "what has come is taken, however late"
+    assert waits == [6.0, 0.0]
+    assert talk.figures.round_trip_seconds == 0, "what went by meanwhile was not spent on waiting"
+
+
+def test_an_answer_that_fails_between_asking_and_taking_costs_the_draft_alone(
+    client: Faulty,
+) -> None:
+    talk = conversation(client)
+    talk.open("s", int32s(TEXT[: PROMPT + 2]))
+    talk.ask({"s": 8})
+    client.failure = GONE
+    assert talk.take() == {}
+    client.failure = None
+    assert len(talk.draft({"s": 8})["s"])
+    assert talk.figures.failed == 1

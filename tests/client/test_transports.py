@@ -187,6 +187,7 @@ def test_a_client_works_again_after_an_error(ways: list[Way]) -> None:
 def test_predictions_and_figures_travel_both_ways(ways: list[Way]) -> None:
     for engine, calls in ways:
         assert calls.client.observation_width(SECONDS_MAX) == 10
+        assert calls.client.hidden_width(SECONDS_MAX) == 0
         answer = calls.step(part("s", 0, [1, 2], prompt=2, rows=BAD_ROWS))
         assert answer.problems[0].field == "observations.tokens"
         spec = msgspec.structs.replace(SPEC, namespace="more")

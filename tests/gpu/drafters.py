@@ -28,6 +28,8 @@ class Told:
 class ScriptedDrafter:
     """Follows a plan, and checks what it is told: each sequence opened once, finished once."""
 
+    hidden_width = 0
+
     def __init__(self, plan: Plan, observation_width: int = 0) -> None:
         self.plan, self.observation_width = plan, observation_width
         self.told: dict[str, Told] = {}

@@ -30,7 +30,7 @@ OPENING: dict[str, Any] = {
 }
 
 
-def drafts_of(family: str, **options: int) -> CausalDrafts:
+def drafts_of(family: str, **options: Any) -> CausalDrafts:
     return CausalDrafts(tiny(family), slots=4, length_max=LENGTH_MAX, **options)
 
 
@@ -207,7 +207,8 @@ def test_the_first_layers_are_the_targets_own_and_leave_it_as_it_is() -> None:
 
 
 def level(rows: list[list[float]]) -> Any:
-    return np.log(np.array([rows], np.float32))
+    """What counts, and what was said."""
+    return [np.log(np.array([rows]))] * 2
 
 
 def numbers(rows: list[list[int]]) -> Int64Array:
@@ -216,16 +217,16 @@ def numbers(rows: list[list[int]]) -> Int64Array:
 
 def test_the_tree_of_the_most_probable_paths_by_hand() -> None:
     levels = Levels(1, 2, [frozenset({9})])
-    levels.offer(np.array([[-1]]), numbers([[1, 2, 9]]), level([[0.5, 0.3, 0.2]]))
+    levels.offer(np.array([[-1]]), numbers([[1, 2, 9]]), *level([[0.5, 0.3, 0.2]]))
     above, tokens, sees = levels.expand()
     assert tokens.tolist() == [[1, 2]], "the two most probable"
     assert sees.tolist() == [[[True, False], [False, True]]]
-    levels.offer(above, numbers([[3, 4], [9, 5]]), level([[0.9, 0.1], [0.5, 0.5]]))
+    levels.offer(above, numbers([[3, 4], [9, 5]]), *level([[0.9, 0.1], [0.5, 0.5]]))
     assert levels.gains(0, 6)
     above, tokens, sees = levels.expand()
     assert tokens.tolist() == [[3, 9]], "0.45 and 0.15: of the two 0.15 the first"
     assert sees.tolist() == [[[True, False, True, False], [False, True, False, True]]]
-    levels.offer(above, numbers([[6], [7]]), level([[0.2], [1.0]]))
+    levels.offer(above, numbers([[6], [7]]), *level([[0.2], [1.0]]))
     tree = levels.tree(0, 6)
     # 1 .5, 3 .45, 2 .3, 9 .2, then 9 and 5 below 2 at .15; nothing follows the end token below 2.
     assert list(zip(tree.token.tolist(), tree.parent.tolist(), strict=True)) == [

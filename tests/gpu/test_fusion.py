@@ -10,15 +10,21 @@ from retrieval_draft.errors import InvalidInput, Unreachable
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.demo.prompts import shipped
 from retrieval_draft.gpu.draft_models.causal import CausalDrafts
+from retrieval_draft.gpu.draft_models.draft_model import GoesOn
+from retrieval_draft.gpu.draft_models.level_cost import LevelCosts
 from retrieval_draft.gpu.draft_models.opening import open_draft_model
-from retrieval_draft.gpu.fusion import FusedDrafter, best, fused, likely, merged
+from retrieval_draft.gpu.draft_models.pricing import Pricing
+from retrieval_draft.gpu.draft_models.shares import Shares
+from retrieval_draft.gpu.fusion import FusedDrafter, NoRetrieval, Retrieval
+from retrieval_draft.gpu.merging import best, fused, likely, merged, without_model
 from retrieval_draft.gpu.model import load_model
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.gpu.sidecar import converse
+from retrieval_draft.gpu.step_cost import BatchCost, StepCosts
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.verify import match
-from retrieval_draft.step import DraftOptions, StepRequest
+from retrieval_draft.step import DraftOptions, StepRequest, StepResponse
 from retrieval_draft.tokenizer import demo_folder, load_tokenizer
 from retrieval_draft.tree import SOURCES, DraftTree, Float32Array, Int32Array, int32s
 from tests.engine.driving import listed
@@ -146,11 +152,13 @@ class FailingDrafts(CausalDrafts):
 
     calls = 0
 
-    def _draft(self, nodes_max: dict[str, int]) -> dict[str, DraftTree]:
+    def _draft(
+        self, nodes_max: dict[str, int], goes_on: GoesOn | None = None
+    ) -> dict[str, DraftTree]:
         self.calls += 1
         if self.calls >= 5:
             raise RuntimeError("out of memory")
-        return super()._draft(nodes_max)
+        return super()._draft(nodes_max, goes_on)
 
 
 def decoded(
@@ -237,3 +245,116 @@ def test_a_draft_model_of_other_tokens_is_refused(target: TargetModel) -> None:
             open_draft_model(name, target, slots=1, length_max=64)
     with pytest.raises(InvalidInput, match="draft_depth_max"):
         open_draft_model("self:1", target, slots=1, length_max=64, depth_max=0)
+
+
+# What their time is worth.
+
+
+def first_of(plain: Outputs) -> dict[str, list[int]]:
+    return {name: plain.tokens[name] for name in ("s0", "s1")}
+
+
+class Slow(Watching):
+    """Answers only when the draft model has drafted; keeps the order of things."""
+
+    events: list[str]
+
+    def send(self, request: StepRequest) -> None:
+        self.events.append("sent")
+        super().send(request)
+
+    def receive(self, step_id: int, seconds_max: float) -> StepResponse | None:
+        if self.events[-1] == "sent":
+            return None
+        answer = super().receive(step_id, seconds_max)
+        self.events.append("received")
+        return answer
+
+
+class Noted(CausalDrafts):
+    events: list[str]
+
+    def draft(
+        self, nodes_max: dict[str, int], goes_on: GoesOn | None = None
+    ) -> dict[str, DraftTree]:
+        self.events.append("drafted")
+        return super().draft(nodes_max, goes_on)
+
+
+def costs_of(ms: float, node_ms: float) -> StepCosts:
+    """A plain step takes `ms`; so much more for every node of the largest tree."""
+    nodes = int32s([0, NODES])
+    by_nodes = np.array([ms, ms + NODES * node_ms], np.float32)
+    batches = tuple(BatchCost(b, nodes, by_nodes) for b in (1, 4))
+    return StepCosts(batches, 100, np.zeros(2, np.float32))
+
+
+def priced_by(model: CausalDrafts, talk: Retrieval, fusion: str, level_ms: float) -> FusedDrafter:
+    by_level = level_ms * np.arange(6, dtype=np.float64)
+    levels = LevelCosts((1, 4), np.stack([by_level, by_level]), 0.0)
+    model.shares = Shares()
+    return FusedDrafter(talk, model, fusion, Pricing(costs_of(100, 0.1), levels))
+
+
+def test_the_sidecar_is_asked_first_and_drafts_while_the_model_does(
+    target: TargetModel, requests: list[Request], plain: Outputs
+) -> None:
+    client = Slow.in_memory()
+    assert isinstance(client, Slow)
+    client.sent, client.events = [], []
+    model = Noted(sibling(target).model, slots=3, length_max=LENGTH_MAX)
+    model.events = client.events
+    with closing(client):
+        options = DraftOptions(nodes_max=NODES)
+        talk = converse(client, target, "slow", options, step_ms_max=10_000)
+        drafter = priced_by(model, talk, "rasd", level_ms=0.01)
+        decoder = Decoder(target, slots=3, length_max=LENGTH_MAX, nodes_max=NODES, drafter=drafter)
+        outputs = decode_all(decoder, requests[:2])
+    assert outputs.tokens == first_of(plain)
+    assert accepted(outputs) > 20
+    assert " ".join(client.events).count("sent drafted received") > 10
+    verified = [part.verified_tree for step in client.sent for part in step.sequences]
+    assert any(tree is not None and MATCH_BIT & tree.source.max() for tree in verified), (
+        "what came late is fused"
+    )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("level_ms", [0.01, 1e4])
+def test_outputs_are_the_same_whatever_the_model_costs(
+    target: TargetModel, requests: list[Request], plain: Outputs, fusion: str, level_ms: float
+) -> None:
+    client = Watching.in_memory()
+    assert isinstance(client, Watching)
+    client.sent = []
+    with closing(client):
+        options = DraftOptions(nodes_max=NODES)
+        talk = converse(client, target, "priced", options, step_ms_max=10_000)
+        drafter = priced_by(sibling(target), talk, fusion, level_ms)
+        decoder = Decoder(target, slots=3, length_max=LENGTH_MAX, nodes_max=NODES, drafter=drafter)
+        outputs = decode_all(decoder, requests[:2])
+    assert outputs.tokens == first_of(plain)
+    assert accepted(outputs) > 10
+    parts = [part for step in client.sent for part in step.sequences]
+    with_model = [part for part in parts if part.verified_tree or part.model_tree]
+    if level_ms > 1:
+        assert not with_model, "too dear for any step of so few"
+    else:
+        assert len(with_model) > len(parts) / 4
+
+
+@pytest.mark.parametrize("level_ms", [0.01, 1e4])
+def test_a_draft_model_alone_is_priced_too(
+    target: TargetModel, requests: list[Request], plain: Outputs, level_ms: float
+) -> None:
+    drafter = priced_by(sibling(target), NoRetrieval(), "rasd", level_ms)
+    decoder = Decoder(target, slots=3, length_max=LENGTH_MAX, nodes_max=NODES, drafter=drafter)
+    outputs = decode_all(decoder, requests[:2])
+    assert outputs.tokens == first_of(plain)
+    assert (accepted(outputs) > 20) == (level_ms < 1)
+
+
+def test_what_retrieval_has_of_a_fused_tree() -> None:
+    both = merged(MODEL, likely(RETRIEVED, expects))
+    assert listed(without_model(both)) == [(3, -1), (6, -1), (4, 0), (7, 1), (5, 2)]
+    assert len(without_model(MODEL)) == 0

@@ -105,3 +105,24 @@ def test_a_conversation_is_priced_by_what_runs() -> None:
         assert len(alone["0"]) > 0
         together = talk.draft(dict.fromkeys(names, 8))
         assert sum(map(len, together.values())) == 0
+
+
+def test_a_batch_is_cut_at_the_width_that_pays_for_all() -> None:
+    """One of four knows how it goes on: all four would be as wide as its tree."""
+    nodes = int32s([0, 8])
+    batches = tuple(BatchCost(b, nodes, np.array([10, 80], np.float32)) for b in (1, 4))
+    costs = StepCosts(batches, 10, np.zeros(2, np.float32))
+    wide = np.array([10, 10.5], np.float32)
+    cheap = StepCosts(tuple(BatchCost(b, nodes, wide) for b in (1, 4)), 10, np.zeros(2, np.float32))
+    generator = np.random.default_rng(0)
+    texts = {"known": [5, 6, 7, 8] * 12}
+    texts |= {f"{i}": generator.integers(9, 60, 20).tolist() for i in range(3)}
+    widths = []
+    for one in (costs, cheap):
+        with closing(EngineClient.in_memory()) as client:
+            options = DraftOptions(nodes_max=8)
+            talk = converse(client, tiny("llama"), "x", options, cost=one, step_ms_max=5000)
+            for name, text in texts.items():
+                talk.open(name, int32s(text), length_max=64)
+            widths.append(max(map(len, talk.draft(dict.fromkeys(texts, 8)).values())))
+    assert widths[0] < widths[1] == 8
