@@ -20,7 +20,9 @@ from retrieval_draft.client import Client
 from retrieval_draft.config import POSITION_MAX
 from retrieval_draft.conversation import Conversation, Figures
 from retrieval_draft.drafter import Drafter
+from retrieval_draft.drafting.names import DEFAULT_METHOD
 from retrieval_draft.errors import DraftError
+from retrieval_draft.floor import NO_FLOOR, Floor
 from retrieval_draft.namespace_names import model_namespace, namespace_of
 from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
@@ -149,6 +151,7 @@ class ServingDrafter:
                 verify_cost=settings.cost,
                 draft_us_max=int(1000 * settings.step_ms_max),
             ),
+            floor=floor_of(settings, shape),
             step_ms_max=settings.step_ms_max,
             create=create,
             namespace_of=lambda name: self._namespaces.get(name, self._base),
@@ -356,6 +359,13 @@ def serving_drafter(
     except Exception:
         log.exception("no drafts, drafting failed to start")
     return None
+
+
+def floor_of(settings: Settings, shape: TreeShape) -> Floor:
+    """Of chains whose probabilities are calibrated, where no cost table decides."""
+    if shape != TreeShape.CHAIN or settings.cost or settings.method not in ("", DEFAULT_METHOD):
+        return NO_FLOOR
+    return Floor(settings.probability_min, settings.first_probability_min)
 
 
 def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNamespaceRequest:
