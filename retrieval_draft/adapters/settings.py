@@ -22,8 +22,8 @@ TRANSPORTS = (SIDECAR, IN_PROCESS)
 NODES_MAX = 1024
 BATCH_MAX = 64
 PROBABILITY_MIN = 0.01
-FIRST_PROBABILITY_MIN = 0.15
-"""Chosen by replaying recorded outputs: 60 % fewer tokens to verify for 6 % fewer gained per step."""
+FIRST_PROBABILITY_MIN = 0.2
+"""Chosen by replaying recorded outputs: 60 % fewer tokens to verify for 7 % fewer gained per step."""
 IDLE_SECONDS_MAX = 600.0
 NAMESPACES_MAX = 32
 _LEARNING = {
