@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
@@ -56,8 +57,7 @@ class ServedModel:
         return tuple(token for token in tokens if 0 <= token < self.vocab_size)[:END_TOKENS_MAX]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class Row(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One request of a step. `history` may be a view: nothing of it is kept."""
 
     request_id: str
@@ -206,8 +206,8 @@ class ServingDrafter:
         self.served.steps += 1
         asked: dict[str, int] = {}
         for row in rows:
-            if self._take(row, now) and row.room > 0:
-                asked[row.request_id] = row.room
+            if self._take(row, now) and (room := row.room) > 0:
+                asked[row.request_id] = room
         most = self._settings.batch_max
         if most and len(rows) > most:
             # Their tokens are kept, and sent when they end or when the batch is small again.
@@ -223,15 +223,16 @@ class ServingDrafter:
         known = self._known.get(name)
         if known is None or not _goes_on(known, row.history):
             known = self._opened(row, now)
-        fresh = row.history[known.length :]
         known.seen = now
         if known.refused:
             return False
-        if len(fresh):
-            if not self._is_valid(fresh):
+        if length > known.length:
+            fresh = row.history[known.length :]
+            tokens: list[int] = fresh.tolist()
+            if min(tokens) < 0 or max(tokens) >= self._model.vocab_size:
                 self._refuse(known, row, "a token outside the vocabulary")
                 return False
-            self._drafter.commit(name, int32s(fresh), self._accepted(known, fresh), row.rows)
+            self._drafter.commit(name, int32s(fresh), self._accepted(known, tokens), row.rows)
             known.length, known.tail = length, _tail(row.history, length)
         known.tree = EMPTY
         return True
@@ -265,11 +266,11 @@ class ServingDrafter:
         )
         return known
 
-    def _accepted(self, known: _Known, fresh: Int32Array) -> int:
+    def _accepted(self, known: _Known, fresh: list[int]) -> int:
         """How much of the last draft was kept; -1 without one."""
         if not len(known.tree):
             return -1
-        accepted = min(len(known.tree.follow(fresh.tolist())), len(fresh) - 1)
+        accepted = min(len(known.tree.follow(fresh)), len(fresh) - 1)
         self.served.accepted_tokens += accepted
         return accepted
 
