@@ -19,9 +19,9 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     """Inside vLLM, on this CPU: no drafts, its ngram and suffix, and ours through both transports.
 
     Runs in the environment of `make vllm-env`. The demo model continues Python files that it never saw;
-    the V1 runner, no async scheduling, vLLM's choice of threads (times mean nothing on a busy machine);
-    arms alternate, and figures are medians. Every arm
-    starts having learned nothing. The last line is one JSON document.
+    the V1 runner, no async scheduling, one thread; arms alternate, and figures are medians. By CPU time
+    arms can be compared on a busy machine too. Every arm starts having learned nothing. The last line is
+    one JSON document.
     """
     from retrieval_draft.cli.options import numbers_of
     from retrieval_draft.gpu.demo.prompts import shipped

@@ -32,7 +32,12 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
 }
+"""One thread: vLLM's ngram starts as many as numba may, and with them torch's of every engine here; two
+that wait for each other on a busy machine cost twenty times the CPU of one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
