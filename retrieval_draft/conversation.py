@@ -23,6 +23,7 @@ from retrieval_draft.errors import (
     Unauthenticated,
     shown,
 )
+from retrieval_draft.floor import NO_FLOOR, Floor
 from retrieval_draft.made_namespaces import MadeNamespaces
 from retrieval_draft.step import (
     DraftOptions,
@@ -59,12 +60,15 @@ class Conversation:
         vocab_size: int,
         options: DraftOptions | None = None,
         *,
+        floor: Floor = NO_FLOOR,
         step_ms_max: float = STEP_MS_MAX,
         create: CreateNamespaceRequest | None = None,
         namespace_of: Callable[[str], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`create` makes the namespace where it is missing, and those that `namespace_of` names.
+        """Chains are cut at `floor`; give none for trees.
+
+        `create` makes the namespace where it is missing, and those that `namespace_of` names.
 
         `namespace_of` gives the namespace that a sequence id opens in.
         """
@@ -73,6 +77,7 @@ class Conversation:
         self._namespace = namespace
         self._vocab_size = vocab_size
         self._asking = Asking(options or DraftOptions())
+        self._floor = floor
         self._seconds_max = step_ms_max / 1000
         self._create = create
         self._others = MadeNamespaces(client, namespace, create, namespace_of)
@@ -156,7 +161,8 @@ class Conversation:
             step = sequence.tree_step if verified is None else sequence.asked_step
             sequence.accepted = accepted
             sequence.verified_step = step if accepted >= 0 else 0
-            sequence.verified_tree = verified if sequence.verified_step else None
+            tree = sequence.tree_cut if verified is None else verified
+            sequence.verified_tree = tree if sequence.verified_step else None
         sequence.append(tokens)
         sequence.tree_step = 0
         self._asking.gained(sequence_id, len(tokens))
@@ -377,8 +383,12 @@ class Conversation:
                 self.figures.bad_trees += 1
                 log.warning("a draft tree was refused: %s", problem)
                 continue
+            kept = self._floor.kept(tree)
+            if not len(kept):
+                continue
             sequence.tree_step = sent.step_id
-            trees[name] = tree
+            sequence.tree_cut = None if kept is tree else kept
+            trees[name] = kept
         return trees
 
     def _failed(self, error: DraftError | None) -> None:

@@ -1,8 +1,9 @@
 """One decoding request as the engine holds it: its tokens, what of them is learned, and its last draft."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft
@@ -28,8 +29,7 @@ def context_buckets(capacity: int) -> int:
     return min(CONTEXT_BUCKETS_MAX, max(BUCKETS_MIN, int(capacity * BUCKETS_PER_TOKEN)))
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The draft of a step, until the tokens that decide over it come."""
 
     step_id: int

@@ -7,6 +7,7 @@ the columns. Meanings of the fields are documented once, in proto/retrieval_draf
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -89,8 +90,7 @@ class Rows:
         return len(self.at)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SequenceStep:
+class SequenceStep(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One sequence's part of a step."""
 
     sequence_id: str

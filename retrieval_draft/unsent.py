@@ -20,6 +20,8 @@ class OpenSequence:
     acknowledged: int = 0
     learned_to: int = 0
     tree_step: int = 0
+    tree_cut: DraftTree | None = None
+    """What was left of that step's tree, if it was not given to the engine as it came."""
     verified_step: int = 0
     accepted: int = -1
     verified_tree: DraftTree | None = None

@@ -4,9 +4,10 @@ Decoding checks that lengths agree and raises InvalidInput naming the field; wha
 engine's to check.
 """
 
+import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -32,22 +33,37 @@ from retrieval_draft.v1 import draft_pb2
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Enum = TypeVar("_Enum", bound=IntEnum)
 
+_INT32, _UINT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<u4"), np.dtype("<f4")
+_CODES = {np.dtype(np.int32): "i", np.dtype(np.uint8): "B", np.dtype(np.uint64): "Q"}
+"""Of columns that are read as lists: for a batch's worth of numbers `struct` is four times numpy's speed."""
+
 
 def column(
     data: bytes, dtype: type[_Scalar], field: str, count: int | None = None
 ) -> npt.NDArray[_Scalar]:
     """A writable array of the column; InvalidInput unless it has `count` entries, where given."""
-    size = np.dtype(dtype).itemsize
+    wire = np.dtype(dtype).newbyteorder("<")
+    _entries(data, wire.itemsize, field, count)
+    return np.frombuffer(data, wire).astype(dtype)
+
+
+def numbers(data: bytes, dtype: type[np.integer], field: str, count: int) -> list[int]:
+    """The column's `count` entries as Python's; InvalidInput unless it has so many."""
+    wire = np.dtype(dtype)
+    _entries(data, wire.itemsize, field, count)
+    return list(struct.unpack(f"<{count}{_CODES[wire]}", data))
+
+
+def _entries(data: bytes, size: int, field: str, count: int | None) -> None:
     if len(data) % size:
         raise InvalidInput(field, f"{len(data)} bytes", f"a multiple of {size}")
     if count is not None and len(data) != count * size:
         raise InvalidInput(field, f"{len(data) // size} entries", f"{count} entries")
-    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).astype(dtype)
 
 
 def offsets(data: bytes, field: str, count: int, total: int) -> list[int]:
     """count + 1 offsets that ascend from 0 to `total`."""
-    values: list[int] = column(data, np.int32, field, count + 1).tolist()
+    values = numbers(data, np.int32, field, count + 1)
     if values[0] != 0 or values[-1] != total or any(b < a for a, b in pairwise(values)):
         raise InvalidInput(field, f"{values[0]}..{values[-1]}", f"ascending from 0 to {total}")
     return values
@@ -58,7 +74,7 @@ def decode_request(message: draft_pb2.DraftRequest) -> StepRequest:
     count = len(message.sequence_ids)
     tokens = column(message.tokens, np.int32, "tokens")
     token_offsets = offsets(message.token_offsets, "token_offsets", count, len(tokens))
-    bases = column(message.base_positions, np.int32, "base_positions", count).tolist()
+    bases = numbers(message.base_positions, np.int32, "base_positions", count)
     nodes = _optional(message.nodes_max, np.int32, "nodes_max", count)
     finished = _optional(message.finished, np.uint8, "finished", count)
     verified = _optional(message.verified_steps, np.uint64, "verified_steps", count)
@@ -121,9 +137,9 @@ def encode_request(request: StepRequest) -> draft_pb2.DraftRequest:
         client_id=request.client_id,
         options=_encode_options(request.options),
         sequence_ids=[part.sequence_id for part in parts],
-        base_positions=int32s([part.base_position for part in parts]).tobytes(),
-        token_offsets=encode_offsets(len(part.tokens) for part in parts),
-        tokens=b"".join(int32s(part.tokens).tobytes() for part in parts),
+        base_positions=_packed("i", [part.base_position for part in parts]),
+        token_offsets=encode_offsets([len(part.tokens) for part in parts]),
+        tokens=_joined([part.tokens for part in parts], _INT32),
         starts=[
             _encode_start(i, part.start) for i, part in enumerate(parts) if part.start is not None
         ],
@@ -131,12 +147,12 @@ def encode_request(request: StepRequest) -> draft_pb2.DraftRequest:
     if any(part.nodes_max is not None for part in parts):
         most = request.options.nodes_max
         caps = [most if part.nodes_max is None else part.nodes_max for part in parts]
-        message.nodes_max = int32s(caps).tobytes()
+        message.nodes_max = _packed("i", caps)
     if any(part.finished for part in parts):
         message.finished = bytes(part.finished for part in parts)
     if any(part.verified_step for part in parts):
-        message.verified_steps = np.array([p.verified_step for p in parts], "<u8").tobytes()
-        message.accepted = int32s([part.accepted for part in parts]).tobytes()
+        message.verified_steps = _packed("Q", [part.verified_step for part in parts])
+        message.accepted = _packed("i", [part.accepted for part in parts])
     if any(part.rows is not None and len(part.rows) for part in parts):
         message.observations.CopyFrom(_encode_rows(parts))
     if any(part.verified_tree is not None for part in parts):
@@ -163,7 +179,7 @@ def encode_response(response: StepResponse) -> draft_pb2.DraftResponse:
 
 def decode_response(message: draft_pb2.DraftResponse, count: int) -> StepResponse:
     """The answer for a batch of `count`. InvalidInput where its columns disagree."""
-    statuses = column(message.statuses, np.uint8, "statuses", count).tolist()
+    statuses = numbers(message.statuses, np.uint8, "statuses", count)
     return StepResponse(
         step_id=message.step_id,
         statuses=[_member(Status, status, "statuses") for status in statuses],
@@ -177,11 +193,11 @@ def encode_trees(trees: Iterable[DraftTree | None]) -> draft_pb2.Trees:
     present = list(trees)
     kept = [tree for tree in present if tree is not None]
     return draft_pb2.Trees(
-        node_offsets=encode_offsets(0 if tree is None else len(tree) for tree in present),
-        tokens=b"".join(tree.token.astype("<i4").tobytes() for tree in kept),
-        parents=b"".join(tree.parent.astype("<i4").tobytes() for tree in kept),
-        probabilities=b"".join(tree.probability.astype("<f4").tobytes() for tree in kept),
-        sources=b"".join(tree.source.astype("<u4").tobytes() for tree in kept),
+        node_offsets=encode_offsets([0 if tree is None else len(tree) for tree in present]),
+        tokens=_joined([tree.token for tree in kept], _INT32),
+        parents=_joined([tree.parent for tree in kept], _INT32),
+        probabilities=_joined([tree.probability for tree in kept], _FLOAT32),
+        sources=_joined([tree.source for tree in kept], _UINT32),
         proposals=_encode_proposals(present),
     )
 
@@ -264,9 +280,8 @@ def _member(kind: type[_Enum], value: int, field: str) -> _Enum:
         raise InvalidInput(field, value, limit) from None
 
 
-def _optional(data: bytes, dtype: type[np.generic], field: str, count: int) -> list[int] | None:
-    values: list[int] | None = column(data, dtype, field, count).tolist() if data else None
-    return values
+def _optional(data: bytes, dtype: type[np.integer], field: str, count: int) -> list[int] | None:
+    return numbers(data, dtype, field, count) if data else None
 
 
 def _optional_trees(message: draft_pb2.Trees, field: str, count: int) -> list[DraftTree] | None:
@@ -386,4 +401,14 @@ def _encode_start(index: int, start: SequenceStart) -> draft_pb2.SequenceStart:
 
 def encode_offsets(lengths: Iterable[int]) -> bytes:
     """The offsets column of parts with these lengths."""
-    return np.cumsum([0, *lengths]).astype("<i4").tobytes()
+    return _packed("i", list(accumulate(lengths, initial=0)))
+
+
+def _packed(code: str, values: Sequence[int]) -> bytes:
+    return struct.pack(f"<{len(values)}{code}", *values)
+
+
+def _joined(parts: Iterable[npt.NDArray[np.generic]], wire: np.dtype[np.generic]) -> bytes:
+    return b"".join(
+        [(part if part.dtype == wire else part.astype(wire)).tobytes() for part in parts]
+    )

@@ -8,7 +8,14 @@ def chain_of(tree: DraftTree, vocab_size: int, tokens_max: int) -> list[int]:
 
     It ends before the first token that is none: engines die of ids that they cannot embed.
     """
-    token, parent = tree.token.tolist(), tree.parent.tolist()
+    n = len(tree)
+    if not n:
+        return []
+    token: list[int] = tree.token.tolist()
+    parent: list[int] = tree.parent.tolist()
+    if parent == list(range(-1, n - 1)) and min(token) >= 0 and max(token) < vocab_size:
+        # Already one, as asked for.
+        return token[:tokens_max]
     probability = tree.probability.tolist()
     best: dict[int, int] = {}
     for node, above in enumerate(parent):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
@@ -21,7 +22,9 @@ from retrieval_draft.client import Client
 from retrieval_draft.config import POSITION_MAX
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.drafter import Drafter
+from retrieval_draft.drafting.names import DEFAULT_METHOD
 from retrieval_draft.errors import DraftError
+from retrieval_draft.floor import NO_FLOOR, Floor
 from retrieval_draft.namespace_names import model_namespace, namespace_of
 from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
@@ -55,8 +58,7 @@ class ServedModel:
         return tuple(token for token in tokens if 0 <= token < self.vocab_size)[:END_TOKENS_MAX]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Row:
+class Row(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One request of a step. `history` may be a view: nothing of it is kept."""
 
     request_id: str
@@ -150,6 +152,7 @@ class ServingDrafter:
                 verify_cost=settings.cost,
                 draft_us_max=int(1000 * settings.step_ms_max),
             ),
+            floor=floor_of(settings, shape),
             step_ms_max=settings.step_ms_max,
             create=create,
             namespace_of=lambda name: self._namespaces.get(name, self._base),
@@ -204,8 +207,8 @@ class ServingDrafter:
         self.served.steps += 1
         asked: dict[str, int] = {}
         for row in rows:
-            if self._take(row, now) and row.room > 0:
-                asked[row.request_id] = row.room
+            if self._take(row, now) and (room := row.room) > 0:
+                asked[row.request_id] = room
         most = self._settings.batch_max
         if most and len(rows) > most:
             # Their tokens are kept, and sent when they end or when the batch is small again.
@@ -221,15 +224,16 @@ class ServingDrafter:
         known = self._known.get(name)
         if known is None or not _goes_on(known, row.history):
             known = self._opened(row, now)
-        fresh = row.history[known.length :]
         known.seen = now
         if known.refused:
             return False
-        if len(fresh):
-            if not self._is_valid(fresh):
+        if length > known.length:
+            fresh = row.history[known.length :]
+            tokens: list[int] = fresh.tolist()
+            if min(tokens) < 0 or max(tokens) >= self._model.vocab_size:
                 self._refuse(known, row, "a token outside the vocabulary")
                 return False
-            self._drafter.commit(name, int32s(fresh), self._accepted(known, fresh), row.rows)
+            self._drafter.commit(name, int32s(fresh), self._accepted(known, tokens), row.rows)
             known.length, known.tail = length, _tail(row.history, length)
         known.tree = EMPTY
         return True
@@ -263,11 +267,11 @@ class ServingDrafter:
         )
         return known
 
-    def _accepted(self, known: _Known, fresh: Int32Array) -> int:
+    def _accepted(self, known: _Known, fresh: list[int]) -> int:
         """How much of the last draft was kept; -1 without one."""
         if not len(known.tree):
             return -1
-        accepted = min(len(known.tree.follow(fresh.tolist())), len(fresh) - 1)
+        accepted = min(len(known.tree.follow(fresh)), len(fresh) - 1)
         self.served.accepted_tokens += accepted
         return accepted
 
@@ -357,6 +361,13 @@ def serving_drafter(
     except Exception:
         log.exception("no drafts, drafting failed to start")
     return None
+
+
+def floor_of(settings: Settings, shape: TreeShape) -> Floor:
+    """Of chains whose probabilities are calibrated, where no cost table decides."""
+    if shape != TreeShape.CHAIN or settings.cost or settings.method not in ("", DEFAULT_METHOD):
+        return NO_FLOOR
+    return Floor(settings.probability_min, settings.first_probability_min)
 
 
 def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNamespaceRequest:

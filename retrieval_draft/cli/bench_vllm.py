@@ -19,9 +19,9 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     """Inside vLLM, on this CPU: no drafts, its ngram and suffix, and ours through both transports.
 
     Runs in the environment of `make vllm-env`. The demo model continues Python files that it never saw;
-    the V1 runner, no async scheduling, vLLM's choice of threads (times mean nothing on a busy machine);
-    arms alternate, and figures are medians. Every arm
-    starts having learned nothing. The last line is one JSON document.
+    the V1 runner, no async scheduling, one thread; arms alternate, and figures are medians. By CPU time
+    arms can be compared on a busy machine too. Every arm starts having learned nothing. The last line is
+    one JSON document.
     """
     from retrieval_draft.cli.options import numbers_of
     from retrieval_draft.gpu.demo.prompts import shipped
@@ -32,8 +32,8 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
         IN_PROCESS,
         SAMPLES,
         SEQUENCES_MAX,
-        Arm,
         Bench,
+        Race,
         Workload,
         sidecar,
     )
@@ -48,27 +48,27 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     tokenizer = load_tokenizer("demo")
     texts = [tokenizer.encode(text).ids for text in shipped()[:prompts]]
     alone = texts[: max(1, len(texts) // ALONE_SHARE)]
-    arms: list[Arm] = []
+    races: list[Race] = []
     with ExitStack() as stack:
         running = stack.enter_context(sidecar())
         bench = Bench(demo_folder(), running, lambda text: err().print(text))
         stack.callback(bench.close)
         first = [(arm, lengths[0]) for arm in ARMS]
         together = Workload(texts, tokens, SEQUENCES_MAX)
-        arms += bench.race(first, together, rounds)
-        arms += bench.race(first, Workload(alone, tokens, 1), rounds)
-        arms += bench.race(
-            [one for one in first if one[0] in (PLAIN, SUFFIX, IN_PROCESS)],
-            Workload(alone, tokens, SEQUENCES_MAX, SAMPLES),
-            rounds,
-        )
+        races.append(bench.race(first, together, rounds))
+        races.append(bench.race(first, Workload(alone, tokens, 1), rounds))
+        some = [one for one in first if one[0] in (PLAIN, SUFFIX, IN_PROCESS)]
+        sampled = Workload(alone, tokens, SEQUENCES_MAX, SAMPLES)
+        races.append(bench.race(some, sampled, rounds))
         for more in lengths[1:]:
-            arms += bench.race([(SUFFIX, more), (IN_PROCESS, more)], together, 1)
+            races.append(bench.race([(SUFFIX, more), (IN_PROCESS, more)], together, 1))
         try:
-            arms += bench.race([(DEFAULT, 0)], together, rounds)
+            races.append(bench.race([(DEFAULT, 0)], together, rounds))
         except Exception as error:  # vLLM's other runner need not run on every machine
             err().print(f"default vLLM does not run here: {error}")
         shared = [one for most in lengths for one in bench.sharing(texts, tokens, most)]
+    arms = [one for race in races for one in race.arms]
+    ratios = [one for race in races for one in race.ratios]
     greedy = {one.concurrency: set[str]() for one in arms}
     for one in arms:
         if one.samples == 1:
@@ -84,6 +84,7 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
                     "at once",
                     "samples",
                     "tokens/s",
+                    "by CPU time",
                     "accepted length",
                     "MAT",
                 ),
@@ -96,6 +97,7 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
                     str(one.concurrency),
                     str(one.samples),
                     f"{one.tokens_per_second:.0f}",
+                    f"{one.tokens_per_cpu_second:.0f}",
                     f"{one.accepted_length:.3f}" if one.drafts else "",
                     f"{one.mat:.3f}",
                     f"{one.added_us_p50:.0f} us" if one.added_us_p50 else "",
@@ -108,7 +110,24 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
             out(),
         )
         print_table(
-            "B on one half of the prompts, after A has decoded the other: accepted length",
+            "tokens per second, one round's arms against each other, medians over rounds",
+            ("arm", "over", "draft tokens", "at once", "by the clock", "by CPU time"),
+            [
+                (
+                    one.arm,
+                    one.over,
+                    str(one.tokens_max),
+                    str(one.concurrency),
+                    f"{one.by_clock:.3f}",
+                    f"{one.by_cpu:.3f}",
+                )
+                for one in ratios
+            ],
+            out(),
+            text_columns=2,
+        )
+        print_table(
+            "B on one half of the prompts, after process A has decoded the other: accepted length",
             (
                 *("through", "draft tokens", "suffix", "ours alone", "ours after A"),
                 *("after A / suffix", "the same of MAT"),
@@ -128,4 +147,6 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
             out(),
         )
         out().print(f"greedy outputs are {'equal' if equal else 'NOT EQUAL'} over all arms")
-    click.echo(msgspec.json.encode({"arms": arms, "sharing": shared, "greedy_equal": equal}))
+    equal = equal and all(one.digests_equal for one in shared)
+    document = {"arms": arms, "ratios": ratios, "sharing": shared, "greedy_equal": equal}
+    click.echo(msgspec.json.encode(document))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -26,12 +27,14 @@ from retrieval_draft.replay.vllm_arms import (
     ours_by_sidecar,
     ours_in_process,
 )
+from retrieval_draft.replay.vllm_sharing import Pair, Sharing
 
 IN_PROCESS, BY_SIDECAR, ABSENT = "ours, in-process", "ours, sidecar", "ours, no sidecar"
 SEQUENCES_MAX = 8
 SAMPLES = 3
 TEMPERATURE = 0.7
 SIDECAR_SECONDS_MAX = 300.0
+WARMING, WARMING_TOKENS = [[1, 2, 3, 4, 5, 6, 7, 8] * 4] * 2, 24
 ALONE_SHARE = 4
 """Of so many prompts one is decoded where sequences go one by one: that takes the longest."""
 
@@ -56,6 +59,8 @@ class Arm:
     samples: int
     rounds: int
     tokens_per_second: float
+    tokens_per_cpu_second: float
+    """Of the engine's process."""
     accepted_length: float
     """vLLM's: over drafted steps."""
     mat: float
@@ -69,18 +74,24 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class Sharing:
-    """B on its half of the prompts, alone and after A has decoded the other half."""
+class Ratio:
+    """One arm over another of the same round, tokens per second; medians over rounds."""
 
-    through: str
+    arm: str
+    over: str
     tokens_max: int
-    suffix: float
-    alone: float
-    after: float
-    suffix_mat: float
-    alone_mat: float
-    after_mat: float
-    digests_equal: bool
+    concurrency: int
+    by_clock: float
+    by_cpu: float
+    """Of the engines' processes: a sidecar's is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """Arms that took turns, and what is claimed of them."""
+
+    arms: list[Arm]
+    ratios: list[Ratio]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,63 +136,35 @@ class Bench:
         for engine in self._engines.values():
             engine.close()
 
-    def race(self, arms: list[tuple[str, int]], workload: Workload, rounds: int) -> list[Arm]:
+    def race(self, arms: list[tuple[str, int]], workload: Workload, rounds: int) -> Race:
         """Every arm (name, tokens drafted at most) on the workload, in turn, so many times."""
         runs: dict[tuple[str, int], list[tuple[Run, float]]] = {arm: [] for arm in arms}
         for round_ in range(rounds):
             for arm in arms if round_ % 2 == 0 else arms[::-1]:
                 self._told(f"{arm[0]} {arm[1]}, {workload.concurrency} at once, round {round_ + 1}")
                 runs[arm].append(self._run(*arm, workload))
-        return [_arm(arm, workload, found) for arm, found in runs.items()]
+        found = [_arm(arm, workload, one) for arm, one in runs.items()]
+        alone = {arm: [run for run, _ in one] for arm, one in runs.items()}
+        return Race(found, _ratios(alone, workload.concurrency))
 
-    def sharing(self, prompts: list[list[int]], tokens: int, tokens_max: int) -> list[Sharing]:
+    def sharing(self, prompts: list[list[int]], tokens: int, tokens_max: int) -> Iterator[Sharing]:
         """Of disjoint halves, through one sidecar and through one Redis."""
-        first, second = prompts[::2], prompts[1::2]
-        found: list[Sharing] = []
-        suffix = self._decoded(SUFFIX, tokens_max, {}, second, tokens)
-        for through in ("one sidecar", "one Redis"):
-            with ExitStack() as stack:
-                redis = _redis(stack) if through == "one Redis" else ""
-
-                def settings(namespace: str, redis: str = redis) -> dict[str, object]:
-                    if redis:
-                        return ours_in_process(namespace, redis)
-                    return ours_by_sidecar(namespace, self._sidecar.target)
-
+        halves = prompts[::2], prompts[1::2]
+        with ExitStack() as stack:
+            self._told(f"starting two vLLM processes, {tokens_max}")
+            pair = Pair(self._model, tokens_max, SEQUENCES_MAX, stack)
+            suffix = self._engine(SUFFIX, tokens_max)
+            suffix.renew()
+            theirs = suffix.decode(halves[1], tokens, SEQUENCES_MAX)
+            redis = _redis(stack)
+            for through, settings in (
+                ("one sidecar", lambda name: ours_by_sidecar(name, self._sidecar.target)),
+                ("one Redis", lambda name: ours_in_process(name, redis)),
+            ):
                 self._told(f"sharing through {through}")
-                alone = self._decoded(OURS, tokens_max, settings(self._fresh()), second, tokens)
-                shared = settings(self._fresh())
-                # A's drafter is closed, and what it learned kept, before B's comes up.
-                self._decoded(OURS, tokens_max, shared, first, tokens)
-                self._engine(OURS, tokens_max).renew(None)
-                after = self._decoded(OURS, tokens_max, shared, second, tokens)
-                self._engine(OURS, tokens_max).renew(None)
-            found.append(
-                Sharing(
-                    through,
-                    tokens_max,
-                    suffix.accepted_length,
-                    alone.accepted_length,
-                    after.accepted_length,
-                    suffix.mat,
-                    alone.mat,
-                    after.mat,
-                    alone.digest == after.digest == suffix.digest,
+                yield pair.shared(
+                    through, halves, tokens, theirs, partial(_named, settings, self._fresh)
                 )
-            )
-        return found
-
-    def _decoded(
-        self,
-        kind: str,
-        tokens_max: int,
-        settings: dict[str, object],
-        prompts: list[list[int]],
-        tokens: int,
-    ) -> Run:
-        engine = self._engine(kind, tokens_max)
-        engine.renew(settings)
-        return engine.decode(prompts, tokens, SEQUENCES_MAX)
 
     def _run(self, arm: str, tokens_max: int, workload: Workload) -> tuple[Run, float]:
         """The run, and the sidecar's share of one core meanwhile."""
@@ -210,7 +193,11 @@ class Bench:
         key = (kind, 0 if kind in (PLAIN, DEFAULT) else tokens_max)
         if key not in self._engines:
             self._told(f"starting vLLM, {kind}")
-            self._engines[key] = VllmEngine(kind, self._model, tokens_max, SEQUENCES_MAX)
+            engine = VllmEngine(kind, self._model, tokens_max, SEQUENCES_MAX)
+            engine.renew(ours_in_process(self._fresh()))
+            # What is compiled or loaded at first use is not this run's to measure.
+            engine.decode(WARMING, WARMING_TOKENS, SEQUENCES_MAX)
+            self._engines[key] = engine
         return self._engines[key]
 
     def _fresh(self) -> str:
@@ -226,6 +213,7 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
         workload.samples,
         len(runs),
         median(run.tokens_per_second for run, _ in runs),
+        median(run.tokens_per_cpu_second for run, _ in runs),
         median(run.accepted_length for run, _ in runs),
         median(run.mat for run, _ in runs),
         runs[0][0].drafts,
@@ -234,6 +222,41 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
         median(share for _, share in runs),
         runs[0][0].digest if len(digests) == 1 else "differs",
     )
+
+
+def _ratios(runs: dict[tuple[str, int], list[Run]], concurrency: int) -> list[Ratio]:
+    """Ours over the better of vLLM's own in each round, and vLLM with a drafter that is absent over plain."""
+    found: list[Ratio] = []
+    for (arm, tokens_max), ours in runs.items():
+        names = {ABSENT: (PLAIN,), IN_PROCESS: (NGRAM, SUFFIX), BY_SIDECAR: (NGRAM, SUFFIX)}
+        over = [name for name in names.get(arm, ()) if (name, tokens_max) in runs]
+        if over:
+            others = [runs[name, tokens_max] for name in over]
+            paired = list(zip(ours, *others, strict=True))
+            found.append(
+                Ratio(
+                    arm,
+                    f"better of {' and '.join(over)}" if len(over) > 1 else over[0],
+                    tokens_max,
+                    concurrency,
+                    median(
+                        one.tokens_per_second / max(other.tokens_per_second for other in theirs)
+                        for one, *theirs in paired
+                    ),
+                    median(
+                        one.tokens_per_cpu_second
+                        / max(other.tokens_per_cpu_second for other in theirs)
+                        for one, *theirs in paired
+                    ),
+                )
+            )
+    return found
+
+
+def _named(
+    settings: Callable[[str], dict[str, object]], fresh: Callable[[], str]
+) -> dict[str, object]:
+    return settings(fresh())
 
 
 def _redis(stack: ExitStack) -> str:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from retrieval_draft.adapters.serving import (
@@ -36,9 +37,9 @@ def test_limits_that_stacks_and_users_make_up_cost_no_drafts(client: Faulty) -> 
     model = ServedModel("models/tiny", VOCAB, (-1, 0))
     ours = ServingDrafter(client, model, replace(SETTINGS, namespace="new"), clock=Clock())
     row = Row("r", int32s([1, 2, 3, 1, 2]), 1, 4, length_max=1 << 40)
-    (tree,) = ours.step([replace(row, end_tokens=(VOCAB, *range(10, 90)))])
+    (tree,) = ours.step([msgspec.structs.replace(row, end_tokens=(VOCAB, *range(10, 90)))])
     assert tree.token.tolist()[:1] == [3]
-    (other,) = ours.step([replace(row, request_id="s")])
+    (other,) = ours.step([msgspec.structs.replace(row, request_id="s")])
     assert other.token.tolist()[:1] == [3]
     assert ours.figures.rejected == 0
 
@@ -94,7 +95,7 @@ def test_no_draft_passes_the_end_of_what_fits(client: Faulty) -> None:
     while request.length < 30:
         request.verify(ours.step([request.row()])[0])
     for room in (3, 2, 1, 0):
-        row = replace(request.row(), length_max=request.length + 1 + room)
+        row = msgspec.structs.replace(request.row(), length_max=request.length + 1 + room)
         (tree,) = ours.step([row])
         assert len(tree) <= room
         assert (len(tree) > 0) == (room > 0)

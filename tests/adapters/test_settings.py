@@ -27,6 +27,8 @@ def test_every_setting_has_a_variable() -> None:
         "RETRIEVAL_DRAFT_BATCH_MAX": "16",
         "RETRIEVAL_DRAFT_BATCH_NODES_MAX": "64",
         "RETRIEVAL_DRAFT_COST": "0:10,8:11.5",
+        "RETRIEVAL_DRAFT_PROBABILITY_MIN": "0.05",
+        "RETRIEVAL_DRAFT_FIRST_PROBABILITY_MIN": "0",
         "RETRIEVAL_DRAFT_STEP_MS_MAX": "1.5",
         "RETRIEVAL_DRAFT_IDLE_SECONDS_MAX": "60",
         "RETRIEVAL_DRAFT_NAMESPACES_MAX": "4",
@@ -45,6 +47,7 @@ def test_every_setting_has_a_variable() -> None:
     )
     assert (found.nodes_max, found.batch_max, found.batch_nodes_max) == (8, 16, 64)
     assert (found.step_ms_max, found.idle_seconds_max, found.namespaces_max) == (1.5, 60.0, 4)
+    assert (found.probability_min, found.first_probability_min) == (0.05, 0.0)
     assert found.learn == Learning.PROMPT_AND_OUTPUT
     assert found.observe_only
     assert found.hybrid
@@ -69,6 +72,9 @@ def test_the_mapping_wins() -> None:
         ({"nodes_max": "eight"}, "nodes_max"),
         ({"step_ms_max": 0}, "step_ms_max"),
         ({"step_ms_max": "nan"}, "step_ms_max"),
+        ({"probability_min": 1.5}, "probability_min"),
+        ({"probability_min": "nan"}, "probability_min"),
+        ({"first_probability_min": -0.1}, "first_probability_min"),
         ({"cost": "8:1"}, "cost"),
         ({"cost": "0:1,0:2"}, "cost"),
         ({"cost": "0:-1"}, "cost"),

@@ -101,6 +101,11 @@ class Decoder:
     def step(self, nodes_max: int = 8) -> DraftTree | None:
         """Draft, verify and commit once: at least one token."""
         tree = self.conversation.draft({self.name: nodes_max}).get(self.name)
+        self.verify(tree)
+        return tree
+
+    def verify(self, tree: DraftTree | None) -> None:
+        """Commit what the text has of this draft, and a token more."""
         kept = 0
         if tree is not None:
             kept = min(len(tree.follow(self.text[self.stop :])), len(self.text) - self.stop - 1)
@@ -109,7 +114,6 @@ class Decoder:
         self.accepted += kept
         self.stop += len(new)
         self.conversation.commit(self.name, int32s(new), kept if tree is not None else -1)
-        return tree
 
     def run(self) -> "Decoder":
         while self.stop < len(self.text):

@@ -1,8 +1,8 @@
 """Wrong input: what concerns one sequence is its own status, what concerns the message refuses it."""
 
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -98,8 +98,8 @@ def test_one_bad_sequence_is_rejected_by_name_and_nothing_else_suffers(
     warm(engine, "red", [1, 2, 3])
     bad, field, value, limit = BAD[name]
     good = part("good", 0, TEXT, prompt=5)
-    alone = calls.tree(replace(good, sequence_id="alone"))
-    answer = calls.step(good, bad, replace(good, sequence_id="also good"))
+    alone = calls.tree(msgspec.structs.replace(good, sequence_id="alone"))
+    answer = calls.step(good, bad, msgspec.structs.replace(good, sequence_id="also good"))
     assert answer.statuses == [Status.OK, Status.REJECTED, Status.OK]
     assert [len(tree) for tree in answer.trees] == [len(alone), 0, len(alone)]
     (problem,) = answer.problems
@@ -252,6 +252,4 @@ def test_namespaces_are_bounded_in_number_and_size() -> None:
 
 
 def _changed(**fields: Any) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(SPEC, **fields)
