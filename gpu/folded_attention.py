@@ -44,13 +44,14 @@ def folded_attention(
     return attend(query, key, value, attention_mask, scale), None
 
 
-def use_folded_attention(module: PreTrainedModel) -> None:
-    """Let a model that attends by sdpa on the CPU attend by this."""
+def use_folded_attention(module: PreTrainedModel) -> bool:
+    """Let a model that attends by sdpa on the CPU attend by this. False: it stays as it is."""
     if module.device.type != "cpu" or module.config._attn_implementation != "sdpa":
-        return
+        return False
     AttentionInterface.register(NAME, folded_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     module.set_attn_implementation(NAME)
+    return True
 
 
 def _is_plain(query: Tensor, mask: Tensor, dropout: float, others: dict[str, object]) -> bool:

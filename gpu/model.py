@@ -51,11 +51,15 @@ def load_model(
     try:
         config = AutoConfig.from_pretrained(source, local_files_only=is_local)
         refuse_unsuitable(config, source)
-        module = _load(source, is_local, DTYPES[dtype])
+        module = _load(source, is_local, DTYPES[dtype], target_device)
     except (OSError, ValueError, KeyError) as error:
         raise FailedPrecondition(f"model {source} cannot be loaded: {error}") from error
-    nn.Module.to(module, target_device)
-    pack_linears(module)
+    if pack_linears(module):
+        try:
+            return adopt_model(module, name=source)
+        except InvalidInput:
+            # Its code may look into its layers, so it is tried as transformers made it before it is refused.
+            module = _load(source, is_local, DTYPES[dtype], target_device)
     return adopt_model(module, name=source)
 
 
@@ -71,7 +75,6 @@ def adopt_model(module: PreTrainedModel, *, name: str = "") -> TargetModel:
     if getattr(module, "_is_stateful", False):
         raise InvalidInput("model", name, SUITABLE, "it keeps recurrent state")
     _use_maskable_attention(module)
-    use_folded_attention(module)
     text = config.get_text_config()
     layer_types = getattr(text, "layer_types", None)
     window = getattr(text, "sliding_window", None)
@@ -89,6 +92,13 @@ def adopt_model(module: PreTrainedModel, *, name: str = "") -> TargetModel:
         device=module.device,
         dtype=module.dtype,
     )
+    if use_folded_attention(module):
+        try:
+            probe(model)
+        except InvalidInput:
+            module.set_attn_implementation("sdpa")
+        else:
+            return model
     probe(model)
     return model
 
@@ -121,12 +131,14 @@ def _causal_class(config: PretrainedConfig) -> type | None:
     return found if isinstance(found, type) else None
 
 
-def _load(source: str, is_local: bool, dtype: torch.dtype) -> PreTrainedModel:
+def _load(source: str, is_local: bool, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """With sdpa, or eagerly where the architecture refuses sdpa (gemma2, gpt-oss)."""
     try:
-        return _from_pretrained(source, is_local, dtype, "sdpa")
+        module = _from_pretrained(source, is_local, dtype, "sdpa")
     except (ValueError, ImportError):
-        return _from_pretrained(source, is_local, dtype, "eager")
+        module = _from_pretrained(source, is_local, dtype, "eager")
+    nn.Module.to(module, device)
+    return module
 
 
 def _from_pretrained(
