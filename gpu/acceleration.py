@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from retrieval_draft.gpu.attention.chosen import Chosen, choose
+from retrieval_draft.gpu.attention.flex import COMPILED_SHAPES_MAX
 from retrieval_draft.gpu.attention.kinds import TreeMasks
 from retrieval_draft.gpu.attention.register import register
 from retrieval_draft.gpu.graphs import CudaGraphs, EagerGraphs, Graphs
@@ -23,7 +24,6 @@ from retrieval_draft.gpu.static_steps import Forward, StaticSteps
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import DraftTree, int32s
 
-COMPILED_SHAPES_MAX = 256
 SDPA_ONLY = Chosen(())
 CONTEXTS_CHECKED = (7, 40, 0, 300)
 
@@ -84,15 +84,17 @@ def accelerate(
     return None
 
 
-def compiled_forward(model: TargetModel) -> Forward:
-    """The model's forward as one compiled graph a shape, never one for several."""
+def compiled_forward(model: TargetModel, backend: str = "inductor") -> Forward:
+    """The model's forward as one compiled graph a shape, never one for several; what cannot be raises."""
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, COMPILED_SHAPES_MAX)
 
     def forward(tokens: Tensor, positions: Tensor, masks: TreeMasks, cache: SlotCache) -> Tensor:
         return model.forward(tokens, positions, masks, cache)
 
-    compiled: Callable[..., Tensor] = torch.compile(forward, fullgraph=True, dynamic=False)
+    compiled: Callable[..., Tensor] = torch.compile(
+        forward, fullgraph=True, dynamic=False, backend=backend
+    )
     return compiled
 
 

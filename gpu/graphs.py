@@ -13,6 +13,9 @@ WARM_UPS = 2
 """Before a recording: libraries choose their kernels, and take their memory, in the first calls."""
 
 
+new_stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream
+
+
 class Graphs(Protocol):
     """Something that runs `call`, or does again what it did when it was called with this key first."""
 
@@ -52,7 +55,7 @@ class CudaGraphs:
 
     def _recorded(self, call: Callable[[], None]) -> torch.cuda.CUDAGraph:
         with torch.cuda.device(self._device):
-            side = torch.cuda.Stream(self._device)
+            side: torch.cuda.Stream = new_stream(self._device)
             side.wait_stream(torch.cuda.current_stream(self._device))
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):

@@ -94,7 +94,9 @@ class StaticSteps:
             bucket = Bucket(bucket.batch, bucket.nodes, self.cache.length)
         try:
             self.graphs.run((bucket, kind), partial(self._run, bucket, kind))
-        except Exception as error:  # whatever a recording or a compiler raises, there is another path
+        except (
+            Exception
+        ) as error:  # whatever a recording or a compiler raises, there is another path
             self._failed.add(inputs.bucket)
             problem = f"{type(error).__name__}: {error}"
             logger.warning("static step failed bucket=%s kind=%s: %s", bucket, kind, problem)

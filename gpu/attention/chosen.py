@@ -87,7 +87,9 @@ def choose(
 def measure(steps: StaticSteps, bucket: Bucket, graphs: Graphs) -> Measured:
     """Every way in this bucket, on binary trees behind as long a context as it holds."""
     n = bucket.nodes
-    tree = DraftTree(int32s([0] * (n - 1)), int32s([-1 if i < 2 else i // 2 - 1 for i in range(n - 1)]))
+    tree = DraftTree(
+        int32s([0] * (n - 1)), int32s([-1 if i < 2 else i // 2 - 1 for i in range(n - 1)])
+    )
     context = min(bucket.length, steps.cache.length) - n
     steps.prepare([context] * bucket.batch, [0] * bucket.batch, [tree] * bucket.batch)
     found: dict[Kind, float] = {}
@@ -107,9 +109,7 @@ def measure(steps: StaticSteps, bucket: Bucket, graphs: Graphs) -> Measured:
     return Measured(bucket, found)
 
 
-def _timed(
-    steps: StaticSteps, bucket: Bucket, kind: Kind, graphs: Graphs
-) -> tuple[Tensor, float]:
+def _timed(steps: StaticSteps, bucket: Bucket, kind: Kind, graphs: Graphs) -> tuple[Tensor, float]:
     shape = bucket if kind == "sdpa" else Bucket(bucket.batch, bucket.nodes, steps.cache.length)
     _, _, masks = steps.aim(shape, kind)
     layer = steps.cache.slot_layers[0]

@@ -5,6 +5,7 @@ Lengths are read on the device here too: the block mask is made of them within t
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from retrieval_draft.gpu.attention.tree_view import NODES_MAX, TreeView
 KEYS_BLOCK = 128
 ROWS_BLOCK = 128
 """More than a tree has nodes: one block of rows."""
+COMPILED_SHAPES_MAX = 256
+ATTEND = cast(Callable[..., Tensor], flex_attention)
 
 
 def block_mask(tree: TreeView, length: int) -> BlockMask:
@@ -49,8 +52,8 @@ def flex_tree_attention(
 ) -> Tensor:
     """[B, n, query heads, width] as of `kernel.tree_attention`; compiled anew for every shape on a GPU."""
     batch, heads = query.shape[:2]
-    attend = _compiled() if _is_eager(query) else flex_attention
-    found = attend(
+    attend = _compiled() if _is_eager(query) else ATTEND
+    found: Tensor = attend(
         query,
         keys[:batch],
         values[:batch],
@@ -58,7 +61,6 @@ def flex_tree_attention(
         scale=scale,
         enable_gqa=heads != keys.shape[1],
     )
-    assert isinstance(found, Tensor)
     return found.transpose(1, 2).contiguous()
 
 
@@ -69,5 +71,7 @@ def _is_eager(query: Tensor) -> bool:
 
 @lru_cache
 def _compiled() -> Callable[..., Tensor]:
-    compiled: Callable[..., Tensor] = torch.compile(flex_attention, fullgraph=True, dynamic=False)
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, COMPILED_SHAPES_MAX)
+    compiled: Callable[..., Tensor] = torch.compile(ATTEND, fullgraph=True, dynamic=False)
     return compiled

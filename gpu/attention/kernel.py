@@ -1,19 +1,21 @@
 """Tree attention in Triton: every node of a draft tree against its slot's cache, in one pass over it.
 
-Decoding reads each key and value once and computes little, so what counts is that all of the GPU reads:
-the context is cut into splits (flash-decoding: Dao et al., 2023), each keeps an online softmax over its part, and
-a second kernel puts the parts together. Query heads that share a key head are rows of the same tile, so
+Decoding reads each key and value once and computes little, so what counts is that all of the GPU reads: the
+context is cut into splits, each keeps an online softmax over its part, and a second kernel puts the parts
+together (flash-decoding: Dao et al., 2023). Query heads that share a key head are rows of the same tile, so
 that keys are not repeated in memory. Lengths are read on the device: a graph that holds the kernel serves
 every context.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, cast
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.knobs import runtime
 
 from retrieval_draft.gpu.attention.tree_view import TreeView
 
@@ -28,6 +30,15 @@ MULTIPROCESSORS_UNKNOWN = 8
 """Where there is no GPU: the interpreter."""
 
 
+class Kernel(Protocol):
+    """What becomes of a function by `jit`: called with a grid, and its arguments."""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]: ...
+
+
+jit = cast(Callable[[Callable[..., None]], Kernel], triton.jit)
+
+
 class Blocks(NamedTuple):
     """Of one program: rows, keys a round, and the columns of both, a power of two."""
 
@@ -36,36 +47,36 @@ class Blocks(NamedTuple):
     width: int
 
 
-@triton.jit
+@jit
 def attend_split(
-    query,
-    keys,
-    values,
-    positions,
-    sees,
-    horizons,
-    part,
-    part_scale,
-    query_batch,
-    query_head,
-    query_node,
-    key_batch,
-    key_head,
-    key_entry,
-    value_batch,
-    value_head,
-    value_entry,
-    nodes,
-    width,
-    scale,
+    query: tl.tensor,
+    keys: tl.tensor,
+    values: tl.tensor,
+    positions: tl.tensor,
+    sees: tl.tensor,
+    horizons: tl.tensor,
+    part: tl.tensor,
+    part_scale: tl.tensor,
+    query_batch: tl.tensor,
+    query_head: tl.tensor,
+    query_node: tl.tensor,
+    key_batch: tl.tensor,
+    key_head: tl.tensor,
+    key_entry: tl.tensor,
+    value_batch: tl.tensor,
+    value_head: tl.tensor,
+    value_entry: tl.tensor,
+    nodes: tl.tensor,
+    width: tl.tensor,
+    scale: tl.tensor,
     KEY_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     SPLITS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
-    PRODUCT: tl.constexpr,
-):
+    WIDENED: tl.constexpr,
+) -> None:
     """One tile of rows (node x query head) against one split of a slot's entries.
 
     part [B, query heads, n, SPLITS, width] gets the weighted values, divided by their weight;
@@ -85,7 +96,9 @@ def attend_split(
     start = query + batch.to(tl.int64) * query_batch + head * query_head + node * query_node
     wanted = tl.load(
         start[:, None] + column[None, :], mask=is_row[:, None] & is_column[None, :], other=0.0
-    ).to(PRODUCT)
+    )
+    if WIDENED:
+        wanted = wanted.to(tl.float32)
 
     end = cached + nodes
     # No node stands before the root, so none sees what lies before the root's horizon.
@@ -105,14 +118,13 @@ def attend_split(
         inside = is_entry[:, None] & is_column[None, :]
         key = tl.load(
             key_start + entry[:, None] * key_entry + column[None, :], mask=inside, other=0.0
-        ).to(PRODUCT)
+        ).to(wanted.dtype)
         score = tl.dot(wanted, tl.trans(key), input_precision="ieee") * scale
         other = entry - cached
         bit = tl.minimum(tl.maximum(other - 1, 0), 63)
         is_seen = (other[None, :] <= 0) | ((word[:, None] >> bit[None, :]) & 1 != 0)
-        is_node = is_entry & (other >= 0)
-        stands = tl.load(at + other, mask=is_node, other=0).to(tl.int32)
-        stands = tl.where(is_node, stands, entry)
+        stands = tl.load(at + other, mask=is_entry & (other >= 0), other=0).to(tl.int32)
+        stands = tl.where(other >= 0, stands, entry)
         is_seen &= stands[None, :] >= horizon[:, None]
         score = tl.where(is_seen & is_entry[None, :], score, float("-inf"))
         above = tl.maximum(best, tl.max(score, 1))
@@ -122,38 +134,36 @@ def attend_split(
         fade = tl.exp2(best - level)
         value = tl.load(
             value_start + entry[:, None] * value_entry + column[None, :], mask=inside, other=0.0
-        ).to(PRODUCT)
+        ).to(wanted.dtype)
         weight = weight * fade + tl.sum(chance, 1)
-        sums = sums * fade[:, None]
-        sums += tl.dot(chance.to(PRODUCT), value, input_precision="ieee")
+        sums = sums * fade[:, None] + tl.dot(chance.to(wanted.dtype), value, input_precision="ieee")
         best = above
 
-    is_some = weight > 0
-    sums = sums / tl.where(is_some, weight, 1.0)[:, None]
-    log_weight = tl.where(is_some, best + tl.log2(tl.where(is_some, weight, 1.0)), float("-inf"))
+    # Without weight `best` is -inf, and so is its sum with log2(1).
+    weight = tl.where(weight > 0, weight, 1.0)
     out = ((batch * KEY_HEADS * GROUP + head) * nodes + node).to(tl.int64) * SPLITS + split
-    tl.store(part_scale + out, log_weight, mask=is_row)
+    tl.store(part_scale + out, best + tl.log2(weight), mask=is_row)
     tl.store(
         part + out[:, None] * width + column[None, :],
-        sums,
+        sums / weight[:, None],
         mask=is_row[:, None] & is_column[None, :],
     )
 
 
-@triton.jit
+@jit
 def join_splits(
-    part,
-    part_scale,
-    output,
-    rows,
-    nodes,
-    width,
+    part: tl.tensor,
+    part_scale: tl.tensor,
+    output: tl.tensor,
+    rows: tl.tensor,
+    nodes: tl.tensor,
+    width: tl.tensor,
     HEADS: tl.constexpr,
     SPLITS: tl.constexpr,
     SPLITS_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
-):
+) -> None:
     """output [B, n, query heads, width]: every split's values by the weight that it has among all."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)  # of B x query heads x n
     is_row = row < rows
@@ -175,7 +185,7 @@ def join_splits(
     node, head, batch = row % nodes, row // nodes % HEADS, row // nodes // HEADS
     out = output + ((batch * nodes + node) * HEADS + head) * width
     sums = sums / weight[:, None]
-    tl.store(out[:, None] + column[None, :], sums.to(output.dtype.element_ty), mask=inside)
+    tl.store(out[:, None] + column[None, :], sums, mask=inside)
 
 
 def tree_attention(
@@ -224,7 +234,7 @@ def tree_attention(
         ROWS=blocks.rows,
         KEYS=blocks.keys,
         WIDTH=blocks.width,
-        PRODUCT=_product(query.dtype),
+        WIDENED=is_interpreted(),
         num_stages=STAGES,
         enable_fp_fusion=True,
     )
@@ -252,9 +262,7 @@ def blocks_for(rows: int, width: int, dtype: torch.dtype) -> Blocks:
     is_float32 = dtype == torch.float32
     rows_max = ROWS_BLOCK_MIN if is_float32 else ROWS_BLOCK_MAX
     keys = KEYS_BLOCK // 2 if is_float32 or padded > 128 else KEYS_BLOCK
-    return Blocks(
-        min(rows_max, max(ROWS_BLOCK_MIN, triton.next_power_of_2(rows))), keys, padded
-    )
+    return Blocks(min(rows_max, max(ROWS_BLOCK_MIN, triton.next_power_of_2(rows))), keys, padded)
 
 
 def splits_for(device: torch.device, programs: int, entries_max: int) -> int:
@@ -262,12 +270,10 @@ def splits_for(device: torch.device, programs: int, entries_max: int) -> int:
     multiprocessors = MULTIPROCESSORS_UNKNOWN
     if device.type == "cuda":
         multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-    wanted = triton.cdiv(2 * multiprocessors, programs)
-    return max(1, min(wanted, SPLITS_MAX, triton.cdiv(entries_max, KEYS_BLOCK)))
+    wanted = -(-2 * multiprocessors // programs)
+    return max(1, min(wanted, SPLITS_MAX, -(-entries_max // KEYS_BLOCK)))
 
 
-def _product(dtype: torch.dtype) -> tl.dtype:
-    """What is multiplied: values as they are, but that Triton's interpreter cannot multiply bfloat16."""
-    if triton.knobs.runtime.interpret:
-        return tl.float32
-    return {torch.float32: tl.float32, torch.float16: tl.float16}.get(dtype, tl.bfloat16)
+def is_interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels, which cannot multiply bfloat16."""
+    return bool(runtime.interpret)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -44,9 +44,7 @@ def tree_masks(
     return TreeMasks(_mask(kind, everything, columns, model.dtype), sliding)
 
 
-def _mask(
-    kind: Kind, tree: TreeView, columns: Tensor, dtype: torch.dtype
-) -> Tensor | BlockMask:
+def _mask(kind: Kind, tree: TreeView, columns: Tensor, dtype: torch.dtype) -> Tensor | BlockMask:
     match kind:
         case "sdpa":
             return tree.additive(columns, dtype)
@@ -54,3 +52,4 @@ def _mask(
             return tree.packed()
         case "flex":
             return block_mask(tree, len(columns))
+    assert_never(kind)

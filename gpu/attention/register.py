@@ -4,6 +4,8 @@ A float mask is SDPA's, as ever. An integer one is a `TreeView` and goes to the 
 FlexAttention. So which of them is used is up to whoever makes the masks of a forward, forward by forward.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface
@@ -15,6 +17,7 @@ from retrieval_draft.gpu.attention.tree_view import TreeView
 from retrieval_draft.gpu.target import TargetModel
 
 NAME = "retrieval_draft"
+SDPA: Callable[..., tuple[Tensor, None]] = sdpa_attention_forward
 NOT_SERVED = ("softcap", "s_aux", "position_bias")
 
 
@@ -44,10 +47,9 @@ def attend(
     if attention_mask is None or (
         isinstance(attention_mask, Tensor) and attention_mask.is_floating_point()
     ):
-        found: tuple[Tensor, None] = sdpa_attention_forward(
+        return SDPA(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
-        return found
     if asked := [name for name in NOT_SERVED if kwargs.get(name) is not None]:
         raise ValueError(f"tree attention has no {', '.join(asked)}")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

@@ -40,7 +40,9 @@ class TreeView:
         `columns` is arange(K), on this device. Nothing waits for the device: a graph may hold it.
         """
         n = self.positions.shape[1]
-        node = columns - self.positions[:, :1]  # [B, K]: which node stands at an entry; < 0: a token
+        node = (
+            columns - self.positions[:, :1]
+        )  # [B, K]: which node stands at an entry; < 0: a token
         bit = (node - 1).clamp(0, NODES_MAX - 1)[:, None]
         is_seen = ((self.sees[:, :, None] >> bit) & 1).bool() & (node < n)[:, None]
         is_seen |= (node <= 0)[:, None]
