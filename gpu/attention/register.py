@@ -14,18 +14,18 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from retrieval_draft.gpu.attention.flex import flex_tree_attention
 from retrieval_draft.gpu.attention.tree_view import TreeView
+from retrieval_draft.gpu.folded_attention import NAME as FOLDED
+from retrieval_draft.gpu.folded_attention import folded_attention
 from retrieval_draft.gpu.target import TargetModel
 
-NAME = "retrieval_draft"
+NAME = "retrieval_draft_tree"
 SDPA: Callable[..., tuple[Tensor, None]] = sdpa_attention_forward
 NOT_SERVED = ("softcap", "s_aux", "position_bias")
 
 
 def register(model: TargetModel) -> bool:
     """Let this model attend so, if it uses SDPA; one that attends in its own way stays as it is."""
-    if model.module.config._attn_implementation == NAME:
-        return True
-    if model.module.config._attn_implementation != "sdpa":
+    if model.module.config._attn_implementation not in ("sdpa", FOLDED, NAME):
         return False
     AttentionInterface.register(NAME, attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -47,7 +47,8 @@ def attend(
     if attention_mask is None or (
         isinstance(attention_mask, Tensor) and attention_mask.is_floating_point()
     ):
-        return SDPA(
+        leave = folded_attention if query.device.type == "cpu" else SDPA
+        return leave(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )
     if asked := [name for name in NOT_SERVED if kwargs.get(name) is not None]:
