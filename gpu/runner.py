@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicCache
 
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.slot_cache import LayerShape, Move, SlotCache
+from retrieval_draft.gpu.static_steps import StaticInputs, StaticSteps
 from retrieval_draft.gpu.target import SUITABLE, TargetModel
 from retrieval_draft.gpu.tree_mask import MaskMaker, Masks, batched, rooted
 from retrieval_draft.tree import DraftTree, Int32Array
@@ -36,7 +37,8 @@ class Inputs:
 class Runner:
     """A target and its slots. Positions 0..length_max-1; trees of up to nodes_max nodes.
 
-    Call everything under `torch.inference_mode()`.
+    With `static`, steps that fit its shapes are left to it (`acceleration.accelerate` sets it). Call
+    everything under `torch.inference_mode()`.
     """
 
     def __init__(self, model: TargetModel, *, slots: int, length_max: int, nodes_max: int) -> None:
@@ -49,7 +51,8 @@ class Runner:
         self.length_max, self.nodes_max = length_max, nodes_max
         # A tree's nodes stand behind the committed tokens, and so do the fillers of a ragged batch.
         length = length_max + nodes_max + 1
-        self._cache = SlotCache(layer_shapes(model), slots, length, model.dtype, model.device)
+        self.static: StaticSteps | None = None
+        self.cache = SlotCache(layer_shapes(model), slots, length, model.dtype, model.device)
         self._masks = MaskMaker(length, nodes_max, model.window, model.dtype, model.device)
         self._positions = torch.arange(length, device=model.device)[None]
         self._chunk = min(
@@ -73,12 +76,12 @@ class Runner:
         """Cache the next chunk of a prompt, from `start` on; the logits after it, and where it ends."""
         part = tokens[start : start + self._chunk].astype(np.int64)
         n = len(part)
-        self._cache.aim_one(slot, start, n)
+        self.cache.aim_one(slot, start, n)
         logits = self.model.forward(
             torch.from_numpy(part).to(self.model.device)[None],
             self._positions[:, start : start + n],
             self._masks.chain(start, n),
-            self._cache,
+            self.cache,
             last_only=on_chunk is None,
         )
         if on_chunk is not None:
@@ -90,22 +93,31 @@ class Runner:
     ) -> Tensor:
         """Logits [B, n, V] of each slot's root, the token at position cached[b], and its tree.
 
-        Row 0 is the root's, row i + 1 that of node i; rows behind a shorter tree are filler. The
-        target writes its entries behind the cached ones: call `keep` with what is accepted.
+        Valid until the next step. Row 0 is the root's, row i + 1 that of node i; rows behind a shorter
+        tree are filler. The target writes its entries behind the cached ones: call `keep` with what is
+        accepted.
         """
         return self.forward(self.prepare(cached, roots, trees))
 
     def prepare(
         self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]
-    ) -> Inputs:
+    ) -> Inputs | StaticInputs:
         """The first half of `step`: inputs on the device, and the cache aimed at them."""
-        if len(cached) == 1:
-            return self._prepare_one(cached[0], roots[0], trees[0])
-        return self._prepare_many(cached, roots, trees)
+        if self.static is not None:
+            inputs = self.static.prepare(cached, roots, trees)
+            if inputs is not None:
+                return inputs
+        return self._prepare_ragged(cached, roots, trees)
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: Inputs | StaticInputs) -> Tensor:
         """The second half: the newest inputs, once."""
-        return self.model.forward(inputs.tokens, inputs.positions, inputs.masks, self._cache)
+        if isinstance(inputs, StaticInputs):
+            assert self.static is not None
+            logits = self.static.forward(inputs)
+            if logits is not None:
+                return logits
+            inputs = self._prepare_ragged(inputs.cached, inputs.roots, inputs.trees)
+        return self.model.forward(inputs.tokens, inputs.positions, inputs.masks, self.cache)
 
     def keep(self, cached: Sequence[int], paths: Sequence[Sequence[int]]) -> None:
         """Make the accepted paths contiguous behind the roots; free where they already are."""
@@ -115,19 +127,26 @@ class Runner:
             if first is not None:
                 sources = [length + 1 + node for node in path[first:]]
                 moves.append(Move(slot, sources, length + 1 + first))
-        self._cache.keep(moves)
+        self.cache.keep(moves)
 
     def copy_slot(self, source: int, target: int, cached: int) -> None:
         """Give slot `target` the first `cached` tokens of slot `source`."""
-        self._cache.copy_slot(source, target, cached)
+        self.cache.copy_slot(source, target, cached)
 
     def scramble(self) -> None:
         """Noise in every slot, as if each were full: for measurements without prompts."""
-        self._cache.scramble()
+        self.cache.scramble()
+
+    def _prepare_ragged(
+        self, cached: Sequence[int], roots: Sequence[int], trees: Sequence[DraftTree]
+    ) -> Inputs:
+        if len(cached) == 1:
+            return self._prepare_one(cached[0], roots[0], trees[0])
+        return self._prepare_many(cached, roots, trees)
 
     def _prepare_one(self, cached: int, root: int, tree: DraftTree) -> Inputs:
         n = len(tree) + 1
-        self._cache.aim_one(0, cached, n)
+        self.cache.aim_one(0, cached, n)
         if n == 1:
             tokens = torch.tensor([[root]], device=self.model.device)
             positions = self._positions[:, cached : cached + 1]
@@ -158,7 +177,7 @@ class Runner:
         tokens, positions = torch.from_numpy(row).to(device).unbind(0)
         at = positions[:, 0].contiguous()
         masks = self._masks.many(at, cached_max, sees, positions - at[:, None])
-        self._cache.aim_many(len(cached), at, n, cached_max + n)
+        self.cache.aim_many(len(cached), at, n, cached_max + n)
         return Inputs(tokens, positions, masks)
 
 

@@ -135,12 +135,16 @@ class SlotCache(Cache):
         `cached` int64[rows]: entries that each slot holds; `used_length` >= max(cached) + nodes is
         what attention sees. Active slots are kept dense (`copy_slot`), so this gathers nothing.
         """
-        device = cached.device
-        position = cached[:, None, None] + torch.arange(nodes, device=device)
+        entries = cached[:, None] + torch.arange(nodes, device=cached.device)
+        self.aim_entries(rows, entries, used_length)
+
+    def aim_entries(self, rows: int, entries: Tensor, used_length: int) -> None:
+        """The same with the entries named: int64[rows, nodes], where each slot's new ones go."""
+        device, nodes = entries.device, entries.shape[1]
         for pool in self._pools:
             _, _, heads, length, width = pool.store.shape
             row = torch.arange(rows * heads, device=device).view(rows, heads, 1)
-            index = row * length + position
+            index = row * length + entries[:, None]
             active = pool.store.narrow(1, 0, rows)
             used = active.narrow(3, 0, used_length).unbind(0)
             for (layer, is_key), store, view in zip(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from retrieval_draft.errors import FailedPrecondition
+from retrieval_draft.gpu.buckets import NODE_COUNTS
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sampling import likeliest
@@ -19,7 +20,6 @@ from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array, int32s
 
-NODE_COUNTS = (0, 1, 2, 4, 8, 16, 32, 64)
 BATCHES = (1, 4, 16)
 CONTEXT_TOKENS = 256
 CONTEXT_TOKENS_LONG = 2048

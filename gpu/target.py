@@ -1,15 +1,28 @@
 """The target model as decoding sees it: a forward over tokens, positions, masks, slot cache."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from retrieval_draft.gpu.slot_cache import SlotCache
-from retrieval_draft.gpu.tree_mask import Masks
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 SUITABLE = "a causal language model whose attention takes a 4D mask"
+
+
+class AttentionMasks(Protocol):
+    """Of full and of sliding attention, in whatever form the model's attention takes."""
+
+    @property
+    def full(self) -> "Tensor | BlockMask": ...
+
+    @property
+    def sliding(self) -> "Tensor | BlockMask": ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +47,7 @@ class TargetModel:
         self,
         tokens: Tensor,
         positions: Tensor,
-        masks: Masks,
+        masks: AttentionMasks,
         cache: SlotCache,
         *,
         last_only: bool = False,
@@ -43,7 +56,7 @@ class TargetModel:
 
         `last_only` lets the model skip all but the last token's logits: [B, 1, V].
         """
-        mask: Tensor | dict[str, Tensor] = masks.full
+        mask: object = masks.full
         if self.window is not None:
             mask = masks.sliding
             if self.has_layer_types:

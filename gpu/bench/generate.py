@@ -11,9 +11,11 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.generation.streamers import BaseStreamer
 
+from retrieval_draft.gpu.acceleration import accelerate
 from retrieval_draft.gpu.bench.shapes import SHAPES, noise_module
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.request import Request
+from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import Int32Array, int32s
 
@@ -33,16 +35,27 @@ class _Stamps(BaseStreamer):
         pass
 
 
-def generate_ratio(model: TargetModel, tokens_max: int, rounds: int) -> tuple[float, float, float]:
+def generate_ratio(
+    model: TargetModel,
+    tokens_max: int,
+    rounds: int,
+    *,
+    has_graphs: bool = True,
+    is_compiled: bool = False,
+) -> tuple[float, float, float]:
     """Tokens per second of the worker and of `generate`, medians of rounds in turn, and their ratio.
 
     Both are timed from the first token to the last, greedy, at batch 1. `generate` has a model of its own,
-    as transformers loads it: nothing that the worker does to a model at load speeds it up.
+    as transformers loads it: nothing that the worker does to a model at load speeds it up. On CUDA it
+    compiles its forward and records graphs of its own accord; the worker does as it is told.
     """
     module = _loaded_by_transformers(model)
     generator = np.random.default_rng(0)
     prompt = int32s(generator.integers(0, model.vocab_size, PROMPT_TOKENS))
-    decoder = Decoder(model, slots=1, length_max=PROMPT_TOKENS + tokens_max + 1, nodes_max=0)
+    length = PROMPT_TOKENS + tokens_max + 1
+    runner = Runner(model, slots=1, length_max=length, nodes_max=0)
+    accelerate(runner, has_graphs=has_graphs, is_compiled=is_compiled)
+    decoder = Decoder(model, slots=1, length_max=length, nodes_max=0, runner=runner)
     pairs = []
     for number in range(rounds + 1):
         pair = (_worker(decoder, prompt, tokens_max), _generate(module, prompt, tokens_max))

@@ -21,6 +21,7 @@ from retrieval_draft.client import Client, GrpcClient
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import InvalidInput
+from retrieval_draft.gpu.acceleration import accelerate
 from retrieval_draft.gpu.bench.arms import (
     FUSIONS,
     LOOKUP,
@@ -62,6 +63,8 @@ class Plan:
     is_forced: bool = True
     draft_model: str = ""
     """Of the arms that need one."""
+    has_graphs: bool = True
+    is_compiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ def measured(
             if runner is None or runner.slots != batch:
                 runner = None  # its slots go before the next ones come
                 runner = Runner(model, slots=batch, length_max=length_max, nodes_max=plan.nodes_max)
+                accelerate(runner, has_graphs=plan.has_graphs, is_compiled=plan.is_compiled)
                 costs = measure_step_costs(runner)
             assert costs is not None
             namespace = f"bench-{uuid.uuid4().hex[:12]}"

@@ -61,6 +61,8 @@ RANDOM = "random"
 @options.tokenizer
 @click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPE")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME")
+@click.option("--graphs/--no-graphs", default=True, show_default=True, help="On CUDA, as `worker`.")
+@click.option("--compile", "is_compiled", is_flag=True, help="Compile the forward, as `worker`.")
 @click.option("--threads", default=1, show_default=True, help="Torch's threads.")
 @click.option(
     "--pin", is_flag=True, help="Keep to as many cores as there are threads, the sidecar too."
@@ -87,6 +89,8 @@ def worker(
     tokenizer: str | None,
     dtype: str,
     device: str,
+    graphs: bool,
+    is_compiled: bool,
     threads: int,
     pin: bool,
     step_ms_max: float,
@@ -143,12 +147,18 @@ def worker(
         step_ms_max,
         is_forced=is_forced,
         draft_model=draft_model,
+        has_graphs=graphs,
+        is_compiled=is_compiled,
     )
     with progress() as bar:
         phases = 1 + bool(warm_tokens)
         task = bar.add_task("decoding", total=len(chosen) * len(sizes) * phases * rounds)
         rows = measured(target, chosen, plan, lambda: bar.advance(task)) if chosen else []
-    generated = generate_ratio(target, output_max, rounds) if has_generate else None
+    generated = None
+    if has_generate:
+        generated = generate_ratio(
+            target, output_max, rounds, has_graphs=graphs, is_compiled=is_compiled
+        )
     kind = "trace-forced" if is_forced else "real weights"
     title = f"{kind}: {target.name}, {dtype}, {device}, {threads} threads, {rounds} rounds"
     if not as_json:

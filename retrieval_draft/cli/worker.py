@@ -128,6 +128,12 @@ def http_options(target: str, model: "TargetModel", demo: bool) -> "HttpOptions"
 @click.option("--nodes-max", default=16, show_default=True, help="Nodes per tree at most.")
 @click.option("--dtype", default="float32", show_default=True, metavar="TYPE")
 @click.option("--device", default="auto", show_default=True, metavar="NAME")
+@click.option(
+    "--graphs/--no-graphs", default=True, show_default=True, help="On CUDA: replay recorded steps."
+)
+@click.option(
+    "--compile", "is_compiled", is_flag=True, help="Compile the forward, once for every shape."
+)
 @click.option("--threads", default=0, metavar="N", help="Torch's threads.  [default: torch's own]")
 @click.option("--slots", default=8, show_default=True, help="Sequences decoded at once.")
 @click.option("--length-max", default=0, metavar="N", help="Positions per slot.  [default: 4096]")
@@ -151,6 +157,8 @@ def worker(
     nodes_max: int,
     dtype: str,
     device: str,
+    graphs: bool,
+    is_compiled: bool,
     threads: int,
     slots: int,
     length_max: int,
@@ -169,6 +177,7 @@ def worker(
       retrieval-draft worker --model models/llama --dtype bfloat16 --listen 127.0.0.1:50052
     """
     from retrieval_draft.errors import InvalidInput
+    from retrieval_draft.gpu.acceleration import accelerate
     from retrieval_draft.gpu.decoder import Decoder, slot_length
     from retrieval_draft.gpu.fusion import with_draft_model
     from retrieval_draft.gpu.runner import Runner
@@ -198,6 +207,7 @@ def worker(
     tokenizer = load_tokenizer(target.name)
     length = slot_length(target, length_max or None)
     runner = Runner(target, slots=slots, length_max=length, nodes_max=nodes_max)
+    accelerate(runner, has_graphs=graphs, is_compiled=is_compiled)
     cost = measure_step_costs(runner)
     namespace = namespace or (DEMO if demo else model_namespace(target.name))
     drafter = drafts_for(

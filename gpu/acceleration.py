@@ -1,0 +1,130 @@
+"""Making a runner's steps as fast as the device lets them be: static shapes, graphs, the fastest attention.
+
+It is checked against the ragged path before it is used, and left out where it is wrong or does not work: the
+worker then decodes as it would have without.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from retrieval_draft.gpu.attention.chosen import Chosen, choose
+from retrieval_draft.gpu.attention.flex import COMPILED_SHAPES_MAX
+from retrieval_draft.gpu.attention.kinds import TreeMasks
+from retrieval_draft.gpu.attention.register import register
+from retrieval_draft.gpu.graphs import CudaGraphs, EagerGraphs, Graphs
+from retrieval_draft.gpu.probe import TOLERANCES
+from retrieval_draft.gpu.runner import Runner
+from retrieval_draft.gpu.slot_cache import SlotCache
+from retrieval_draft.gpu.static_steps import Forward, StaticSteps
+from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.tree import DraftTree, int32s
+
+SDPA_ONLY = Chosen(())
+CONTEXTS_CHECKED = (7, 40, 0, 300)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """What was switched on, and what attention was measured to take."""
+
+    has_graphs: bool
+    is_compiled: bool
+    attention: Chosen
+
+
+def accelerate(
+    runner: Runner, *, has_graphs: bool = True, is_compiled: bool = False
+) -> Acceleration | None:
+    """Give a runner static steps: on CUDA, or compiled ones anywhere. None if it is better left as it is.
+
+    Chooses how to attend by measurement, and compares the logits of a few steps with the ragged path's.
+    Writes over the slots. Takes seconds; with `is_compiled`, some more for every shape that first comes up.
+    """
+    model = runner.model
+    is_cuda = model.device.type == "cuda"
+    if not is_cuda and not is_compiled:
+        return None
+
+    def new_graphs() -> Graphs:
+        return CudaGraphs(model.device) if is_cuda and has_graphs else EagerGraphs()
+
+    def checked(choice: Chosen | None) -> tuple[StaticSteps, Chosen]:
+        """Steps that attend as chosen, None to choose now. Raises what they raise, or if they are wrong."""
+        steps = StaticSteps(
+            model,
+            runner.cache,
+            new_graphs(),
+            length_max=runner.length_max,
+            nodes_max=runner.nodes_max,
+            forward=compiled_forward(model) if is_compiled else None,
+        )
+        choice = choose(steps, new_graphs) if choice is None else choice
+        steps.kind_of = choice.kind_of
+        off = difference(runner, steps)
+        if not off <= TOLERANCES.get(model.dtype, 1e-3):
+            raise RuntimeError(f"logits differ from ragged steps' by {off:.2g} of their deviation")
+        return steps, choice
+
+    with torch.inference_mode():
+        runner.scramble()
+        for choice in (None, SDPA_ONLY) if is_cuda and register(model) else (SDPA_ONLY,):
+            try:
+                runner.static, chosen = checked(choice)
+            except Exception as error:  # it would only have saved time
+                logger.warning("static steps failed: %s: %s", type(error).__name__, error)
+            else:
+                return Acceleration(is_cuda and has_graphs, is_compiled, chosen)
+    return None
+
+
+def compiled_forward(model: TargetModel, backend: str = "inductor") -> Forward:
+    """The model's forward as one compiled graph a shape, never one for several; what cannot be raises."""
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, COMPILED_SHAPES_MAX)
+
+    def forward(tokens: Tensor, positions: Tensor, masks: TreeMasks, cache: SlotCache) -> Tensor:
+        return model.forward(tokens, positions, masks, cache)
+
+    compiled: Callable[..., Tensor] = torch.compile(
+        forward, fullgraph=True, dynamic=False, backend=backend
+    )
+    return compiled
+
+
+def difference(runner: Runner, steps: StaticSteps) -> float:
+    """How far the logits of static steps are from ragged ones at most, as a part of their deviation.
+
+    Of single sequences and ragged batches, with trees and without.
+    """
+    generator = np.random.default_rng(0)
+    off = 0.0
+    for batch in sorted({1, min(3, runner.slots)}):
+        for nodes in sorted({0, min(7, runner.nodes_max)}):
+            trees = [_random_tree(generator, nodes, runner.model.vocab_size) for _ in range(batch)]
+            trees[-1] = trees[-1] if batch == 1 else _random_tree(generator, nodes // 2, 2)
+            cached = [min(n, runner.length_max - 1) for n in CONTEXTS_CHECKED[:batch]]
+            roots = [1] * batch
+            inputs = steps.prepare(cached, roots, trees)
+            found = None if inputs is None else steps.forward(inputs)
+            if found is None:
+                raise RuntimeError(f"no static step of {batch} sequences and {nodes} nodes")
+            found = found.float().clone()
+            expected = runner.step(cached, roots, trees).float()
+            for b, tree in enumerate(trees):
+                rows = slice(0, len(tree) + 1)
+                rms = (found[b, rows] - expected[b, rows]).square().mean().sqrt()
+                off = max(off, float(rms / expected[b, rows].std().clamp_min(1e-6)))
+    return off
+
+
+def _random_tree(generator: np.random.Generator, nodes: int, vocab_size: int) -> DraftTree:
+    tokens = generator.integers(0, vocab_size, nodes)
+    parents = [int(generator.integers(-1, i)) if i else -1 for i in range(nodes)]
+    return DraftTree(int32s(tokens), int32s(parents))
