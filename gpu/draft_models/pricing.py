@@ -13,6 +13,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from retrieval_draft.gpu.draft_models.causal import BACKLOG_MAX
 from retrieval_draft.gpu.draft_models.level_cost import LevelCosts
 from retrieval_draft.gpu.draft_models.levels import Frontier
 from retrieval_draft.gpu.draft_models.rescues import Cover, Rescues
@@ -30,7 +31,7 @@ COVERED_AT_FIRST, COVER_WEIGHT = 0.5, 1 / 24
 """Of the next token by retrieved trees, as long as they have not come; a tree's weight in the mean."""
 READ_STEPS = SKIPS_MAX
 """What the model reads of a text serves so many steps, as far as its price goes."""
-LOOK_SHARE = 1 / 25
+LOOK_SHARE = 1 / 50
 """Of the time since, at most, is spent on looking again; but after LOOK_STEPS_MAX it is looked anyway."""
 LOOK_STEPS_MAX = 16 * SKIPS_MAX
 CONTEXT_STEP = 64
@@ -131,7 +132,9 @@ class Pricing:
             names = [min(unread, key=unread.__getitem__)]
             reading_ms = self._reading_ms(unread, names)
             step.level_ms = self._prices(1, 0).levels
-            if not self._looks(step.level_ms[1] + reading_ms * READ_STEPS):
+            # Much that is unread is read apart, in a forward of its own.
+            forwards = 1 + (unread[names[0]] > BACKLOG_MAX)
+            if not self._looks(forwards * step.level_ms[1] + reading_ms * READ_STEPS):
                 return []
             step.is_look = True
         step.model_ms = step.level_ms[1] + reading_ms
