@@ -32,6 +32,8 @@ COVERED_AT_FIRST, COVER_WEIGHT = 0.5, 1 / 24
 """Of the next token by retrieved trees, as long as they have not come; a tree's weight in the mean."""
 READ_STEPS = SKIPS_MAX
 """What the model reads of a text serves so many steps, as far as its price goes."""
+LEVEL_NODES = 4
+"""So many nodes of a level are verified, about: what it lists beside the likeliest is part of its worth."""
 LOOK_SHARE = 1 / 50
 """Of the time since, at most, is spent on looking again; but after LOOK_STEPS_MAX it is looked anyway."""
 LOOK_STEPS_MAX = 16 * SKIPS_MAX
@@ -56,9 +58,10 @@ class _Prices:
     levels: list[float]
 
     @property
-    def node(self) -> float:
-        """Of a node more in the largest tree, on average."""
-        return (self.verify[-1] - self.verify[0]) / max(1, len(self.verify) - 1)
+    def level(self) -> float:
+        """Of verifying what a level more adds to the largest tree, at the table's average."""
+        nodes_max = len(self.verify) - 1
+        return LEVEL_NODES * (self.verify[-1] - self.verify[0]) / max(LEVEL_NODES, nodes_max)
 
 
 @dataclass(slots=True)
@@ -238,7 +241,7 @@ class Pricing:
                 covered = self._covered if cover is None else cover.along(path)
                 gain += probability * self._rescues.chance(covered)
         more_ms = self._slower * (step.level_ms[levels + 1] - step.level_ms[levels])
-        return gain > step.rate * (more_ms + step.ms.node + reading_ms)
+        return gain > step.rate * (more_ms + step.ms.level + reading_ms)
 
     def _reading_ms(self, unread: dict[str, int], names: list[str]) -> float:
         tokens = sum(max(0, unread[name] - 1) for name in names)
