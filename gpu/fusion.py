@@ -24,7 +24,7 @@ from retrieval_draft.gpu.draft_models.pricing import Pricing, Retrieved
 from retrieval_draft.gpu.draft_models.shares import Shares
 from retrieval_draft.gpu.guard import Guard
 from retrieval_draft.gpu.merging import best, fused, without_model
-from retrieval_draft.gpu.step_cost import StepCosts
+from retrieval_draft.gpu.step_cost import StepCosts, step_clock
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.width import first_nodes
 from retrieval_draft.step import Rows
@@ -215,9 +215,11 @@ class FusedDrafter:
             names = pricing.asked(unread, retrieved)
             if not names:
                 return {}
-            return self._model.draft(
-                {name: nodes_max[name] for name in names},
-                lambda levels, frontier: pricing.goes_on(levels, frontier, retrieved),
+            wanted = {name: nodes_max[name] for name in names}
+            return pricing.timed(
+                lambda: self._model.draft(
+                    wanted, lambda levels, frontier: pricing.goes_on(levels, frontier, retrieved)
+                )
             )
 
         none: dict[str, DraftTree] = {}
@@ -281,6 +283,6 @@ def priced(
     retrieval: Retrieval | None, model: CausalDrafts, fusion: str, slots: int, costs: StepCosts
 ) -> FusedDrafter:
     """A draft model, alone or beside retrieval, that drafts where it pays. Measures for half a second."""
-    pricing = Pricing(costs, measure_level_costs(model, slots))
+    pricing = Pricing(costs, measure_level_costs(model, slots), step_clock(model.model))
     model.shares = Shares()
     return FusedDrafter(retrieval or NoRetrieval(), model, fusion, pricing)

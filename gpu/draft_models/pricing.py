@@ -7,12 +7,14 @@ steps with the model gained less than they would have without, it is left out fo
 (`Pace`). What is never asked is not learned from, so it is looked at now and then: one level, one sequence.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import numpy as np
 
+from retrieval_draft.gpu.draft_models.causal import BACKLOG_MAX
 from retrieval_draft.gpu.draft_models.level_cost import LevelCosts
 from retrieval_draft.gpu.draft_models.levels import Frontier
 from retrieval_draft.gpu.draft_models.rescues import Cover, Rescues
@@ -30,15 +32,20 @@ COVERED_AT_FIRST, COVER_WEIGHT = 0.5, 1 / 24
 """Of the next token by retrieved trees, as long as they have not come; a tree's weight in the mean."""
 READ_STEPS = SKIPS_MAX
 """What the model reads of a text serves so many steps, as far as its price goes."""
-LOOK_SHARE = 1 / 25
+LEVEL_NODES = 4
+"""So many nodes of a level are verified, about: what it lists beside the likeliest is part of its worth."""
+LOOK_SHARE = 1 / 50
 """Of the time since, at most, is spent on looking again; but after LOOK_STEPS_MAX it is looked anyway."""
 LOOK_STEPS_MAX = 16 * SKIPS_MAX
 CONTEXT_STEP = 64
 """Tokens of context by which prices are told apart."""
 PRICES_MAX = 64
 
+SLOWER_MAX = 4.0
+"""Of one draft: whoever stops a machine for a second does not say what a draft costs."""
 NOTHING = Cover(EMPTY)
-Retrieved = Callable[[], dict[str, DraftTree] | None]
+Trees = dict[str, DraftTree]
+Retrieved = Callable[[], Trees | None]
 """The retrieved trees of the step; None as long as they have not come."""
 
 
@@ -51,9 +58,10 @@ class _Prices:
     levels: list[float]
 
     @property
-    def node(self) -> float:
-        """Of a node more in the largest tree, on average."""
-        return (self.verify[-1] - self.verify[0]) / max(1, len(self.verify) - 1)
+    def level(self) -> float:
+        """Of verifying what a level more adds to the largest tree, at the table's average."""
+        nodes_max = len(self.verify) - 1
+        return LEVEL_NODES * (self.verify[-1] - self.verify[0]) / max(LEVEL_NODES, nodes_max)
 
 
 @dataclass(slots=True)
@@ -68,11 +76,13 @@ class _Step:
     is_look: bool = False
     has_model: bool = False
     model_ms: float = 0.0
+    reading_ms: float = 0.0
+    """Of those, what one step of many pays for what the model reads."""
     asking_ms: float = 0.0
     width: int = 0
     width_alone: int = 0
     model: dict[str, Cover] = field(default_factory=dict[str, Cover])
-    retrieved: dict[str, DraftTree] = field(default_factory=dict[str, DraftTree])
+    retrieved: Trees = field(default_factory=dict[str, DraftTree])
     covers: dict[str, Cover] | None = None
     tokens: int = 0
     tokens_alone: int = 0
@@ -81,8 +91,16 @@ class _Step:
 class Pricing:
     """One worker's. Costs some tens of µs a sequence and level."""
 
-    def __init__(self, costs: StepCosts, levels: LevelCosts) -> None:
+    def __init__(
+        self,
+        costs: StepCosts,
+        levels: LevelCosts,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._token_ms = levels.token_ms
+        self._clock = clock
+        # Of what was measured at start, when nothing ran between two drafts and all was in the caches.
+        self._slower = 1.0
         # Steps are alike, and numpy's calls would cost more than all else here.
         self._prices = lru_cache(PRICES_MAX)(partial(_prices, costs, levels))
         self._pace = Pace()
@@ -99,6 +117,18 @@ class Pricing:
     def spent_ms(self) -> float:
         """What the step has spent on the draft model."""
         return 0.0 if self._step is None else self._step.model_ms
+
+    def timed(self, draft: Callable[[], Trees]) -> Trees:
+        """What this gives, which is the draft model's work for the step: what it really takes counts on."""
+        began = self._clock()
+        trees = draft()
+        if (step := self._step) is not None and step.model_ms:
+            table_ms = (
+                step.model_ms - step.reading_ms
+            ) / self._slower + step.reading_ms * READ_STEPS
+            ratio = 1e3 * (self._clock() - began) / table_ms
+            self._slower += RATE_WEIGHT * (min(ratio, SLOWER_MAX) - self._slower)
+        return trees
 
     def open(self, sequence_id: str, tokens: int) -> None:
         """A sequence begins with so many."""
@@ -131,10 +161,13 @@ class Pricing:
             names = [min(unread, key=unread.__getitem__)]
             reading_ms = self._reading_ms(unread, names)
             step.level_ms = self._prices(1, 0).levels
-            if not self._looks(step.level_ms[1] + reading_ms * READ_STEPS):
+            # Much that is unread is read apart, in a forward of its own.
+            forwards = 1 + (unread[names[0]] > BACKLOG_MAX)
+            if not self._looks(forwards * step.level_ms[1] + reading_ms * READ_STEPS):
                 return []
             step.is_look = True
-        step.model_ms = step.level_ms[1] + reading_ms
+        step.reading_ms = reading_ms
+        step.model_ms = self._slower * step.level_ms[1] + reading_ms
         return names
 
     def goes_on(
@@ -144,14 +177,14 @@ class Pricing:
         step = self._step
         if step is None or step.is_look or not self._pays(step, levels, frontier, retrieved):
             return False
-        step.model_ms += step.level_ms[levels + 1] - step.level_ms[levels]
+        step.model_ms += self._slower * (step.level_ms[levels + 1] - step.level_ms[levels])
         return True
 
     def verifies(
         self,
-        trees: dict[str, DraftTree],
-        model: dict[str, DraftTree],
-        retrieved: dict[str, DraftTree],
+        trees: Trees,
+        model: Trees,
+        retrieved: Trees,
         asking_ms: float,
     ) -> int:
         """The nodes that each of these trees may have; `model` and `retrieved` are what they came of.
@@ -161,6 +194,8 @@ class Pricing:
         if (step := self._step) is None:
             return max(map(len, trees.values()), default=0)
         step.asking_ms = asking_ms
+        if not trees:
+            return 0
         step.width = best_width(
             trees.values(), step.sequences, step.ms.cost, step.model_ms + asking_ms
         )
@@ -205,8 +240,8 @@ class Pricing:
             for probability, path in nodes:
                 covered = self._covered if cover is None else cover.along(path)
                 gain += probability * self._rescues.chance(covered)
-        more_ms = step.level_ms[levels + 1] - step.level_ms[levels]
-        return gain > step.rate * (more_ms + step.ms.node + reading_ms)
+        more_ms = self._slower * (step.level_ms[levels + 1] - step.level_ms[levels])
+        return gain > step.rate * (more_ms + step.ms.level + reading_ms)
 
     def _reading_ms(self, unread: dict[str, int], names: list[str]) -> float:
         tokens = sum(max(0, unread[name] - 1) for name in names)
