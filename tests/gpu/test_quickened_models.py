@@ -1,7 +1,9 @@
 """What the worker does to a model for the CPU, and that a model which does not bear it loads all the same."""
 
+from collections.abc import Callable
 from functools import update_wrapper
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_a_model_is_quickened(folder: Path) -> None:
 def test_a_model_that_reads_its_head_is_loaded_unpacked(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forward = LlamaForCausalLM.forward
+    forward = cast("Callable[..., object]", LlamaForCausalLM.forward)
 
     def reading(self: LlamaForCausalLM, *args: object, **others: object) -> object:
         assert isinstance(self.lm_head.weight, torch.Tensor)
