@@ -237,7 +237,8 @@ class Engine:
         verified = feedback(sequence, part, base, self.on_committed)
         nbytes = sequence.nbytes
         self._follow(sequence, base, part.tokens)
-        self.clients.account(tenant, sequence.nbytes - nbytes)
+        if grown := sequence.nbytes - nbytes:
+            self.clients.account(tenant, grown)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
             if sequence.similar is not None:

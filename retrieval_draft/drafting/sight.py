@@ -1,7 +1,6 @@
 """What a method sees of one sequence, and within which limits it drafts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
@@ -144,8 +143,7 @@ class Draft(msgspec.Struct, frozen=True, eq=False, gc=False):
     fused: Fused | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What verification revealed: the context's last `committed` tokens are new.
 
     `tree` is what was verified, where that is known, and `rows` what the target expected.

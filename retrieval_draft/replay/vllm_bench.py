@@ -30,6 +30,9 @@ from retrieval_draft.replay.vllm_arms import (
 from retrieval_draft.replay.vllm_sharing import Pair, Sharing
 
 IN_PROCESS, BY_SIDECAR, ABSENT = "ours, in-process", "ours, sidecar", "ours, no sidecar"
+SWITCHED_OFF = "ours, off"
+"""Proposes nothing: what vLLM itself does more for any `custom_class`."""
+Rounds = list[tuple[Run, ...]]
 SEQUENCES_MAX = 8
 SAMPLES = 3
 TEMPERATURE = 0.7
@@ -145,7 +148,9 @@ class Bench:
                 runs[arm].append(self._run(*arm, workload))
         found = [_arm(arm, workload, one) for arm, one in runs.items()]
         alone = {arm: [run for run, _ in one] for arm, one in runs.items()}
-        return Race(found, _ratios(alone, workload.concurrency))
+        # Sampled texts depend on the drafts: their speeds are not of the same work.
+        ratios = _ratios(alone, workload.concurrency) if workload.samples == 1 else []
+        return Race(found, ratios)
 
     def sharing(self, prompts: list[list[int]], tokens: int, tokens_max: int) -> Iterator[Sharing]:
         """Of disjoint halves, through one sidecar and through one Redis."""
@@ -168,7 +173,7 @@ class Bench:
 
     def _run(self, arm: str, tokens_max: int, workload: Workload) -> tuple[Run, float]:
         """The run, and the sidecar's share of one core meanwhile."""
-        kind = OURS if arm in (IN_PROCESS, BY_SIDECAR, ABSENT) else arm
+        kind = OURS if arm in (IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF) else arm
         engine = self._engine(kind, tokens_max)
         namespace = self._fresh()
         settings = {
@@ -225,31 +230,24 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
 
 
 def _ratios(runs: dict[tuple[str, int], list[Run]], concurrency: int) -> list[Ratio]:
-    """Ours over the better of vLLM's own in each round, and vLLM with a drafter that is absent over plain."""
+    """Ours over the better of vLLM's own in each round; with a drafter that is absent, over none."""
     found: list[Ratio] = []
-    for (arm, tokens_max), ours in runs.items():
-        names = {ABSENT: (PLAIN,), IN_PROCESS: (NGRAM, SUFFIX), BY_SIDECAR: (NGRAM, SUFFIX)}
-        over = [name for name in names.get(arm, ()) if (name, tokens_max) in runs]
-        if over:
+    for arm, names in COMPARED:
+        for tokens_max in sorted({most for one, most in runs if one == arm}):
+            ours = runs[arm, tokens_max]
+            over = [name for name in names if (name, tokens_max) in runs]
+            if not over:
+                continue
             others = [runs[name, tokens_max] for name in over]
-            paired = list(zip(ours, *others, strict=True))
-            found.append(
-                Ratio(
-                    arm,
-                    f"better of {' and '.join(over)}" if len(over) > 1 else over[0],
-                    tokens_max,
-                    concurrency,
-                    median(
-                        one.tokens_per_second / max(other.tokens_per_second for other in theirs)
-                        for one, *theirs in paired
-                    ),
-                    median(
-                        one.tokens_per_cpu_second
-                        / max(other.tokens_per_cpu_second for other in theirs)
-                        for one, *theirs in paired
-                    ),
-                )
-            )
+            rounds = list(zip(ours, *others, strict=True))
+
+            def ratio(speed: Callable[[Run], float], rounds: Rounds = rounds) -> float:
+                return median(speed(one) / max(map(speed, theirs)) for one, *theirs in rounds)
+
+            named = f"better of {' and '.join(over)}" if len(over) > 1 else over[0]
+            by_clock = ratio(lambda run: run.tokens_per_second)
+            by_cpu = ratio(lambda run: run.tokens_per_cpu_second)
+            found.append(Ratio(arm, named, tokens_max, concurrency, by_clock, by_cpu))
     return found
 
 
@@ -272,4 +270,11 @@ def _redis(stack: ExitStack) -> str:
     return server.url
 
 
-ARMS = (PLAIN, NGRAM, SUFFIX, IN_PROCESS, BY_SIDECAR, ABSENT)
+ARMS = (PLAIN, NGRAM, SUFFIX, IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF)
+COMPARED = (
+    (IN_PROCESS, (NGRAM, SUFFIX)),
+    (BY_SIDECAR, (NGRAM, SUFFIX)),
+    (ABSENT, (SWITCHED_OFF,)),
+    (ABSENT, (PLAIN,)),
+    (SWITCHED_OFF, (PLAIN,)),
+)

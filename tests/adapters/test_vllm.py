@@ -159,6 +159,20 @@ def test_the_end_of_the_model_and_of_the_request_bound_drafts(proposer: Proposer
         assert not draft or worker.at["short"] + len(draft) < 8 + 20
 
 
+def test_a_name_that_comes_back_brings_terms_of_its_own(proposer: Proposer) -> None:
+    text = (TEXT * 4)[:LENGTH_MAX]
+    worker = Worker(proposer)
+    worker.add("again", Request(text))
+    worker.step("again")
+    worker.add("again", Request(text, sampling_params=Params(max_tokens=20)))
+    drafted = 0
+    while worker.at["again"] < 8 + 18:
+        worker.step("again")
+        drafted += len(worker.drafts["again"])
+        assert not worker.drafts["again"] or worker.at["again"] + len(worker.drafts["again"]) < 28
+    assert drafted
+
+
 def test_a_step_may_want_fewer_tokens(proposer: Proposer) -> None:
     worker = Worker(proposer)
     worker.add("a", Request(TEXT * 2))

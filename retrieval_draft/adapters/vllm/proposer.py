@@ -83,6 +83,18 @@ class Bound:
     tokens_max: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """What a request asked for, read once: it is the same in every step."""
+
+    params: SamplingParams | None
+    length_max: int
+    temperature: float | None
+    end_tokens: tuple[int, ...] | None
+    adapter: str
+    salt: str
+
+
 class Proposer:
     """Drafts for vLLM's `custom_class` method. Nothing that it is called for raises or waits for long."""
 
@@ -90,6 +102,7 @@ class Proposer:
         self._drafter: ServingDrafter | None = None
         self._bound: Bound | None = None
         self._is_named = False
+        self._terms: dict[str, _Terms] = {}
         self._tracker = Tracker(UNNAMED_SECONDS_MAX)
         self._errors = 0
         self._tokens_max = self._length_max = self._vocab_size = 0
@@ -119,6 +132,8 @@ class Proposer:
             if self._drafter is not None and self._is_named:
                 opened = self._drafter.open_requests()
                 self._drafter.finish([name for name in opened if name not in requests])
+                for name in [name for name in self._terms if name not in requests]:
+                    del self._terms[name]
         except Exception:
             self._failed()
 
@@ -198,34 +213,38 @@ class Proposer:
         return rows
 
     def _row(self, name: str, request: Request, history: Int32Array, new: int, most: int) -> Row:
-        length_max = self._length_max
-        params, lora = request.sampling_params, request.lora_request
-        temperature: float | None = None
-        end_tokens: tuple[int, ...] | None = None
-        salt = ""
-        if params is not None:
-            temperature = params.temperature
-            if params.max_tokens is not None:
-                length_max = min(length_max, request.num_prompt_tokens + params.max_tokens)
-            stops = params.stop_token_ids if params.ignore_eos else params.all_stop_token_ids
-            end_tokens = tuple(sorted(stops or ()))
-            salt = str((params.extra_args or {}).get(SALT_KEY, ""))
+        terms = self._terms.get(name)
+        if terms is None or terms.params is not request.sampling_params:
+            terms = self._terms[name] = _terms(request, self._length_max)
         return Row(
             name,
             history,
             new,
             most,
-            length_max,
-            temperature=temperature,
-            end_tokens=end_tokens,
-            adapter="" if lora is None else lora.lora_name,
-            salt=salt,
+            terms.length_max,
+            terms.temperature,
+            terms.end_tokens,
+            terms.adapter,
+            terms.salt,
         )
 
     def _failed(self) -> None:
         self._errors += 1
         if self._errors <= ERRORS_LOGGED_MAX:
             log.exception("drafting failed")
+
+
+def _terms(request: Request, length_max: int) -> _Terms:
+    params, lora = request.sampling_params, request.lora_request
+    adapter = "" if lora is None else lora.lora_name
+    if params is None:
+        return _Terms(None, length_max, None, None, adapter, "")
+    if params.max_tokens is not None:
+        length_max = min(length_max, request.num_prompt_tokens + params.max_tokens)
+    stops = params.stop_token_ids if params.ignore_eos else params.all_stop_token_ids
+    salt = str((params.extra_args or {}).get(SALT_KEY, ""))
+    end_tokens = tuple(sorted(stops or ()))
+    return _Terms(params, length_max, params.temperature, end_tokens, adapter, salt)
 
 
 def _is_leader() -> bool:
