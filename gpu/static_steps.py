@@ -56,12 +56,12 @@ class StaticSteps:
         *,
         length_max: int,
         nodes_max: int,
-        forward: Forward | None = None,
+        forward: Forward,
     ) -> None:
         self.model, self.cache, self.graphs = model, cache, graphs
         self.buckets = Buckets(cache.slots, nodes_max, cache.length)
         self.kind_of: Callable[[Bucket], Kind] = lambda bucket: "sdpa"
-        self.forward_of_model: Forward = forward or model.forward
+        self._model_forward = forward
         self._scratch = length_max
         self._failed: set[Bucket] = set()
         rows = min(ROWS_MAX, self.buckets.batches[-1] * self.buckets.nodes[-1])
@@ -98,8 +98,7 @@ class StaticSteps:
             Exception
         ) as error:  # whatever a recording or a compiler raises, there is another path
             self._failed.add(inputs.bucket)
-            problem = f"{type(error).__name__}: {error}"
-            logger.warning("static step failed bucket=%s kind=%s: %s", bucket, kind, problem)
+            logger.warning("static step failed %s %s: %s", bucket, kind, first_line(error))
             return None
         nodes = 1 + max(len(tree) for tree in inputs.trees)
         return self._logits_of(bucket)[: len(inputs.cached), :nodes]
@@ -115,7 +114,7 @@ class StaticSteps:
 
     def _run(self, bucket: Bucket, kind: Kind) -> None:
         tokens, positions, masks = self.aim(bucket, kind)
-        logits = self.forward_of_model(tokens, positions, masks, self.cache)
+        logits = self._model_forward(tokens, positions, masks, self.cache)
         self._logits_of(bucket).copy_(logits)
 
     def _logits_of(self, bucket: Bucket) -> Tensor:
@@ -159,3 +158,9 @@ def ancestors(tree: DraftTree) -> tuple[Int64Array, Int64Array]:
         words.append(words[parent + 1] | 1 << i)
         depths.append(depths[parent + 1] + 1)
     return np.array(words[1:], np.uint64).view(np.int64), np.array(depths[1:], np.int64)
+
+
+def first_line(error: Exception) -> str:
+    """For the log: compilers tell whole stories."""
+    told = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {told[0] if told else ''}"

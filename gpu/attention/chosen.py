@@ -19,7 +19,7 @@ from retrieval_draft.gpu.attention.kinds import Kind, available
 from retrieval_draft.gpu.attention.register import attend
 from retrieval_draft.gpu.buckets import Bucket
 from retrieval_draft.gpu.graphs import Graphs
-from retrieval_draft.gpu.static_steps import StaticSteps
+from retrieval_draft.gpu.static_steps import StaticSteps, first_line
 from retrieval_draft.tree import DraftTree, int32s
 
 ROUNDS = 5
@@ -98,7 +98,9 @@ def measure(steps: StaticSteps, bucket: Bucket, graphs: Graphs) -> Measured:
         try:
             output, microseconds = _timed(steps, bucket, kind, graphs)
         except Exception as error:  # whatever a compiler raises: this way is not taken
-            logger.warning("attention failed kind=%s bucket=%s: %s", kind, bucket, error)
+            logger.warning(
+                "attention failed kind=%s bucket=%s: %s", kind, bucket, first_line(error)
+            )
             continue
         expected = output if expected is None else expected
         off = float((output - expected).square().mean().sqrt() / expected.square().mean().sqrt())

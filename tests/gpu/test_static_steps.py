@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from retrieval_draft.gpu import runner as runner_module
-from retrieval_draft.gpu.acceleration import accelerate, difference
+from retrieval_draft.gpu.acceleration import difference
 from retrieval_draft.gpu.attention.kinds import Kind
-from retrieval_draft.gpu.attention.register import NAME, register
+from retrieval_draft.gpu.attention.register import register
 from retrieval_draft.gpu.buckets import NODE_COUNTS, ROWS_MAX, Bucket, Buckets
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.graphs import EagerGraphs, Graphs
@@ -34,6 +34,7 @@ def static(model: TargetModel, graphs: Graphs | None = None, kind: Kind = "sdpa"
         model,
         runner.cache,
         graphs or EagerGraphs(),
+        forward=model.forward,
         length_max=LENGTH_MAX,
         nodes_max=NODES_MAX,
     )
@@ -122,7 +123,9 @@ def test_a_context_needs_no_new_graph_but_for_sdpa() -> None:
         seen = Recorder()
         model = registered("llama")
         runner = Runner(model, slots=1, length_max=200, nodes_max=0)
-        steps = StaticSteps(model, runner.cache, seen, length_max=200, nodes_max=0)
+        steps = StaticSteps(
+            model, runner.cache, seen, forward=model.forward, length_max=200, nodes_max=0
+        )
         steps.buckets.lengths = (64, 128, 201)
         steps.kind_of = lambda bucket: kind
         for cached in (5, 63, 64, 150):
@@ -192,11 +195,3 @@ def test_a_bucket_holds_what_it_is_for_and_never_leaves_the_cache(
     assert sizes.of(slots + 1, 1, 1) is None
     assert sizes.of(1, nodes_max + 2, 1) is None
     assert sizes.of(1, 1, length_max * 2) is None
-
-
-def test_the_cpu_is_left_as_it_is() -> None:
-    model = tiny("qwen2")
-    runner = Runner(model, slots=2, length_max=64, nodes_max=4)
-    assert accelerate(runner) is None
-    assert runner.static is None
-    assert model.module.config._attn_implementation != NAME
