@@ -8,6 +8,7 @@ is left to the ragged path: this one only saves time.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,7 @@ from retrieval_draft.gpu.attention.kinds import Kind, TreeMasks, tree_masks
 from retrieval_draft.gpu.attention.tree_view import NODES_MAX
 from retrieval_draft.gpu.buckets import ROWS_MAX, Bucket, Buckets
 from retrieval_draft.gpu.graphs import Graphs
+from retrieval_draft.gpu.hidden import HiddenStates
 from retrieval_draft.gpu.slot_cache import SlotCache
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import DraftTree, Int64Array
@@ -64,6 +66,11 @@ class StaticSteps:
         self._model_forward = forward
         self._scratch = length_max
         self._failed: set[Bucket] = set()
+        self.states: Tensor | None = None
+        """Hidden states [B, n, width] behind the newest logits, as long valid; None of some models."""
+        # A recorded step calls no hook: where its hidden states lie is known from the recording.
+        self._hidden = HiddenStates(model)
+        self._states: dict[tuple[Bucket, Kind], Tensor | None] = {}
         rows = min(ROWS_MAX, self.buckets.batches[-1] * self.buckets.nodes[-1])
         pinned = model.device.type == "cuda"
         self._host = torch.zeros(FIELDS * rows, dtype=torch.int64, pin_memory=pinned)
@@ -100,8 +107,10 @@ class StaticSteps:
             self._failed.add(inputs.bucket)
             logger.warning("static step failed %s %s: %s", bucket, kind, first_line(error))
             return None
-        nodes = 1 + max(len(tree) for tree in inputs.trees)
-        return self._logits_of(bucket)[: len(inputs.cached), :nodes]
+        batch, nodes = len(inputs.cached), 1 + max(len(tree) for tree in inputs.trees)
+        states = self._states.get((bucket, kind))
+        self.states = None if states is None else states[:batch, :nodes]
+        return self._logits_of(bucket)[:batch, :nodes]
 
     def aim(self, bucket: Bucket, kind: Kind) -> tuple[Tensor, Tensor, TreeMasks]:
         """Tokens, positions and masks of what stands in the inputs; the cache aimed at them."""
@@ -114,7 +123,10 @@ class StaticSteps:
 
     def _run(self, bucket: Bucket, kind: Kind) -> None:
         tokens, positions, masks = self.aim(bucket, kind)
-        logits = self._model_forward(tokens, positions, masks, self.cache)
+        with closing(self._hidden):
+            self._hidden.watch()
+            logits = self._model_forward(tokens, positions, masks, self.cache)
+            self._states[bucket, kind] = self._hidden.take()
         self._logits_of(bucket).copy_(logits)
 
     def _logits_of(self, bucket: Bucket) -> Tensor:

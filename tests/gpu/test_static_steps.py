@@ -1,6 +1,7 @@
 """Steps at fixed shapes give the tokens of ragged ones; what they cannot do is done as without them."""
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -58,9 +59,11 @@ def requests() -> list[Request]:
     ]
 
 
-def decoded(model: TargetModel, runner: Runner | None) -> Outputs:
+def decoded(
+    model: TargetModel, runner: Runner | None, drafter: ScriptedDrafter | None = None
+) -> Outputs:
     """Prompts are read in small chunks, each between two steps of the sequences that run."""
-    drafter = ScriptedDrafter(random_plan(3, VOCAB_SIZE), observation_width=5)
+    drafter = drafter or ScriptedDrafter(random_plan(3, VOCAB_SIZE), observation_width=5)
     decoder = Decoder(
         model,
         slots=SLOTS,
@@ -70,13 +73,14 @@ def decoded(model: TargetModel, runner: Runner | None) -> Outputs:
         runner=runner,
     )
     outputs, waiting = Outputs(), requests()
-    while waiting or decoder.active or decoder.is_prefilling:
-        if waiting and decoder.has_room():
-            decoder.begin(waiting.pop(0))
-        if (first := decoder.prefill()) is not None:
-            outputs.take(first)
-        for committed in decoder.step():
-            outputs.take(committed)
+    with closing(decoder._hidden):
+        while waiting or decoder.active or decoder.is_prefilling:
+            if waiting and decoder.has_room():
+                decoder.begin(waiting.pop(0))
+            if (first := decoder.prefill()) is not None:
+                outputs.take(first)
+            for committed in decoder.step():
+                outputs.take(committed)
     return outputs
 
 
@@ -90,6 +94,30 @@ def test_tokens_are_those_of_ragged_steps(family: str, monkeypatch: pytest.Monke
     shapes = {key[0] for key in seen.keys}
     assert {shape.batch for shape in shapes} == {1, 2, 4}
     assert len({shape.nodes for shape in shapes}) > 3
+
+
+def test_observations_and_hidden_states_are_those_of_ragged_steps() -> None:
+    model = tiny("llama")
+
+    def observed(runner: Runner | None) -> ScriptedDrafter:
+        drafter = ScriptedDrafter(random_plan(3, VOCAB_SIZE), observation_width=5)
+        drafter.hidden_width = 1000
+        decoded(model, runner, drafter)
+        return drafter
+
+    found, expected = observed(static(model)), observed(None)
+    compared = 0
+    for name, told in expected.told.items():
+        for one, other in zip(found.told[name].rows, told.rows, strict=True):
+            if one is None or other is None:
+                assert one is other
+                continue
+            assert np.array_equal(one.at, other.at)
+            assert np.array_equal(one.tokens, other.tokens)
+            if one.hidden is not None and other.hidden is not None:
+                assert np.allclose(one.hidden, other.hidden, atol=2e-3, rtol=2e-3)
+                compared += len(one.hidden)
+    assert compared > 300
 
 
 class Recorder:
