@@ -40,6 +40,12 @@ class Acceleration:
     is_compiled: bool
     attention: Chosen
 
+    def __str__(self) -> str:
+        graphs = ["CUDA graphs"] if self.has_graphs else []
+        compiled = ["compiled"] if self.is_compiled else []
+        kinds = sorted({row.fastest for row in self.attention.rows}) or ["sdpa"]
+        return ", ".join(["static shapes", *graphs, *compiled, *kinds])
+
 
 def accelerate(
     runner: Runner, *, has_graphs: bool = True, is_compiled: bool = False
@@ -64,9 +70,7 @@ def accelerate(
     if runner.static is None:
         return None
     done = Acceleration(has_graphs, forward is not model.forward, attention)
-    kinds = sorted({row.fastest for row in attention.rows}) or ["sdpa"]
-    parts = ("CUDA graphs" if has_graphs else "", "compiled" if done.is_compiled else "")
-    logger.info("static steps: %s", ", ".join([*filter(None, parts), *kinds]))
+    logger.info("steps: %s", done)
     return done
 
 

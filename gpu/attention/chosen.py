@@ -39,6 +39,11 @@ class Measured:
     bucket: Bucket
     microseconds: dict[Kind, float]
 
+    def __str__(self) -> str:
+        times = ", ".join(f"{kind} {us:.1f}" for kind, us in self.microseconds.items())
+        one = self.bucket
+        return f"batch={one.batch} nodes={one.nodes} entries={one.length} us: {times}"
+
     @property
     def fastest(self) -> Kind:
         return min(self.microseconds, key=self.microseconds.__getitem__)
@@ -81,6 +86,7 @@ def choose(
         bucket = sizes.of(*point)
         if bucket is not None and time.perf_counter() < end:
             rows.append(measure(steps, bucket, new_graphs()))
+            logger.info("attention %s", rows[-1])
     return Chosen(tuple(rows))
 
 

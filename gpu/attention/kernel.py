@@ -24,7 +24,7 @@ KEYS_BLOCK = 64
 JOINED_ROWS = 16
 SPLITS_MAX = 64
 STAGES = 2
-"""With these blocks nothing spills, and 99 KiB of shared memory do (compiled for 8.0, 8.9 and 9.0)."""
+"""With these blocks 16-bit heads of 64 and 128 do not spill, in 99 KiB of shared memory: 8.0, 8.9 and 9.0."""
 LOG2_E = math.log2(math.e)
 MULTIPROCESSORS_UNKNOWN = 8
 """Where there is no GPU: the interpreter."""

@@ -269,6 +269,7 @@ def show(title: str, rows: Sequence["Row"]) -> None:
             map(share_cells, some),
             console,
         )
+    console.print(f"steps: {'; '.join(dict.fromkeys(one.steps for one in rows))}")
     for one in rows:
         if one.differences is not None:
             off = one.differences

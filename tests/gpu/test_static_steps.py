@@ -24,6 +24,7 @@ from retrieval_draft.tree import DraftTree, int32s
 from tests.gpu.drafters import ScriptedDrafter, random_plan
 from tests.gpu.driving import Outputs
 from tests.gpu.models import FAMILIES, VOCAB_SIZE, built, config, prompts, tiny
+from tests.gpu.replaying import ReplayingGraphs
 
 LENGTH_MAX, NODES_MAX, SLOTS = 96, 25, 4
 
@@ -96,6 +97,18 @@ def test_tokens_are_those_of_ragged_steps(family: str, monkeypatch: pytest.Monke
     assert len({shape.nodes for shape in shapes}) > 3
 
 
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_step_replayed_from_a_recording_depends_on_its_inputs_alone(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that Python knew when a step was recorded would be in every replay of it."""
+    monkeypatch.setattr(runner_module, "PREFILL_TOKENS_MAX", 4)
+    model, graphs = tiny(family), ReplayingGraphs()
+    found = decoded(model, static(model, graphs))
+    assert found.tokens == decoded(model, None).tokens
+    assert graphs.replays > len(graphs.recordings) > 3
+
+
 def test_observations_and_hidden_states_are_those_of_ragged_steps() -> None:
     model = tiny("llama")
 
@@ -105,7 +118,9 @@ def test_observations_and_hidden_states_are_those_of_ragged_steps() -> None:
         decoded(model, runner, drafter)
         return drafter
 
-    found, expected = observed(static(model)), observed(None)
+    graphs = ReplayingGraphs()
+    found, expected = observed(static(model, graphs)), observed(None)
+    assert graphs.replays > 10
     compared = 0
     for name, told in expected.told.items():
         for one, other in zip(found.told[name].rows, told.rows, strict=True):
