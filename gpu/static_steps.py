@@ -8,6 +8,7 @@ is left to the ragged path: this one only saves time.
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +20,7 @@ from retrieval_draft.gpu.attention.kinds import Kind, TreeMasks, tree_masks
 from retrieval_draft.gpu.attention.tree_view import NODES_MAX
 from retrieval_draft.gpu.buckets import ROWS_MAX, Bucket, Buckets
 from retrieval_draft.gpu.graphs import Graphs
+from retrieval_draft.gpu.hidden import HiddenStates
 from retrieval_draft.gpu.slot_cache import SlotCache
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import DraftTree, Int64Array
@@ -56,14 +58,19 @@ class StaticSteps:
         *,
         length_max: int,
         nodes_max: int,
-        forward: Forward | None = None,
+        forward: Forward,
     ) -> None:
         self.model, self.cache, self.graphs = model, cache, graphs
         self.buckets = Buckets(cache.slots, nodes_max, cache.length)
         self.kind_of: Callable[[Bucket], Kind] = lambda bucket: "sdpa"
-        self.forward_of_model: Forward = forward or model.forward
+        self._model_forward = forward
         self._scratch = length_max
         self._failed: set[Bucket] = set()
+        self.states: Tensor | None = None
+        """Hidden states [B, n, width] behind the newest logits, as long valid; None of some models."""
+        # A recorded step calls no hook: where its hidden states lie is known from the recording.
+        self._hidden = HiddenStates(model)
+        self._states: dict[tuple[Bucket, Kind], Tensor | None] = {}
         rows = min(ROWS_MAX, self.buckets.batches[-1] * self.buckets.nodes[-1])
         pinned = model.device.type == "cuda"
         self._host = torch.zeros(FIELDS * rows, dtype=torch.int64, pin_memory=pinned)
@@ -98,11 +105,12 @@ class StaticSteps:
             Exception
         ) as error:  # whatever a recording or a compiler raises, there is another path
             self._failed.add(inputs.bucket)
-            problem = f"{type(error).__name__}: {error}"
-            logger.warning("static step failed bucket=%s kind=%s: %s", bucket, kind, problem)
+            logger.warning("static step failed %s %s: %s", bucket, kind, first_line(error))
             return None
-        nodes = 1 + max(len(tree) for tree in inputs.trees)
-        return self._logits_of(bucket)[: len(inputs.cached), :nodes]
+        batch, nodes = len(inputs.cached), 1 + max(len(tree) for tree in inputs.trees)
+        states = self._states.get((bucket, kind))
+        self.states = None if states is None else states[:batch, :nodes]
+        return self._logits_of(bucket)[:batch, :nodes]
 
     def aim(self, bucket: Bucket, kind: Kind) -> tuple[Tensor, Tensor, TreeMasks]:
         """Tokens, positions and masks of what stands in the inputs; the cache aimed at them."""
@@ -115,7 +123,10 @@ class StaticSteps:
 
     def _run(self, bucket: Bucket, kind: Kind) -> None:
         tokens, positions, masks = self.aim(bucket, kind)
-        logits = self.forward_of_model(tokens, positions, masks, self.cache)
+        with closing(self._hidden):
+            self._hidden.watch()
+            logits = self._model_forward(tokens, positions, masks, self.cache)
+            self._states[bucket, kind] = self._hidden.take()
         self._logits_of(bucket).copy_(logits)
 
     def _logits_of(self, bucket: Bucket) -> Tensor:
@@ -159,3 +170,9 @@ def ancestors(tree: DraftTree) -> tuple[Int64Array, Int64Array]:
         words.append(words[parent + 1] | 1 << i)
         depths.append(depths[parent + 1] + 1)
     return np.array(words[1:], np.uint64).view(np.int64), np.array(depths[1:], np.int64)
+
+
+def first_line(error: Exception) -> str:
+    """For the log: compilers tell whole stories."""
+    told = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {told[0] if told else ''}"

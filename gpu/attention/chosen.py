@@ -19,7 +19,7 @@ from retrieval_draft.gpu.attention.kinds import Kind, available
 from retrieval_draft.gpu.attention.register import attend
 from retrieval_draft.gpu.buckets import Bucket
 from retrieval_draft.gpu.graphs import Graphs
-from retrieval_draft.gpu.static_steps import StaticSteps
+from retrieval_draft.gpu.static_steps import StaticSteps, first_line
 from retrieval_draft.tree import DraftTree, int32s
 
 ROUNDS = 5
@@ -38,6 +38,11 @@ class Measured:
 
     bucket: Bucket
     microseconds: dict[Kind, float]
+
+    def __str__(self) -> str:
+        times = ", ".join(f"{kind} {us:.1f}" for kind, us in self.microseconds.items())
+        one = self.bucket
+        return f"batch={one.batch} nodes={one.nodes} entries={one.length} us: {times}"
 
     @property
     def fastest(self) -> Kind:
@@ -81,6 +86,7 @@ def choose(
         bucket = sizes.of(*point)
         if bucket is not None and time.perf_counter() < end:
             rows.append(measure(steps, bucket, new_graphs()))
+            logger.info("attention %s", rows[-1])
     return Chosen(tuple(rows))
 
 
@@ -98,7 +104,9 @@ def measure(steps: StaticSteps, bucket: Bucket, graphs: Graphs) -> Measured:
         try:
             output, microseconds = _timed(steps, bucket, kind, graphs)
         except Exception as error:  # whatever a compiler raises: this way is not taken
-            logger.warning("attention failed kind=%s bucket=%s: %s", kind, bucket, error)
+            logger.warning(
+                "attention failed kind=%s bucket=%s: %s", kind, bucket, first_line(error)
+            )
             continue
         expected = output if expected is None else expected
         off = float((output - expected).square().mean().sqrt() / expected.square().mean().sqrt())

@@ -46,6 +46,7 @@ from retrieval_draft.step import DraftOptions
 from retrieval_draft.tree import int32s
 
 COLD, WARM = "cold", "warm"
+RAGGED = "ragged"
 RANDOM_PROMPT_TOKENS = 64
 
 
@@ -94,6 +95,8 @@ class Row:
     step_ms: float
     late: int
     """Drafts that did not come in time."""
+    steps: str
+    """How they were made: ragged, or at static shapes and with what."""
     differences: Differences | None
 
 
@@ -115,12 +118,15 @@ def measured(
     length_max = max(len(t.prompt) + t.tokens_max for _, tasks in files for t in tasks)
     length_max = max(2, min(length_max, model.context_tokens_max))
     with _clients(plan) as clients:
-        runner, costs = None, None
+        runner, costs, steps = None, None, RAGGED
         for name, batch, phase, taught, tasks in chosen:
             if runner is None or runner.slots != batch:
                 runner = None  # its slots go before the next ones come
                 runner = Runner(model, slots=batch, length_max=length_max, nodes_max=plan.nodes_max)
-                accelerate(runner, has_graphs=plan.has_graphs, is_compiled=plan.is_compiled)
+                steps = str(
+                    accelerate(runner, has_graphs=plan.has_graphs, is_compiled=plan.is_compiled)
+                    or RAGGED
+                )
                 costs = measure_step_costs(runner)
             assert costs is not None
             namespace = f"bench-{uuid.uuid4().hex[:12]}"
@@ -150,7 +156,7 @@ def measured(
                 for arm in [*arms[turn:], *arms[:turn]]:
                     arm.decode(some)
                 advance()
-            rows += _rows(name, phase, batch, arms, talks, tasks, plan)
+            rows += _rows(name, phase, batch, arms, talks, tasks, plan, steps)
     return rows
 
 
@@ -224,6 +230,7 @@ def _rows(
     talks: dict[str, Conversation],
     tasks: Sequence[Task],
     plan: Plan,
+    steps: str,
 ) -> list[Row]:
     by_name = {arm.name: arm for arm in arms}
     plain, lookup = by_name.get(PLAIN), by_name.get(LOOKUP)
@@ -255,6 +262,7 @@ def _rows(
                 clock.cpu_overhead_ms,
                 1e3 * clock.total / max(1, clock.steps),
                 talks[arm.name].figures.late if arm.name in talks else 0,
+                steps,
                 off,
             )
         )

@@ -14,7 +14,7 @@ from transformers import (
 from transformers.initialization import no_init_weights
 
 from retrieval_draft.errors import InvalidInput
-from retrieval_draft.gpu.model import DTYPES, adopt_model
+from retrieval_draft.gpu.model import DTYPES, adopt_model, device_named
 from retrieval_draft.gpu.packed_linear import pack_linears
 from retrieval_draft.gpu.target import TargetModel
 
@@ -72,7 +72,7 @@ def noise_model(
         raise InvalidInput("dtype", dtype, ", ".join(DTYPES))
     if threads is not None:
         torch.set_num_threads(threads)
-    module = noise_module(name, DTYPES[dtype], torch.device(device))
+    module = noise_module(name, DTYPES[dtype], device_named(device))
     pack_linears(module)
     return adopt_model(module, name=name)
 

@@ -62,7 +62,7 @@ RANDOM = "random"
 @click.option("--dtype", default="bfloat16", show_default=True, metavar="TYPE")
 @click.option("--device", default="cpu", show_default=True, metavar="NAME")
 @click.option("--graphs/--no-graphs", default=True, show_default=True, help="On CUDA, as `worker`.")
-@click.option("--compile", "is_compiled", is_flag=True, help="Compile the forward, as `worker`.")
+@click.option("--compile", "is_compiled", is_flag=True, help="On CUDA, as `worker`.")
 @click.option("--threads", default=1, show_default=True, help="Torch's threads.")
 @click.option(
     "--pin", is_flag=True, help="Keep to as many cores as there are threads, the sidecar too."
@@ -269,6 +269,7 @@ def show(title: str, rows: Sequence["Row"]) -> None:
             map(share_cells, some),
             console,
         )
+    console.print(f"steps: {'; '.join(dict.fromkeys(one.steps for one in rows))}")
     for one in rows:
         if one.differences is not None:
             off = one.differences

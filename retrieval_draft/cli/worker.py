@@ -132,7 +132,10 @@ def http_options(target: str, model: "TargetModel", demo: bool) -> "HttpOptions"
     "--graphs/--no-graphs", default=True, show_default=True, help="On CUDA: replay recorded steps."
 )
 @click.option(
-    "--compile", "is_compiled", is_flag=True, help="Compile the forward, once for every shape."
+    "--compile",
+    "is_compiled",
+    is_flag=True,
+    help="On CUDA: compile the forward, once for every shape.",
 )
 @click.option("--threads", default=0, metavar="N", help="Torch's threads.  [default: torch's own]")
 @click.option("--slots", default=8, show_default=True, help="Sequences decoded at once.")

@@ -5,15 +5,23 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
+from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu import acceleration
-from retrieval_draft.gpu.acceleration import SDPA_ONLY, accelerate, compiled_forward, difference
+from retrieval_draft.gpu.acceleration import (
+    SDPA_ONLY,
+    accelerate,
+    compiled_forward,
+    difference,
+    use_static_steps,
+)
 from retrieval_draft.gpu.attention import chosen, register
 from retrieval_draft.gpu.attention.chosen import Chosen, Measured, measure
 from retrieval_draft.gpu.buckets import Bucket
 from retrieval_draft.gpu.graphs import EagerGraphs
 from retrieval_draft.gpu.runner import Runner
+from retrieval_draft.gpu.slot_cache import SlotCache
 from retrieval_draft.gpu.static_steps import Forward, StaticSteps
-from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.target import AttentionMasks, TargetModel
 from tests.gpu.models import tiny
 from tests.gpu.test_static_steps import registered, tree_of
 
@@ -21,14 +29,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without to
 
 
 def steps_of(runner: Runner, forward: Forward | None = None) -> StaticSteps:
-    length_max, nodes_max = runner.length_max, runner.nodes_max
     return StaticSteps(
         runner.model,
         runner.cache,
         EagerGraphs(),
-        length_max=length_max,
-        nodes_max=nodes_max,
-        forward=forward,
+        forward=forward or runner.model.forward,
+        length_max=runner.length_max,
+        nodes_max=runner.nodes_max,
     )
 
 
@@ -107,27 +114,40 @@ def test_a_compiled_forward_is_one_graph_a_shape() -> None:
         assert difference(runner, steps) < 1e-5
 
 
-def test_steps_that_are_wrong_are_not_used(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = tiny("qwen2")
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interpreter would take minutes."""
+    monkeypatch.setattr(acceleration, "choose", lambda steps, new_graphs: SDPA_ONLY)
 
-    def wrong(model: TargetModel) -> Forward:
-        return lambda tokens, positions, masks, cache: model.forward(
-            tokens, positions + 1, masks, cache
-        )
 
-    monkeypatch.setattr(acceleration, "compiled_forward", wrong)
+@pytest.mark.usefixtures("unmeasured")
+def test_the_first_forward_that_is_right_is_used(caplog: pytest.LogCaptureFixture) -> None:
+    model = registered("qwen2")
+
+    def wrong(tokens: Tensor, positions: Tensor, masks: AttentionMasks, cache: SlotCache) -> Tensor:
+        return model.forward(tokens, positions + 1, masks, cache)
+
+    def failing(
+        tokens: Tensor, positions: Tensor, masks: AttentionMasks, cache: SlotCache
+    ) -> Tensor:
+        raise RuntimeError("graph break\nand its story")
+
     runner = runner_of(model)
-    assert accelerate(runner, is_compiled=True) is None
+    assert use_static_steps(runner, EagerGraphs, [wrong, failing])[0] is None
     assert runner.static is None
     assert "logits differ from ragged steps" in caplog.text
-
-
-def test_steps_that_are_right_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acceleration, "compiled_forward", lambda model: model.forward)
-    runner = runner_of(tiny("qwen2"))
-    done = accelerate(runner, is_compiled=True)
-    assert done is not None
-    assert (done.has_graphs, done.is_compiled) == (False, True)
+    assert "graph break\n" in caplog.text
+    assert "story" not in caplog.text
+    right = model.forward
+    assert use_static_steps(runner, EagerGraphs, [wrong, right]) == (right, SDPA_ONLY)
     assert runner.static is not None
+
+
+def test_the_cpu_is_left_as_it_is_and_does_not_compile() -> None:
+    model = tiny("qwen2")
+    runner = runner_of(model)
+    assert accelerate(runner) is None
+    assert runner.static is None
+    assert model.module.config._attn_implementation != register.NAME
+    with pytest.raises(InvalidInput, match="compile"):
+        accelerate(runner, is_compiled=True)

@@ -10,7 +10,6 @@ from retrieval_draft.gpu.attention.register import register
 from retrieval_draft.gpu.graphs import CudaGraphs
 from retrieval_draft.gpu.model import adopt_model
 from retrieval_draft.gpu.runner import Runner
-from retrieval_draft.gpu.static_steps import StaticSteps
 from retrieval_draft.gpu.target import TargetModel
 from tests.gpu.models import built, config
 from tests.gpu.test_static_steps import LENGTH_MAX, NODES_MAX, SLOTS, decoded, static, tree_of
@@ -53,11 +52,10 @@ def test_a_worker_on_a_gpu_is_accelerated(is_compiled: bool) -> None:
 def test_all_ways_to_attend_are_right_here() -> None:
     with torch.inference_mode():
         model = on_gpu("qwen2")
-        runner = Runner(model, slots=SLOTS, length_max=LENGTH_MAX, nodes_max=NODES_MAX)
+        runner = static(model)
         runner.scramble()
-        graphs = CudaGraphs(model.device)
-        steps = StaticSteps(model, runner.cache, graphs, length_max=LENGTH_MAX, nodes_max=NODES_MAX)
-        table = choose(steps, lambda: CudaGraphs(model.device), seconds_max=120.0)
+        assert runner.static is not None
+        table = choose(runner.static, lambda: CudaGraphs(model.device), seconds_max=120.0)
     assert all(row.microseconds.keys() == set(KINDS) for row in table.rows)
 
 

@@ -1,15 +1,16 @@
 """Steps at fixed shapes give the tokens of ragged ones; what they cannot do is done as without them."""
 
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import closing
 
 import numpy as np
 import pytest
 import torch
 
 from retrieval_draft.gpu import runner as runner_module
-from retrieval_draft.gpu.acceleration import accelerate, difference
+from retrieval_draft.gpu.acceleration import difference
 from retrieval_draft.gpu.attention.kinds import Kind
-from retrieval_draft.gpu.attention.register import NAME, register
+from retrieval_draft.gpu.attention.register import register
 from retrieval_draft.gpu.buckets import NODE_COUNTS, ROWS_MAX, Bucket, Buckets
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.graphs import EagerGraphs, Graphs
@@ -23,6 +24,7 @@ from retrieval_draft.tree import DraftTree, int32s
 from tests.gpu.drafters import ScriptedDrafter, random_plan
 from tests.gpu.driving import Outputs
 from tests.gpu.models import FAMILIES, VOCAB_SIZE, built, config, prompts, tiny
+from tests.gpu.replaying import ReplayingGraphs
 
 LENGTH_MAX, NODES_MAX, SLOTS = 96, 25, 4
 
@@ -34,6 +36,7 @@ def static(model: TargetModel, graphs: Graphs | None = None, kind: Kind = "sdpa"
         model,
         runner.cache,
         graphs or EagerGraphs(),
+        forward=model.forward,
         length_max=LENGTH_MAX,
         nodes_max=NODES_MAX,
     )
@@ -57,9 +60,11 @@ def requests() -> list[Request]:
     ]
 
 
-def decoded(model: TargetModel, runner: Runner | None) -> Outputs:
+def decoded(
+    model: TargetModel, runner: Runner | None, drafter: ScriptedDrafter | None = None
+) -> Outputs:
     """Prompts are read in small chunks, each between two steps of the sequences that run."""
-    drafter = ScriptedDrafter(random_plan(3, VOCAB_SIZE), observation_width=5)
+    drafter = drafter or ScriptedDrafter(random_plan(3, VOCAB_SIZE), observation_width=5)
     decoder = Decoder(
         model,
         slots=SLOTS,
@@ -69,13 +74,14 @@ def decoded(model: TargetModel, runner: Runner | None) -> Outputs:
         runner=runner,
     )
     outputs, waiting = Outputs(), requests()
-    while waiting or decoder.active or decoder.is_prefilling:
-        if waiting and decoder.has_room():
-            decoder.begin(waiting.pop(0))
-        if (first := decoder.prefill()) is not None:
-            outputs.take(first)
-        for committed in decoder.step():
-            outputs.take(committed)
+    with closing(decoder._hidden):
+        while waiting or decoder.active or decoder.is_prefilling:
+            if waiting and decoder.has_room():
+                decoder.begin(waiting.pop(0))
+            if (first := decoder.prefill()) is not None:
+                outputs.take(first)
+            for committed in decoder.step():
+                outputs.take(committed)
     return outputs
 
 
@@ -89,6 +95,44 @@ def test_tokens_are_those_of_ragged_steps(family: str, monkeypatch: pytest.Monke
     shapes = {key[0] for key in seen.keys}
     assert {shape.batch for shape in shapes} == {1, 2, 4}
     assert len({shape.nodes for shape in shapes}) > 3
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3"])
+def test_a_step_replayed_from_a_recording_depends_on_its_inputs_alone(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number that Python knew when a step was recorded would be in every replay of it."""
+    monkeypatch.setattr(runner_module, "PREFILL_TOKENS_MAX", 4)
+    model, graphs = tiny(family), ReplayingGraphs()
+    found = decoded(model, static(model, graphs))
+    assert found.tokens == decoded(model, None).tokens
+    assert graphs.replays > len(graphs.recordings) > 3
+
+
+def test_observations_and_hidden_states_are_those_of_ragged_steps() -> None:
+    model = tiny("llama")
+
+    def observed(runner: Runner | None) -> ScriptedDrafter:
+        drafter = ScriptedDrafter(random_plan(3, VOCAB_SIZE), observation_width=5)
+        drafter.hidden_width = 1000
+        decoded(model, runner, drafter)
+        return drafter
+
+    graphs = ReplayingGraphs()
+    found, expected = observed(static(model, graphs)), observed(None)
+    assert graphs.replays > 10
+    compared = 0
+    for name, told in expected.told.items():
+        for one, other in zip(found.told[name].rows, told.rows, strict=True):
+            if one is None or other is None:
+                assert one is other
+                continue
+            assert np.array_equal(one.at, other.at)
+            assert np.array_equal(one.tokens, other.tokens)
+            if one.hidden is not None and other.hidden is not None:
+                assert np.allclose(one.hidden, other.hidden, atol=2e-3, rtol=2e-3)
+                compared += len(one.hidden)
+    assert compared > 300
 
 
 class Recorder:
@@ -122,7 +166,9 @@ def test_a_context_needs_no_new_graph_but_for_sdpa() -> None:
         seen = Recorder()
         model = registered("llama")
         runner = Runner(model, slots=1, length_max=200, nodes_max=0)
-        steps = StaticSteps(model, runner.cache, seen, length_max=200, nodes_max=0)
+        steps = StaticSteps(
+            model, runner.cache, seen, forward=model.forward, length_max=200, nodes_max=0
+        )
         steps.buckets.lengths = (64, 128, 201)
         steps.kind_of = lambda bucket: kind
         for cached in (5, 63, 64, 150):
@@ -192,11 +238,3 @@ def test_a_bucket_holds_what_it_is_for_and_never_leaves_the_cache(
     assert sizes.of(slots + 1, 1, 1) is None
     assert sizes.of(1, nodes_max + 2, 1) is None
     assert sizes.of(1, 1, length_max * 2) is None
-
-
-def test_the_cpu_is_left_as_it_is() -> None:
-    model = tiny("qwen2")
-    runner = Runner(model, slots=2, length_max=64, nodes_max=4)
-    assert accelerate(runner) is None
-    assert runner.static is None
-    assert model.module.config._attn_implementation != NAME

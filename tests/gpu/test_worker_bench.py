@@ -154,6 +154,7 @@ def test_the_command_labels_what_is_forced_and_ends_with_json() -> None:
     document = json.loads(done.output.splitlines()[-1])
     assert document["kind"] == "trace-forced"
     assert [row["arm"] for row in document["rows"]] == ["plain", "lookup"]
+    assert {row["steps"] for row in document["rows"]} == {"ragged"}
     assert document["generate"][2] > 0
     refused = CliRunner().invoke(worker, ["--arms", "magic"])
     assert refused.exit_code != 0
