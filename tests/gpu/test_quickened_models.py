@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaForCausalLM
+from transformers import AttentionInterface, LlamaForCausalLM
 
 from retrieval_draft.gpu import folded_attention as folded
 from retrieval_draft.gpu.model import adopt_model, load_model
@@ -69,6 +69,8 @@ def test_a_model_that_attends_wrongly_when_folded_keeps_sdpa(
         return attend(module, query, key, value, mask)
 
     monkeypatch.setattr(folded, "folded_attention", wrong)
+    # Registered for the whole process: the right one has to come back for the models of other tests.
+    monkeypatch.setitem(AttentionInterface._global_mapping, folded.NAME, attend)
     module = built(config("llama"))
     adopt_model(module)
     assert module.config._attn_implementation == "sdpa"
