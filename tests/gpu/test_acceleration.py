@@ -1,5 +1,7 @@
 """What makes steps faster is measured, checked, and left out where it is wrong."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,15 +11,17 @@ from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu import acceleration
 from retrieval_draft.gpu.acceleration import (
     SDPA_ONLY,
+    Acceleration,
     accelerate,
     compiled_forward,
     difference,
     use_static_steps,
 )
 from retrieval_draft.gpu.attention import chosen, register
-from retrieval_draft.gpu.attention.chosen import Chosen, Measured, measure
+from retrieval_draft.gpu.attention.chosen import Chosen, Measured, choose, measure
+from retrieval_draft.gpu.attention.kinds import Kind
 from retrieval_draft.gpu.buckets import Bucket
-from retrieval_draft.gpu.graphs import EagerGraphs
+from retrieval_draft.gpu.graphs import EagerGraphs, Graphs
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.slot_cache import SlotCache
 from retrieval_draft.gpu.static_steps import Forward, StaticSteps
@@ -55,6 +59,8 @@ def test_a_bucket_goes_by_the_nearest_that_was_measured() -> None:
     assert found.kind_of(Bucket(2, 9, 2048)) == "triton"
     assert found.kind_of(Bucket(24, 17, 1024)) == "flex"
     assert SDPA_ONLY.kind_of(Bucket(1, 1, 1)) == "sdpa"
+    assert str(Acceleration(True, False, found)) == "static shapes, CUDA graphs, flex, sdpa, triton"
+    assert str(Acceleration(False, True, SDPA_ONLY)) == "static shapes, compiled, sdpa"
 
 
 @pytest.fixture
@@ -72,6 +78,28 @@ def test_all_ways_are_measured_on_the_cache_itself() -> None:
         row = measure(steps_of(runner), Bucket(2, 5, 69), EagerGraphs())
     assert row.microseconds.keys() == {"sdpa", "triton", "flex"}
     assert all(microseconds > 0 for microseconds in row.microseconds.values())
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_takes_long_comes_last_and_time_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Bucket, tuple[Kind, ...]]] = []
+
+    def pretended(
+        steps: StaticSteps, bucket: Bucket, graphs: Graphs, kinds: tuple[Kind, ...]
+    ) -> Measured:
+        asked.append((bucket, kinds))
+        now[0] += 1.0
+        return Measured(bucket, {kind: float(len(asked)) for kind in kinds})
+
+    now = [0.0]
+    monkeypatch.setattr(chosen, "measure", pretended)
+    monkeypatch.setattr(chosen, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    steps = steps_of(runner_of(tiny("qwen2")))
+    points = 3 * 2 * 1  # batches of 1, 2 and 3, with and without trees, one length
+    found = choose(steps, EagerGraphs, seconds_max=points + 2.0)
+    assert [kinds for _, kinds in asked] == [("sdpa", "triton")] * points + [("sdpa", "flex")] * 2
+    assert [len(row.microseconds) for row in found.rows] == [3, 3, 2, 2, 2, 2]
+    assert found.rows[0].microseconds == {"sdpa": 1.0, "triton": 1.0, "flex": points + 1.0}
 
 
 @pytest.mark.usefixtures("quick")
