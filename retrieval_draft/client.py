@@ -281,6 +281,22 @@ class GrpcClient:
             call.cancel()  # nothing, if the call has ended
 
 
+def greet(
+    client: Client,
+    namespace: str,
+    vocab_size: int,
+    create: store_pb2.CreateNamespaceRequest | None,
+    seconds_max: float,
+) -> None:
+    """Find the namespace, or make it as `create` says. Raises what the calls raise, and FailedPrecondition
+    for a namespace of other tokens, which could only mislead.
+    """
+    if create is not None:
+        ensure_namespace(client, create, seconds_max)
+    else:
+        check_namespace(client.get_namespace(namespace, seconds_max), vocab_size)
+
+
 def ensure_namespace(
     client: Client,
     wanted: store_pb2.CreateNamespaceRequest,

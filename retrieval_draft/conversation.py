@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from retrieval_draft.asking import Asking, Figures
 from retrieval_draft.breaker import FAILURES_MAX, Breaker
-from retrieval_draft.client import Client, check_namespace, ensure_namespace
+from retrieval_draft.client import Client, greet
 from retrieval_draft.config import BATCH_SEQUENCES_MAX, STEP_MS_MAX
 from retrieval_draft.errors import (
     DraftError,
@@ -277,15 +277,13 @@ class Conversation:
         self._client.send(
             StepRequest(sent.step_id, self._namespace, self._client_id, parts, options)
         )
-        now = self._clock()
-        return Question(sent, nodes_max, began + self._seconds_max, now - began)
+        return Question(sent, nodes_max, began + self._seconds_max, self._clock() - began)
 
     def _answered(self, question: Question, answer: StepResponse | None) -> dict[str, DraftTree]:
-        nodes_max = question.nodes_max
-        trees = {} if answer is None else self._trees(question.sent, answer, nodes_max)
+        trees = {} if answer is None else self._trees(question, answer)
         self.figures.late += answer is None
         self.figures.round_trip_seconds += question.seconds
-        came = {name: len(trees.get(name, ())) for name in nodes_max}
+        came = {name: len(trees.get(name, ())) for name in question.nodes_max}
         self._asking.answered(came, 1000 * question.seconds)
         return trees
 
@@ -294,16 +292,9 @@ class Conversation:
         self._asking.price(cost)
 
     def _greet(self) -> None:
-        """Make the namespace where that was asked for, and learn what is worth sending.
-
-        Raises FailedPrecondition for a namespace of other tokens, which could only mislead.
-        """
-        if self._create is not None:
-            ensure_namespace(self._client, self._create, GREETING_SECONDS_MAX)
-        else:
-            found = self._client.get_namespace(self._namespace, GREETING_SECONDS_MAX)
-            check_namespace(found, self._vocab_size)
-        self._width = self._client.observation_width(GREETING_SECONDS_MAX)
+        seconds = GREETING_SECONDS_MAX
+        greet(self._client, self._namespace, self._vocab_size, self._create, seconds)
+        self._width = self._client.observation_width(seconds)
 
     def _message(
         self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
@@ -370,10 +361,9 @@ class Conversation:
             why = next((p for p in answer.problems if p.index == i), None)
             log.warning("sequence %s gets no drafts: %s", shown(name), why)
 
-    def _trees(
-        self, sent: Sent, answer: StepResponse, nodes_max: dict[str, int]
-    ) -> dict[str, DraftTree]:
+    def _trees(self, question: Question, answer: StepResponse) -> dict[str, DraftTree]:
         trees: dict[str, DraftTree] = {}
+        sent, nodes_max = question.sent, question.nodes_max
         for i, name in enumerate(sent.sequence_ids):
             tree = answer.trees[i]
             sequence = self._open.get(name)
@@ -407,7 +397,4 @@ class Conversation:
         self.figures.failed += 1
         self._sent = None
         for sequence in [*self._open.values(), *self._finishing.values()]:
-            sequence.tree_step = sequence.verified_step = 0
-            sequence.accepted = -1
-            sequence.verified_tree = None
-            sequence.asked_step = 0
+            sequence.forget_steps()

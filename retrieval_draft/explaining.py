@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from retrieval_draft.columns import column
 from retrieval_draft.drafting.explaining import Evidence, evidence_of
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import Corrupt
 from retrieval_draft.store.segment import Segment
 from retrieval_draft.tree import SOURCES, TIERS
 from retrieval_draft.v1 import draft_pb2 as pb
-from retrieval_draft.wire import column, decode_options, encode_trees
+from retrieval_draft.wire import decode_options, encode_trees
 
 
 def explained(engine: Engine, tenant: str, message: pb.ExplainRequest) -> pb.ExplainResponse:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from retrieval_draft.columns import column, offsets
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.store.manifest import Manifest
@@ -9,7 +10,6 @@ from retrieval_draft.store.records import NamespaceSpec
 from retrieval_draft.stores import Document
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import store_pb2 as pb
-from retrieval_draft.wire import column, offsets
 
 
 def spec_of(message: pb.CreateNamespaceRequest) -> NamespaceSpec:

@@ -63,6 +63,11 @@ class OpenSequence:
         self.asked_step = step_id
         return sent
 
+    def forget_steps(self) -> None:
+        """What was asked and verified belongs to a message that was lost."""
+        self.tree_step = self.verified_step = self.asked_step = 0
+        self.accepted, self.verified_tree = -1, None
+
     def append(self, tokens: Int32Array) -> None:
         needed = self.length + len(tokens)
         if needed > len(self.tokens):

@@ -4,15 +4,23 @@ Decoding checks that lengths agree and raises InvalidInput naming the field; wha
 engine's to check.
 """
 
-import struct
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from retrieval_draft.columns import (
+    column,
+    encode_offsets,
+    joined,
+    numbers,
+    offsets,
+    optional,
+    packed,
+)
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.step import (
     DraftOptions,
@@ -34,39 +42,6 @@ _Scalar = TypeVar("_Scalar", bound=np.generic)
 _Enum = TypeVar("_Enum", bound=IntEnum)
 
 _INT32, _UINT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<u4"), np.dtype("<f4")
-_CODES = {np.dtype(np.int32): "i", np.dtype(np.uint8): "B", np.dtype(np.uint64): "Q"}
-"""Of columns that are read as lists: for a batch's worth of numbers `struct` is four times numpy's speed."""
-
-
-def column(
-    data: bytes, dtype: type[_Scalar], field: str, count: int | None = None
-) -> npt.NDArray[_Scalar]:
-    """A writable array of the column; InvalidInput unless it has `count` entries, where given."""
-    wire = np.dtype(dtype).newbyteorder("<")
-    _entries(data, wire.itemsize, field, count)
-    return np.frombuffer(data, wire).astype(dtype)
-
-
-def numbers(data: bytes, dtype: type[np.integer], field: str, count: int) -> list[int]:
-    """The column's `count` entries as Python's; InvalidInput unless it has so many."""
-    wire = np.dtype(dtype)
-    _entries(data, wire.itemsize, field, count)
-    return list(struct.unpack(f"<{count}{_CODES[wire]}", data))
-
-
-def _entries(data: bytes, size: int, field: str, count: int | None) -> None:
-    if len(data) % size:
-        raise InvalidInput(field, f"{len(data)} bytes", f"a multiple of {size}")
-    if count is not None and len(data) != count * size:
-        raise InvalidInput(field, f"{len(data) // size} entries", f"{count} entries")
-
-
-def offsets(data: bytes, field: str, count: int, total: int) -> list[int]:
-    """count + 1 offsets that ascend from 0 to `total`."""
-    values = numbers(data, np.int32, field, count + 1)
-    if values[0] != 0 or values[-1] != total or any(b < a for a, b in pairwise(values)):
-        raise InvalidInput(field, f"{values[0]}..{values[-1]}", f"ascending from 0 to {total}")
-    return values
 
 
 def decode_request(message: draft_pb2.DraftRequest) -> StepRequest:
@@ -75,10 +50,10 @@ def decode_request(message: draft_pb2.DraftRequest) -> StepRequest:
     tokens = column(message.tokens, np.int32, "tokens")
     token_offsets = offsets(message.token_offsets, "token_offsets", count, len(tokens))
     bases = numbers(message.base_positions, np.int32, "base_positions", count)
-    nodes = _optional(message.nodes_max, np.int32, "nodes_max", count)
-    finished = _optional(message.finished, np.uint8, "finished", count)
-    verified = _optional(message.verified_steps, np.uint64, "verified_steps", count)
-    accepted = _optional(message.accepted, np.int32, "accepted", count)
+    nodes = optional(message.nodes_max, np.int32, "nodes_max", count)
+    finished = optional(message.finished, np.uint8, "finished", count)
+    verified = optional(message.verified_steps, np.uint64, "verified_steps", count)
+    accepted = optional(message.accepted, np.int32, "accepted", count)
     starts = _starts(message.starts, count)
     rows = _rows(message.observations, count)
     verified_trees = _optional_trees(message.verified_trees, "verified_trees", count)
@@ -137,9 +112,9 @@ def encode_request(request: StepRequest) -> draft_pb2.DraftRequest:
         client_id=request.client_id,
         options=_encode_options(request.options),
         sequence_ids=[part.sequence_id for part in parts],
-        base_positions=_packed("i", [part.base_position for part in parts]),
+        base_positions=packed("i", [part.base_position for part in parts]),
         token_offsets=encode_offsets([len(part.tokens) for part in parts]),
-        tokens=_joined([part.tokens for part in parts], _INT32),
+        tokens=joined([part.tokens for part in parts], _INT32),
         starts=[
             _encode_start(i, part.start) for i, part in enumerate(parts) if part.start is not None
         ],
@@ -147,12 +122,12 @@ def encode_request(request: StepRequest) -> draft_pb2.DraftRequest:
     if any(part.nodes_max is not None for part in parts):
         most = request.options.nodes_max
         caps = [most if part.nodes_max is None else part.nodes_max for part in parts]
-        message.nodes_max = _packed("i", caps)
+        message.nodes_max = packed("i", caps)
     if any(part.finished for part in parts):
         message.finished = bytes(part.finished for part in parts)
     if any(part.verified_step for part in parts):
-        message.verified_steps = _packed("Q", [part.verified_step for part in parts])
-        message.accepted = _packed("i", [part.accepted for part in parts])
+        message.verified_steps = packed("Q", [part.verified_step for part in parts])
+        message.accepted = packed("i", [part.accepted for part in parts])
     if any(part.rows is not None and len(part.rows) for part in parts):
         message.observations.CopyFrom(_encode_rows(parts))
     if any(part.verified_tree is not None for part in parts):
@@ -194,10 +169,10 @@ def encode_trees(trees: Iterable[DraftTree | None]) -> draft_pb2.Trees:
     kept = [tree for tree in present if tree is not None]
     return draft_pb2.Trees(
         node_offsets=encode_offsets([0 if tree is None else len(tree) for tree in present]),
-        tokens=_joined([tree.token for tree in kept], _INT32),
-        parents=_joined([tree.parent for tree in kept], _INT32),
-        probabilities=_joined([tree.probability for tree in kept], _FLOAT32),
-        sources=_joined([tree.source for tree in kept], _UINT32),
+        tokens=joined([tree.token for tree in kept], _INT32),
+        parents=joined([tree.parent for tree in kept], _INT32),
+        probabilities=joined([tree.probability for tree in kept], _FLOAT32),
+        sources=joined([tree.source for tree in kept], _UINT32),
         proposals=_encode_proposals(present),
     )
 
@@ -278,10 +253,6 @@ def _member(kind: type[_Enum], value: int, field: str) -> _Enum:
     except ValueError:
         limit = f"0 to {max(kind)}"
         raise InvalidInput(field, value, limit) from None
-
-
-def _optional(data: bytes, dtype: type[np.integer], field: str, count: int) -> list[int] | None:
-    return numbers(data, dtype, field, count) if data else None
 
 
 def _optional_trees(message: draft_pb2.Trees, field: str, count: int) -> list[DraftTree] | None:
@@ -396,19 +367,4 @@ def _encode_start(index: int, start: SequenceStart) -> draft_pb2.SequenceStart:
         end_tokens=int32s(start.end_tokens).tobytes(),
         corpora=start.corpora,
         namespace=start.namespace,
-    )
-
-
-def encode_offsets(lengths: Iterable[int]) -> bytes:
-    """The offsets column of parts with these lengths."""
-    return _packed("i", list(accumulate(lengths, initial=0)))
-
-
-def _packed(code: str, values: Sequence[int]) -> bytes:
-    return struct.pack(f"<{len(values)}{code}", *values)
-
-
-def _joined(parts: Iterable[npt.NDArray[np.generic]], wire: np.dtype[np.generic]) -> bytes:
-    return b"".join(
-        [(part if part.dtype == wire else part.astype(wire)).tobytes() for part in parts]
     )

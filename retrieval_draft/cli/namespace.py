@@ -189,7 +189,7 @@ def as_row(one: "pb.Namespace") -> dict[str, object]:
     """A namespace's fields for JSON."""
     import numpy as np
 
-    from retrieval_draft.wire import column
+    from retrieval_draft.columns import column
 
     return {
         "namespace": one.namespace,

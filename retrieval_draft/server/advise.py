@@ -8,12 +8,12 @@ import numpy as np
 
 from retrieval_draft.advice import Adviser, Progress
 from retrieval_draft.checks import checked
+from retrieval_draft.columns import column
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import ResourceExhausted
 from retrieval_draft.server.edge import Context
 from retrieval_draft.step import DraftOptions, VerifyCost
 from retrieval_draft.v1 import store_pb2 as pb
-from retrieval_draft.wire import column
 
 
 class _Ended(Exception):

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from tokenizers import Tokenizer
 
 from retrieval_draft.client import GrpcClient
+from retrieval_draft.columns import encode_offsets
 from retrieval_draft.tree import int32s
 from retrieval_draft.v1 import store_pb2 as pb
 from retrieval_draft.warming.digests import Digests, Tokenised, text_digest
 from retrieval_draft.warming.documents import Document, Ids, Text
 from retrieval_draft.warming.tokenising import Tokeniser, Tokens, Work, batches
-from retrieval_draft.wire import encode_offsets
 
 MESSAGE_TOKENS = 1 << 18
 MESSAGE_DOCUMENTS = 512
