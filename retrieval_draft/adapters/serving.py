@@ -16,6 +16,7 @@ import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
 from retrieval_draft.adapters.settings import Settings, read_settings
+from retrieval_draft.adapters.tracking import tail
 from retrieval_draft.adapters.transport import connector
 from retrieval_draft.asking import Figures
 from retrieval_draft.client import Client
@@ -34,8 +35,6 @@ from retrieval_draft.v1.store_pb2 import CreateNamespaceRequest
 
 log = logging.getLogger(__name__)
 
-TAIL_TOKENS = 32
-"""Compared to tell whether a request went on where it was left."""
 ERRORS_LOGGED_MAX = 10
 REPORT_SECONDS = 10.0
 CLOSE_SECONDS_MAX = 1.0
@@ -234,14 +233,14 @@ class ServingDrafter:
                 self._refuse(known, row, "a token outside the vocabulary")
                 return False
             self._drafter.commit(name, int32s(fresh), self._accepted(known, tokens), row.rows)
-            known.length, known.tail = length, _tail(row.history, length)
+            known.length, known.tail = length, tail(row.history, length)
         known.tree = EMPTY
         return True
 
     def _opened(self, row: Row, now: float) -> _Known:
         name = row.request_id
         began = len(row.history) - min(row.fresh, len(row.history))
-        known = _Known(began, _tail(row.history, began), now)
+        known = _Known(began, tail(row.history, began), now)
         self._known[name] = known
         namespace = namespace_of(self._base, row.adapter, row.salt)
         if namespace not in self._shared and len(self._shared) > self._settings.namespaces_max:
@@ -387,8 +386,4 @@ def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNam
 
 def _goes_on(known: _Known, history: Int32Array) -> bool:
     length = known.length
-    return len(history) >= length and _tail(history, length) == known.tail
-
-
-def _tail(history: Int32Array, length: int) -> bytes:
-    return history[max(0, length - TAIL_TOKENS) : length].tobytes()
+    return len(history) >= length and tail(history, length) == known.tail

@@ -63,5 +63,10 @@ class Tracker:
         return names
 
 
+def tail(history: Int32Array, length: int) -> bytes:
+    """The last tokens of its first `length`: by them a sequence is known again."""
+    return history[max(0, length - TAIL_TOKENS) : length].tobytes()
+
+
 def _end(history: Int32Array, length: int) -> tuple[int, bytes]:
-    return length, history[max(0, length - TAIL_TOKENS) : length].tobytes()
+    return length, tail(history, length)
