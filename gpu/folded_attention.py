@@ -16,7 +16,11 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+Attention = Callable[..., tuple[Tensor, None]]
+"""`transformers.AttentionInterface`'s contract."""
+
 NAME = "retrieval_draft_folded"
+sdpa: Attention = sdpa_attention_forward
 # What changes the result and is not computed here: such calls are left to transformers.
 OTHER = ("softcap", "position_bias", "s_aux", "cache", "head_mask")
 
@@ -37,8 +41,7 @@ def folded_attention(
     not know, transformers' sdpa does it.
     """
     if attention_mask is None or not _is_plain(query, attention_mask, dropout, others):
-        leave: Callable[..., tuple[Tensor, None]] = sdpa_attention_forward
-        return leave(module, query, key, value, attention_mask, dropout, scaling, **others)
+        return sdpa(module, query, key, value, attention_mask, dropout, scaling, **others)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     attend = _by_products if query.dtype == torch.bfloat16 else _fused
     return attend(query, key, value, attention_mask, scale), None
@@ -48,10 +51,18 @@ def use_folded_attention(module: PreTrainedModel) -> bool:
     """Let a model that attends by sdpa on the CPU attend by this. False: it stays as it is."""
     if module.device.type != "cpu" or module.config._attn_implementation != "sdpa":
         return False
-    AttentionInterface.register(NAME, folded_attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    module.set_attn_implementation(NAME)
+    attend_by(module, NAME, folded_attention)
     return True
+
+
+def attend_by(module: PreTrainedModel, name: str, attention: Attention) -> None:
+    """Let a model attend by a function of ours, which transformers then knows by this name.
+
+    It is given the masks that a model makes for sdpa, and 4D ones as they are.
+    """
+    AttentionInterface.register(name, attention)
+    AttentionMaskInterface.register(name, sdpa_mask)
+    module.set_attn_implementation(name)
 
 
 def _is_plain(query: Tensor, mask: Tensor, dropout: float, others: dict[str, object]) -> bool:

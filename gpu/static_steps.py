@@ -23,6 +23,7 @@ from retrieval_draft.gpu.graphs import Graphs
 from retrieval_draft.gpu.hidden import HiddenStates
 from retrieval_draft.gpu.slot_cache import SlotCache
 from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.tree_mask import lineages
 from retrieval_draft.tree import DraftTree, Int64Array
 
 TOKEN, POSITION, ENTRY, SEES = range(4)
@@ -101,9 +102,8 @@ class StaticSteps:
             bucket = Bucket(bucket.batch, bucket.nodes, self.cache.length)
         try:
             self.graphs.run((bucket, kind), partial(self._run, bucket, kind))
-        except (
-            Exception
-        ) as error:  # whatever a recording or a compiler raises, there is another path
+        except Exception as error:
+            # Whatever a recording or a compiler raises, there is another path.
             self._failed.add(inputs.bucket)
             logger.warning("static step failed %s %s: %s", bucket, kind, first_line(error))
             return None
@@ -165,11 +165,10 @@ def fill(
 
 def ancestors(tree: DraftTree) -> tuple[Int64Array, Int64Array]:
     """Of every node: the word of itself and its ancestors, node i's bit i, and its depth below the root."""
-    words, depths = [0], [0]
-    for i, parent in enumerate(tree.parent.tolist()):
-        words.append(words[parent + 1] | 1 << i)
-        depths.append(depths[parent + 1] + 1)
-    return np.array(words[1:], np.uint64).view(np.int64), np.array(depths[1:], np.int64)
+    bits, depths = lineages(tree)
+    # Without the root's bit, as everyone sees the root.
+    words = np.array([row >> 1 for row in bits[1:]], np.uint64)
+    return words.view(np.int64), np.array(depths[1:], np.int64)
 
 
 def first_line(error: Exception) -> str:

@@ -17,6 +17,7 @@ from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sampling import likeliest
 from retrieval_draft.gpu.target import TargetModel
+from retrieval_draft.gpu.tree_mask import binary
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array, int32s
 
@@ -140,8 +141,7 @@ def _medians(
 def _timed(runner: Runner, points: Sequence[tuple[int, int, int]]) -> Iterator[float]:
     clock = step_clock(runner.model)
     for sequences, cached, nodes in points:
-        parents = [-1 if i < 2 else i // 2 - 1 for i in range(nodes)]
-        tree = DraftTree(int32s(np.arange(nodes) % runner.model.vocab_size), int32s(parents))
+        tree = DraftTree(int32s(np.arange(nodes) % runner.model.vocab_size), binary(nodes))
         start = clock()
         logits = runner.step([cached] * sequences, [0] * sequences, [tree] * sequences)
         likeliest(logits[0, :1])  # waits for the device too

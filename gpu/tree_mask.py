@@ -11,13 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from retrieval_draft.tree import BoolArray, DraftTree
-
-Int64Array = npt.NDArray[np.int64]
+from retrieval_draft.tree import BoolArray, DraftTree, Int32Array, Int64Array, int32s
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +25,25 @@ class Masks:
     sliding: Tensor
 
 
-def rooted(tree: DraftTree) -> tuple[BoolArray, Int64Array]:
-    """bool[n+1, n+1]: column j is row i or its ancestor, root first; int64[n+1]: depth, root 0."""
+def lineages(tree: DraftTree) -> tuple[list[int], list[int]]:
+    """Of the root and every node: bits of the rows that it sees, itself (row i: bit i) and its ancestors;
+    and its depth, the root's 0.
+    """
     bits, depth = [1], [0]
     for i, parent in enumerate(tree.parent.tolist()):
         bits.append(bits[parent + 1] | 2 << i)
         depth.append(depth[parent + 1] + 1)
+    return bits, depth
+
+
+def binary(nodes: int) -> Int32Array:
+    """Parents of a tree that branches in two everywhere: what measurements verify."""
+    return int32s([-1 if i < 2 else i // 2 - 1 for i in range(nodes)])
+
+
+def rooted(tree: DraftTree) -> tuple[BoolArray, Int64Array]:
+    """bool[n+1, n+1]: column j is row i or its ancestor, root first; int64[n+1]: depth, root 0."""
+    bits, depth = lineages(tree)
     n = len(bits)
     width = (n + 7) // 8
     packed = b"".join(row.to_bytes(width, "little") for row in bits)

@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from retrieval_draft.step import Rows
 from retrieval_draft.store.records import ROW_CONTEXT_TOKENS, ROW_WIDTH, packed_logprobs
-from retrieval_draft.tree import BoolArray, DraftTree, Int32Array
+from retrieval_draft.tree import BoolArray, DraftTree, Int32Array, Int64Array
 
 OWN_ROWS_MAX = 1024
 
 UInt8Array = npt.NDArray[np.uint8]
-Int64Array = npt.NDArray[np.int64]
 ReadTokens = Callable[[int, int], Int32Array]
 """The sequence's tokens at positions start..stop-1, which it must keep."""
 

@@ -20,6 +20,7 @@ from retrieval_draft.gpu.attention.register import attend
 from retrieval_draft.gpu.buckets import Bucket
 from retrieval_draft.gpu.graphs import Graphs
 from retrieval_draft.gpu.static_steps import StaticSteps, first_line
+from retrieval_draft.gpu.tree_mask import binary
 from retrieval_draft.tree import DraftTree, int32s
 
 ROUNDS = 5
@@ -99,9 +100,7 @@ def measure(
 ) -> Measured:
     """These ways in this bucket, on binary trees behind as long a context as it holds."""
     n = bucket.nodes
-    tree = DraftTree(
-        int32s([0] * (n - 1)), int32s([-1 if i < 2 else i // 2 - 1 for i in range(n - 1)])
-    )
+    tree = DraftTree(int32s([0] * (n - 1)), binary(n - 1))
     context = min(bucket.length, steps.cache.length) - n
     steps.prepare([context] * bucket.batch, [0] * bucket.batch, [tree] * bucket.batch)
     found: dict[Kind, float] = {}

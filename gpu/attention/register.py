@@ -4,22 +4,16 @@ A float mask is SDPA's, as ever. An integer one is a `TreeView` and goes to the 
 FlexAttention. So which of them is used is up to whoever makes the masks of a forward, forward by forward.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from retrieval_draft.gpu.attention.flex import flex_tree_attention
 from retrieval_draft.gpu.attention.tree_view import TreeView
 from retrieval_draft.gpu.folded_attention import NAME as FOLDED
-from retrieval_draft.gpu.folded_attention import folded_attention
+from retrieval_draft.gpu.folded_attention import attend_by, folded_attention, sdpa
 from retrieval_draft.gpu.target import TargetModel
 
 NAME = "retrieval_draft_tree"
-SDPA: Callable[..., tuple[Tensor, None]] = sdpa_attention_forward
 NOT_SERVED = ("softcap", "s_aux", "position_bias")
 
 
@@ -27,9 +21,7 @@ def register(model: TargetModel) -> bool:
     """Let this model attend so, if it uses SDPA; one that attends in its own way stays as it is."""
     if model.module.config._attn_implementation not in ("sdpa", FOLDED, NAME):
         return False
-    AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
-    model.module.set_attn_implementation(NAME)
+    attend_by(model.module, NAME, attend)
     return bool(model.module.config._attn_implementation == NAME)
 
 
@@ -47,7 +39,7 @@ def attend(
     if attention_mask is None or (
         isinstance(attention_mask, Tensor) and attention_mask.is_floating_point()
     ):
-        leave = folded_attention if query.device.type == "cpu" else SDPA
+        leave = folded_attention if query.device.type == "cpu" else sdpa
         return leave(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
         )

@@ -10,6 +10,7 @@ from retrieval_draft.gpu.bench.arms import Arm, Task
 from retrieval_draft.gpu.bench.shapes import noise_model
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.stages import OVERHEAD, StageClock
+from retrieval_draft.gpu.tree_mask import binary
 from retrieval_draft.step import Rows
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
@@ -40,7 +41,7 @@ class _FullTrees:
     def __init__(self, output: Int32Array, vocab_size: int) -> None:
         self._output, self._at = output, 0
         self._tokens = int32s(np.random.default_rng(1).permutation(vocab_size)[:NODES])
-        self._parents = int32s([-1 if i < 2 else i // 2 - 1 for i in range(NODES)])
+        self._parents = binary(NODES)
 
     def open(self, sequence_id: str, tokens: Int32Array, **opening: Unpack[Opening]) -> None:
         self._at = 0

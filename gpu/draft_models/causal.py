@@ -14,14 +14,13 @@ from torch import Tensor
 
 from retrieval_draft.drafter import Opening
 from retrieval_draft.gpu.draft_models.draft_model import GoesOn
-from retrieval_draft.gpu.draft_models.level_mask import Int64Array
 from retrieval_draft.gpu.draft_models.level_runner import CHUNK_TOKENS_MAX, LevelRunner
 from retrieval_draft.gpu.draft_models.levels import Levels
 from retrieval_draft.gpu.draft_models.shares import Shares
 from retrieval_draft.gpu.slot_cache import Move
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import Rows
-from retrieval_draft.tree import DraftTree, Float32Array, Float64Array, Int32Array
+from retrieval_draft.tree import DraftTree, Float32Array, Float64Array, Int32Array, Int64Array
 
 DEPTH_DEFAULT = 5
 CHILDREN_DEFAULT = 4

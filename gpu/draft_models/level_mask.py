@@ -4,13 +4,10 @@
 """
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from retrieval_draft.gpu.tree_mask import Masks
-from retrieval_draft.tree import BoolArray
-
-Int64Array = npt.NDArray[np.int64]
+from retrieval_draft.tree import BoolArray, Int64Array
 
 
 def level_masks(

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from retrieval_draft.gpu.draft_models.level_mask import Int64Array, level_masks
+from retrieval_draft.gpu.draft_models.level_mask import level_masks
 from retrieval_draft.gpu.runner import layer_shapes
 from retrieval_draft.gpu.slot_cache import Move, SlotCache
 from retrieval_draft.gpu.target import TargetModel
-from retrieval_draft.tree import BoolArray
+from retrieval_draft.tree import BoolArray, Int64Array
 
 CHUNK_TOKENS_MAX = 512
 

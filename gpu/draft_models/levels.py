@@ -6,17 +6,14 @@ a batch grow alike, in arrays of one shape; what a sequence lacks is filled with
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from retrieval_draft.gpu.draft_models.level_mask import Int64Array
-from retrieval_draft.tree import SOURCES, BoolArray, DraftTree, int32s
+from retrieval_draft.tree import SOURCES, BoolArray, DraftTree, Float64Array, Int64Array, int32s
 
 MODEL_SOURCE = 1 << SOURCES["model"]
 NEVER = -np.inf
 PROBABILITY_MIN = 1e-30
 """Less is no probability on the wire."""
 
-Logprobs = npt.NDArray[np.float64]
 Frontier = tuple[float, list[int]]
 """The probability of a node, and the tokens that lead to it."""
 
@@ -32,8 +29,8 @@ class Levels:
         self._ends = [np.array(sorted(ends), np.int64) for ends in end_tokens]
         self.token = np.zeros((batch, 0), np.int64)
         self.parent = np.zeros((batch, 0), np.int64)
-        self.logprob: Logprobs = np.zeros((batch, 0), np.float64)
-        self.said: Logprobs = np.zeros((batch, 0), np.float64)
+        self.logprob: Float64Array = np.zeros((batch, 0), np.float64)
+        self.said: Float64Array = np.zeros((batch, 0), np.float64)
         self.entry_token = np.zeros((batch, 0), np.int64)
         self.entry_parent = np.zeros((batch, 0), np.int64)
         self.sees: BoolArray = np.zeros((batch, 0, 0), np.bool_)
@@ -41,7 +38,7 @@ class Levels:
         self._newest = 0
 
     def offer(
-        self, above: Int64Array, tokens: Int64Array, logprobs: Logprobs, said: Logprobs
+        self, above: Int64Array, tokens: Int64Array, logprobs: Float64Array, said: Float64Array
     ) -> None:
         """A level: [B, r, width] children of the nodes `above` [B, r], with their conditional logprobs,
         and those that the model `said` before they were corrected.

@@ -6,8 +6,7 @@ decodes greedily. Every committed token teaches what was said of all tokens offe
 
 import numpy as np
 
-from retrieval_draft.gpu.draft_models.level_mask import Int64Array
-from retrieval_draft.tree import Float64Array
+from retrieval_draft.tree import Float64Array, Int64Array
 
 PER_HALVING = 2
 BINS = 20

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from retrieval_draft.drafting.sight import Draft, Limits, Sight
 from retrieval_draft.drafting.stand import StandMethod
@@ -18,10 +17,9 @@ from retrieval_draft.replay.drafter import EngineDrafter, Setting
 from retrieval_draft.replay.play import play
 from retrieval_draft.replay.sequences import RecordedFile
 from retrieval_draft.step import DraftOptions, Rows
-from retrieval_draft.tree import DraftTree, Int32Array, int32s
+from retrieval_draft.tree import DraftTree, Int32Array, Int64Array, int32s
 
 METHOD = "stand"
-Int64Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,11 @@ from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.draft_models.causal import CausalDrafts
 from retrieval_draft.gpu.draft_models.first_layers import first_layers
-from retrieval_draft.gpu.draft_models.level_mask import Int64Array
 from retrieval_draft.gpu.draft_models.levels import Levels
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
 from retrieval_draft.step import Learning
-from retrieval_draft.tree import SOURCES, DraftTree, int32s
+from retrieval_draft.tree import SOURCES, DraftTree, Int64Array, int32s
 from tests.gpu.driving import decode_all
 from tests.gpu.models import END_TOKEN, plain_logits, prompts, tiny
 

@@ -87,11 +87,11 @@ def test_the_scale_is_that_of_the_width_where_none_is_given() -> None:
 def test_what_it_does_not_know_is_left_to_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def sdpa(*args: object, **others: object) -> tuple[Tensor, None]:
+    def left(*args: object, **others: object) -> tuple[Tensor, None]:
         asked.append(",".join(name for name, value in others.items() if value is not None))
         return torch.zeros(0), None
 
-    monkeypatch.setattr(folded, "sdpa_attention_forward", sdpa)
+    monkeypatch.setattr(folded, "sdpa", left)
     query, key, value = torch.randn(3, 1, 2, 4, 16).unbind()
     mask = torch.zeros(1, 1, 4, 4)
     folded_attention(_Layer(1), query, key, value, None)
