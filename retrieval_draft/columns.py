@@ -32,11 +32,9 @@ def numbers(data: bytes, dtype: type[np.integer], field: str, count: int) -> lis
     return list(struct.unpack(f"<{count}{_CODES[wire]}", data))
 
 
-def _entries(data: bytes, size: int, field: str, count: int | None) -> None:
-    if len(data) % size:
-        raise InvalidInput(field, f"{len(data)} bytes", f"a multiple of {size}")
-    if count is not None and len(data) != count * size:
-        raise InvalidInput(field, f"{len(data) // size} entries", f"{count} entries")
+def optional(data: bytes, dtype: type[np.integer], field: str, count: int) -> list[int] | None:
+    """The same, but None for a column that was left out."""
+    return numbers(data, dtype, field, count) if data else None
 
 
 def offsets(data: bytes, field: str, count: int, total: int) -> list[int]:
@@ -45,11 +43,6 @@ def offsets(data: bytes, field: str, count: int, total: int) -> list[int]:
     if values[0] != 0 or values[-1] != total or any(b < a for a, b in pairwise(values)):
         raise InvalidInput(field, f"{values[0]}..{values[-1]}", f"ascending from 0 to {total}")
     return values
-
-
-def optional(data: bytes, dtype: type[np.integer], field: str, count: int) -> list[int] | None:
-    """The same, or None for a column that was left out."""
-    return numbers(data, dtype, field, count) if data else None
 
 
 def encode_offsets(lengths: Iterable[int]) -> bytes:
@@ -67,3 +60,10 @@ def joined(parts: Iterable[npt.NDArray[np.generic]], wire: np.dtype[np.generic])
     return b"".join(
         [(part if part.dtype == wire else part.astype(wire)).tobytes() for part in parts]
     )
+
+
+def _entries(data: bytes, size: int, field: str, count: int | None) -> None:
+    if len(data) % size:
+        raise InvalidInput(field, f"{len(data)} bytes", f"a multiple of {size}")
+    if count is not None and len(data) != count * size:
+        raise InvalidInput(field, f"{len(data) // size} entries", f"{count} entries")

@@ -38,7 +38,6 @@ from retrieval_draft.step import (
 from retrieval_draft.tree import DraftTree, Proposals, int32s
 from retrieval_draft.v1 import draft_pb2
 
-_Scalar = TypeVar("_Scalar", bound=np.generic)
 _Enum = TypeVar("_Enum", bound=IntEnum)
 
 _INT32, _UINT32, _FLOAT32 = np.dtype("<i4"), np.dtype("<u4"), np.dtype("<f4")
