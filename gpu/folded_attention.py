@@ -80,10 +80,9 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale:
     shared = heads // groups
     rows = (query * scale).reshape(batch * groups, shared * n, width)
     scores = torch.bmm(key.reshape(-1, length, width), rows.transpose(1, 2))
-    weights = query.new_empty((batch, groups, shared, n, length))
-    by_head = scores.view(batch, groups, length, shared, n).permute(0, 1, 3, 4, 2)
-    torch.add(by_head, mask[:, :, None], out=weights)
-    weights = weights.softmax(-1).view(-1, shared * n, length)
+    by_row = scores.transpose(1, 2).contiguous()
+    by_row.view(batch, groups, shared, n, length).add_(mask[:, :, None])
+    weights = by_row.softmax(-1)
     found = torch.bmm(weights, value.reshape(-1, length, value.shape[-1]))
     return found.view(batch, heads, n, -1).transpose(1, 2)
 
