@@ -10,10 +10,18 @@ from retrieval_draft.step import VerifyCost
 GAIN_AT_FIRST = 1.2
 """Optimistic, so that a start is not given up before anything was learned."""
 FIRST_STEPS = 4
-"""So many asked steps weigh as much as that: where drafts bring nothing, it costs a dozen steps."""
+"""So many asked steps weigh as much as that."""
 GAIN_WEIGHT = 1 / 24
-"""Of the newest asked step in the running mean, once there were more."""
-SKIPS_MAX = 16
+"""Of the newest asked step in the running mean, once there were more; one that comes after skipped steps
+speaks for them too, so that what was seen when asking did not pay is forgotten as fast.
+"""
+GAIN_WEIGHT_MAX = 1 / 4
+"""Of one step, whatever was skipped before it."""
+LOSS_MAX = 0.02
+"""Share of the time that asking may cost where it does not pay: the less it costs, the more often it is
+tried. A gain just below 1 is mostly chance, and what is skipped then would have paid.
+"""
+SKIPS_MAX = 63
 """Steps without asking between two tries, at most: nothing is ever switched off for good."""
 
 
@@ -49,10 +57,8 @@ class Pace:
     def judge(self, ratio: float) -> None:
         """A step that asked gained so many times the tokens per millisecond of one that does not."""
         self._asked += 1
-        weight = max(GAIN_WEIGHT, 1 / (FIRST_STEPS + self._asked))
-        self._gain += weight * (ratio - self._gain)
-        if self._gain >= 1:
-            self._skips = 0
-        else:
-            self._skips = min(SKIPS_MAX, 2 * self._skips or 1)
+        weight = min(GAIN_WEIGHT_MAX, (1 + self._skips) * GAIN_WEIGHT)
+        self._gain += max(weight, 1 / (FIRST_STEPS + self._asked)) * (ratio - self._gain)
+        # Of 1 + skips steps one asks, and costs 1 - gain of a step.
+        self._skips = min(SKIPS_MAX, max(0, int((1 - self._gain) / LOSS_MAX)))
         self._skipping = self._skips

@@ -20,7 +20,7 @@ from retrieval_draft.gpu.draft_models.levels import Frontier
 from retrieval_draft.gpu.draft_models.rescues import Cover, Rescues
 from retrieval_draft.gpu.step_cost import StepCosts
 from retrieval_draft.gpu.width import best_width
-from retrieval_draft.pace import SKIPS_MAX, Pace
+from retrieval_draft.pace import Pace
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import EMPTY, DraftTree
 
@@ -30,13 +30,13 @@ FIRST_STEPS = 4
 """So many steps weigh as much as the first guess."""
 COVERED_AT_FIRST, COVER_WEIGHT = 0.5, 1 / 24
 """Of the next token by retrieved trees, as long as they have not come; a tree's weight in the mean."""
-READ_STEPS = SKIPS_MAX
+READ_STEPS = 16
 """What the model reads of a text serves so many steps, as far as its price goes."""
 LEVEL_NODES = 4
 """So many nodes of a level are verified, about: what it lists beside the likeliest is part of its worth."""
 LOOK_SHARE = 1 / 50
 """Of the time since, at most, is spent on looking again; but after LOOK_STEPS_MAX it is looked anyway."""
-LOOK_STEPS_MAX = 16 * SKIPS_MAX
+LOOK_STEPS_MAX = 16 * READ_STEPS
 CONTEXT_STEP = 64
 """Tokens of context by which prices are told apart."""
 PRICES_MAX = 64
@@ -249,7 +249,7 @@ class Pricing:
 
     def _looks(self, look_ms: float) -> bool:
         """Whether it is time to look at what the model would add."""
-        if self._idle < SKIPS_MAX:
+        if self._idle < READ_STEPS:
             return False
         return self._idle_ms * LOOK_SHARE >= look_ms or self._idle >= LOOK_STEPS_MAX
 

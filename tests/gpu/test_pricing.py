@@ -13,12 +13,11 @@ from retrieval_draft.gpu.draft_models.level_cost import (
     measure_level_costs,
 )
 from retrieval_draft.gpu.draft_models.levels import Frontier
-from retrieval_draft.gpu.draft_models.pricing import LOOK_STEPS_MAX, Pricing
+from retrieval_draft.gpu.draft_models.pricing import LOOK_STEPS_MAX, READ_STEPS, Pricing
 from retrieval_draft.gpu.draft_models.rescues import Cover, Rescues
 from retrieval_draft.gpu.draft_models.shares import Shares
 from retrieval_draft.gpu.step_cost import BatchCost, StepCosts
 from retrieval_draft.gpu.width import best_width, first_nodes
-from retrieval_draft.pace import SKIPS_MAX
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import EMPTY, DraftTree, Proposals, int32s
 from tests.gpu.models import tiny
@@ -202,7 +201,7 @@ def test_a_cheap_model_is_asked_and_its_trees_grow_deep() -> None:
 
 
 def test_a_model_dearer_than_what_it_brings_is_left_out_but_looked_at() -> None:
-    grown = run(pricing(12.0), steps=12 * SKIPS_MAX)
+    grown = run(pricing(12.0), steps=12 * READ_STEPS)
     assert max(grown) == 1, "to look takes one level"
     looks = np.flatnonzero(grown)
     assert 2 <= len(looks) <= 12
@@ -231,10 +230,10 @@ def test_where_retrieval_is_sure_the_model_is_not_asked() -> None:
 
 def test_a_model_that_promises_and_does_not_keep_is_left_out() -> None:
     price = pricing(3.0)
-    grown = run(price, follows=lambda step: False, steps=10 * SKIPS_MAX)
+    grown = run(price, follows=lambda step: False, steps=10 * READ_STEPS)
     assert grown[0] > 0
-    assert sum(level > 0 for level in grown[SKIPS_MAX:]) <= 10
-    back = run(price, steps=40 * SKIPS_MAX)
+    assert sum(level > 0 for level in grown[READ_STEPS:]) <= len(grown) / 10
+    back = run(price, steps=40 * READ_STEPS)
     assert min(back[-8:]) > 0, "nothing is switched off for good"
 
 
@@ -269,7 +268,7 @@ def test_without_an_answer_yet_the_usual_cover_is_assumed() -> None:
 
 def test_a_look_takes_the_sequence_that_needs_least_reading() -> None:
     price = pricing(12.0)
-    run(price, steps=3 * SKIPS_MAX)
+    run(price, steps=3 * READ_STEPS)
     price.open("t", 10)
     names: list[str] = []
     for _ in range(LOOK_STEPS_MAX):
