@@ -17,6 +17,7 @@ from retrieval_draft.drafter import Drafter
 from retrieval_draft.errors import AlreadyExists, InvalidInput, NotFound, ResourceExhausted, shown
 from retrieval_draft.gpu.guard import GuardedDrafter
 from retrieval_draft.gpu.hidden import HiddenStates
+from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.observe import (
     Observed,
     joined,
@@ -29,6 +30,7 @@ from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.running import Prefill, Running
 from retrieval_draft.gpu.sampling import GreedyDraws, SampledDraws, draw
 from retrieval_draft.gpu.stages import StageClock
+from retrieval_draft.gpu.step_cost import step_clock
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.verify import Draws, Rule, Verified, match
 from retrieval_draft.step import Rows
@@ -62,8 +64,12 @@ class Decoder:
         rule: Rule = match,
         on_step: OnStep | None = None,
         runner: Runner | None = None,
+        costs: LiveCosts | None = None,
     ) -> None:
-        """With a `runner` its slots are used: by one decoder at a time. Raises InvalidInput."""
+        """With a `runner` its slots are used: by one decoder at a time. Raises InvalidInput.
+
+        `costs` are told what every step took beside its draft.
+        """
         length_max = slot_length(model, length_max)
         self.model, self.slots = model, slots
         self.length_max, self.nodes_max = length_max, nodes_max
@@ -74,6 +80,7 @@ class Decoder:
         self.clock = StageClock()
         self._drafter = None if drafter is None else GuardedDrafter(drafter)
         self._hidden = HiddenStates(model)
+        self._costs, self._now = costs, step_clock(model)
         self._running: list[Running] = []
         self._prefill: Prefill | None = None
 
@@ -169,6 +176,7 @@ class Decoder:
         clock.start()
         trees = self._draft()
         clock.lap("draft")
+        began = self._now()
         cached = [sequence.cached for sequence in self._running]
         with torch.inference_mode():
             roots = [sequence.last for sequence in self._running]
@@ -190,6 +198,10 @@ class Decoder:
             if self._running[slot].finish is not None:
                 self._leave(slot)
         clock.lap("commit")
+        if self._costs is not None:
+            milliseconds = 1e3 * (self._now() - began)
+            context_tokens = sum(cached) / len(cached)
+            self._costs.took(len(cached), max(map(len, trees)), context_tokens, milliseconds)
         return committed
 
     def cancel(self, sequence_id: str, finish: Finish = Finish.CANCELLED) -> Committed:

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 from retrieval_draft.client import Client
 from retrieval_draft.config import STEP_MS_MAX
 from retrieval_draft.conversation import Conversation
-from retrieval_draft.gpu.step_cost import StepCosts
+from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.width import best_width, first_nodes
 from retrieval_draft.step import DraftOptions, VerifyCost
@@ -23,7 +23,7 @@ def converse(
     options: DraftOptions,
     *,
     tokenizer: Tokenizer | None = None,
-    cost: VerifyCost | StepCosts | None = None,
+    cost: VerifyCost | LiveCosts | None = None,
     step_ms_max: float = STEP_MS_MAX,
 ) -> Conversation:
     """A conversation in the model's namespace, which is made when the drafter first answers."""
@@ -33,7 +33,7 @@ def converse(
         tokenizer_fingerprint=fingerprint(tokenizer) if tokenizer is not None else "",
         end_tokens=int32s(model.end_tokens).tobytes(),
     )
-    if isinstance(cost, StepCosts):
+    if isinstance(cost, LiveCosts):
         talk = PricedConversation(
             client, namespace, model.vocab_size, options, step_ms_max=step_ms_max, create=create
         )
@@ -56,7 +56,7 @@ class PricedConversation(Conversation):
     several sequences are filled up to the largest tree.
     """
 
-    costs: StepCosts
+    costs: LiveCosts
     _sequences = 0
     _context_tokens = 0.0
 

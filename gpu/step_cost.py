@@ -7,13 +7,13 @@ outweigh the time it adds. Entry 0 is a step without drafts; host time is includ
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.buckets import NODE_COUNTS
-from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sampling import likeliest
 from retrieval_draft.gpu.target import TargetModel
@@ -21,12 +21,19 @@ from retrieval_draft.gpu.tree_mask import binary
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array, int32s
 
+if TYPE_CHECKING:
+    from retrieval_draft.gpu.decoder import Decoder
+
 BATCHES = (1, 4, 16)
 CONTEXT_TOKENS = 256
 CONTEXT_TOKENS_LONG = 2048
 ROWS_MAX = 96
 """Of one forward, beyond batch 1: what lies above goes on with the last slope."""
-SECONDS_MAX = 1.0
+NODES_FINE = (3, 5, 6, 7, 10, 12)
+"""At batch 1, beside `NODE_COUNTS`: on a CPU the price rises where rows fill another block of a product."""
+SECONDS_MAX = 2.0
+QUANTILE = 0.25
+"""Of the times measured: whatever else the machine does only adds to them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +71,7 @@ class StepCosts:
         priced = found + np.float32(beyond * sequences) * self.per_token
         # Far below the measured context the straight line may not go to nothing.
         floor = found[0] / 2
-        return VerifyCost(self.batches[0].nodes, _rising(np.maximum(priced, floor)))
+        return VerifyCost(self.batches[0].nodes, rising(np.maximum(priced, floor)))
 
     def _by_batch(self, sequences: int) -> Float32Array:
         nodes = self.batches[0].nodes
@@ -83,29 +90,30 @@ class StepCosts:
 
 
 def measure_step_costs(runner: Runner, *, seconds_max: float = SECONDS_MAX) -> StepCosts:
-    """Medians over about `seconds_max`, or over one round if that takes longer, after a warm-up.
+    """Low quantiles over about `seconds_max`, or over one round if that takes longer, after a warm-up.
 
     Batch 1 is measured for 0 to nodes_max nodes, at a short context and for what a long one adds; larger
     batches as far as slots go, up to ROWS_MAX rows a forward. Writes over the slots from 0 on.
     """
     length = max(1, min(CONTEXT_TOKENS, runner.length_max // 2))
     longer = max(length, min(CONTEXT_TOKENS_LONG, runner.length_max - 1))
-    counts = sorted({n for n in NODE_COUNTS if n < runner.nodes_max} | {runner.nodes_max})
+    fine = set(NODES_FINE) if runner.static is None else set()
+    counts = sorted({n for n in {*NODE_COUNTS, *fine} if n < runner.nodes_max} | {runner.nodes_max})
     sizes = sorted({b for b in BATCHES if b < runner.slots} | {runner.slots})
     points = [
         (sequences, length, n)
         for sequences in sizes
         for n in counts
-        if sequences == 1 or n < 2 or sequences * (n + 1) <= ROWS_MAX
+        if sequences == 1 or n < 2 or (n not in fine and sequences * (n + 1) <= ROWS_MAX)
     ]
     ends = (counts[0], counts[-1])
     points += [(1, longer, n) for n in sorted(set(ends)) if longer > length]
-    found = dict(zip(points, _medians(runner, points, seconds_max), strict=True))
+    found = dict(zip(points, _times(runner, points, seconds_max), strict=True))
     batches = []
     for sequences in sizes:
         some = [n for n in counts if (sequences, length, n) in found]
         costs = np.array([found[sequences, length, n] for n in some], np.float32)
-        batches.append(BatchCost(sequences, int32s(some), _rising(costs)))
+        batches.append(BatchCost(sequences, int32s(some), rising(costs)))
     per_token = np.zeros(len(counts), np.float32)
     if longer > length:
         added = [max(0.0, found[1, longer, n] - found[1, length, n]) for n in ends]
@@ -113,7 +121,7 @@ def measure_step_costs(runner: Runner, *, seconds_max: float = SECONDS_MAX) -> S
     return StepCosts(tuple(batches), length, per_token)
 
 
-def measure_step_cost(decoder: Decoder, *, seconds_max: float = SECONDS_MAX) -> VerifyCost:
+def measure_step_cost(decoder: "Decoder", *, seconds_max: float = SECONDS_MAX) -> VerifyCost:
     """Of one sequence at the measured context. Raises FailedPrecondition while sequences run."""
     if decoder.active:
         raise FailedPrecondition(f"{decoder.active} sequences are being decoded")
@@ -122,7 +130,7 @@ def measure_step_cost(decoder: Decoder, *, seconds_max: float = SECONDS_MAX) -> 
     return costs.at(1, costs.context_tokens)
 
 
-def _medians(
+def _times(
     runner: Runner, points: Sequence[tuple[int, int, int]], seconds_max: float
 ) -> list[float]:
     milliseconds: list[list[float]] = [[] for _ in points]
@@ -135,7 +143,7 @@ def _medians(
         while not milliseconds[0] or time.perf_counter() < end:
             for found, ms in zip(milliseconds, _timed(runner, points), strict=True):
                 found.append(ms)
-    return [float(np.median(found)) for found in milliseconds]
+    return [float(np.quantile(found, QUANTILE)) for found in milliseconds]
 
 
 def _timed(runner: Runner, points: Sequence[tuple[int, int, int]]) -> Iterator[float]:
@@ -166,5 +174,8 @@ def _extended(batch: BatchCost, nodes: Int32Array) -> Float32Array:
     return np.asarray(within + beyond, np.float32)
 
 
-def _rising(costs: Float32Array) -> Float32Array:
-    return np.maximum.accumulate(costs)
+def rising(costs: Float32Array) -> Float32Array:
+    """Midway between the lowest rising line above and the highest below: itself, where it rises."""
+    above = np.maximum.accumulate(costs)
+    below = np.minimum.accumulate(costs[::-1])[::-1]
+    return np.asarray((above + below) / 2, np.float32)

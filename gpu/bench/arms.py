@@ -11,9 +11,9 @@ from retrieval_draft.gpu.bench.lookup import LookupDrafter
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.draft_models.causal import CausalDrafts
 from retrieval_draft.gpu.fusion import priced
+from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.request import Committed, Figures, Request, Total
 from retrieval_draft.gpu.runner import Runner
-from retrieval_draft.gpu.step_cost import StepCosts
 from retrieval_draft.tree import Int32Array, int32s
 
 PLAIN, LOOKUP, MIX, MIX_HERE = "plain", "lookup", "mix", "mix-in-process"
@@ -54,7 +54,13 @@ class Arm:
     """Decodes batches with one drafter over slots that several arms share, one arm at a time."""
 
     def __init__(
-        self, name: str, runner: Runner, drafter: Drafter | None, *, is_forced: bool
+        self,
+        name: str,
+        runner: Runner,
+        drafter: Drafter | None,
+        costs: LiveCosts | None = None,
+        *,
+        is_forced: bool,
     ) -> None:
         self.name = name
         self.rounds: list[Round] = []
@@ -68,6 +74,7 @@ class Arm:
             nodes_max=runner.nodes_max,
             drafter=drafter,
             runner=runner,
+            costs=costs,
         )
 
     def decode(self, tasks: Sequence[Task]) -> None:
@@ -114,7 +121,7 @@ def new_arm(
     runner: Runner,
     talk: Conversation | None,
     model: CausalDrafts | None = None,
-    costs: StepCosts | None = None,
+    costs: LiveCosts | None = None,
     *,
     is_forced: bool,
 ) -> Arm:
@@ -123,10 +130,10 @@ def new_arm(
     if name == LOOKUP:
         drafter = LookupDrafter()
     elif model is not None and costs is not None:
-        drafter = priced(talk, model, FUSIONS.get(name, "rasd"), runner.slots, costs)
+        drafter = priced(talk, model, FUSIONS.get(name, "rasd"), runner.slots, costs.measured)
     elif talk is not None:
         drafter = Unobserved(talk) if is_forced else talk
-    return Arm(name, runner, drafter, is_forced=is_forced)
+    return Arm(name, runner, drafter, costs, is_forced=is_forced)
 
 
 def teach(talk: Conversation, tasks: Sequence[Task], nodes_max: int) -> None:

@@ -38,9 +38,10 @@ from retrieval_draft.gpu.bench.differences import Differences, differences
 from retrieval_draft.gpu.demo.run import running_sidecar, settled
 from retrieval_draft.gpu.draft_models.causal import CausalDrafts
 from retrieval_draft.gpu.draft_models.opening import open_draft_model
+from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sidecar import converse
-from retrieval_draft.gpu.step_cost import StepCosts, measure_step_costs
+from retrieval_draft.gpu.step_cost import measure_step_costs
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import DraftOptions
 from retrieval_draft.tree import int32s
@@ -118,7 +119,7 @@ def measured(
     length_max = max(len(t.prompt) + t.tokens_max for _, tasks in files for t in tasks)
     length_max = max(2, min(length_max, model.context_tokens_max))
     with _clients(plan) as clients:
-        runner, costs, steps = None, None, RAGGED
+        runner, measured_costs, steps = None, None, RAGGED
         for name, batch, phase, taught, tasks in chosen:
             if runner is None or runner.slots != batch:
                 runner = None  # its slots go before the next ones come
@@ -127,11 +128,13 @@ def measured(
                     accelerate(runner, has_graphs=plan.has_graphs, is_compiled=plan.is_compiled)
                     or RAGGED
                 )
-                costs = measure_step_costs(runner)
-            assert costs is not None
+                measured_costs = measure_step_costs(runner)
+            assert measured_costs is not None
+            # Of every arm its own: what one arm's steps take corrects its own prices.
+            costs = {arm: LiveCosts(measured_costs) for arm in plan.arms}
             namespace = f"bench-{uuid.uuid4().hex[:12]}"
             talks = {
-                arm: _talk(client, namespace, runner, costs, plan)
+                arm: _talk(client, namespace, runner, costs[arm], plan)
                 for arm, client in clients.items()
             }
             arms = [
@@ -140,7 +143,7 @@ def measured(
                     runner,
                     talks.get(arm),
                     _draft_model(runner, plan) if arm in NEED_MODEL else None,
-                    costs,
+                    costs[arm],
                     is_forced=plan.is_forced,
                 )
                 for arm in plan.arms
@@ -215,7 +218,7 @@ def _draft_model(runner: Runner, plan: Plan) -> CausalDrafts:
 
 
 def _talk(
-    client: Client, namespace: str, runner: Runner, costs: StepCosts, plan: Plan
+    client: Client, namespace: str, runner: Runner, costs: LiveCosts, plan: Plan
 ) -> Conversation:
     options = DraftOptions(nodes_max=plan.nodes_max, method=plan.method)
     model, ms = runner.model, plan.step_ms_max

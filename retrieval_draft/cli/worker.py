@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from retrieval_draft.conversation import Conversation
+    from retrieval_draft.gpu.live_cost import LiveCosts
     from retrieval_draft.gpu.service import HttpOptions
-    from retrieval_draft.gpu.step_cost import StepCosts
     from retrieval_draft.gpu.target import TargetModel
 
 NO_SIDECAR = "none"
@@ -43,7 +43,7 @@ def drafts_for(
     method: str,
     nodes_max: int,
     step_ms_max: float,
-    cost: "StepCosts | None",
+    cost: "LiveCosts | None",
     seed: int = 0,
 ) -> "Conversation | None":
     """A conversation with the sidecar, there or not; None for --sidecar none. With a seed, drafts may be
@@ -183,6 +183,7 @@ def worker(
     from retrieval_draft.gpu.acceleration import accelerate
     from retrieval_draft.gpu.decoder import Decoder, slot_length
     from retrieval_draft.gpu.fusion import with_draft_model
+    from retrieval_draft.gpu.live_cost import LiveCosts
     from retrieval_draft.gpu.runner import Runner
     from retrieval_draft.gpu.service import serve_worker
     from retrieval_draft.gpu.step_cost import measure_step_costs
@@ -211,7 +212,7 @@ def worker(
     length = slot_length(target, length_max or None)
     runner = Runner(target, slots=slots, length_max=length, nodes_max=nodes_max)
     accelerate(runner, has_graphs=graphs, is_compiled=is_compiled)
-    cost = measure_step_costs(runner)
+    costs = LiveCosts(measure_step_costs(runner))
     namespace = namespace or (DEMO if demo else model_namespace(target.name))
     drafter = drafts_for(
         target,
@@ -222,7 +223,7 @@ def worker(
         method,
         nodes_max,
         step_ms_max,
-        cost,
+        costs,
         seed=secrets.randbits(63) | 1 if verify == "recursive" else 0,
     )
     drafting = with_draft_model(
@@ -232,7 +233,7 @@ def worker(
         fusion,
         slots=slots,
         length_max=length,
-        costs=cost,
+        costs=costs.measured,
         tokenizer=tokenizer,
         depth_max=draft_depth_max,
         children_max=draft_children_max,
@@ -245,6 +246,7 @@ def worker(
         runner=runner,
         drafter=ObservingDrafter(drafting) if drafting and observe_only else drafting,
         rule=RULES[verify],
+        costs=costs,
     )
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,6 +9,7 @@ import pytest
 from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sidecar import converse
@@ -27,7 +28,7 @@ from tests.gpu.models import prompts, tiny
 def test_costs_are_positive_and_rise_with_the_nodes() -> None:
     decoder = Decoder(tiny("llama"), slots=1, length_max=64, nodes_max=24)
     cost = measure_step_cost(decoder, seconds_max=0.05)
-    assert cost.nodes.tolist() == [0, 1, 2, 4, 8, 16, 24]
+    assert cost.nodes.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24]
     milliseconds = cost.milliseconds.tolist()
     assert 0 < milliseconds[0] < 1000
     assert milliseconds == sorted(milliseconds)
@@ -84,7 +85,7 @@ def test_batches_and_long_contexts_are_measured() -> None:
     assert costs.per_token.min() >= 0
     for sequences in (1, 3, 4, 9):
         cost = costs.at(sequences, 150)
-        assert cost.nodes.tolist() == [n * sequences for n in (0, 1, 2, 4, 8)]
+        assert cost.nodes.tolist() == [n * sequences for n in (0, 1, 2, 3, 4, 5, 6, 7, 8)]
         assert (np.diff(cost.milliseconds) >= 0).all()
         assert cost.milliseconds[0] > 0
 
@@ -97,7 +98,9 @@ def test_a_conversation_is_priced_by_what_runs() -> None:
     costs = StepCosts((cheap, dear), 10, np.zeros(2, np.float32))
     with closing(EngineClient.in_memory()) as client:
         options = DraftOptions(nodes_max=8)
-        talk = converse(client, tiny("llama"), "x", options, cost=costs, step_ms_max=5000)
+        talk = converse(
+            client, tiny("llama"), "x", options, cost=LiveCosts(costs), step_ms_max=5000
+        )
         names = [f"{i}" for i in range(4)]
         for name in names:
             talk.open(name, int32s([5, 6, 7, 8] * 8), length_max=64)
@@ -121,7 +124,9 @@ def test_a_batch_is_cut_at_the_width_that_pays_for_all() -> None:
     for one in (costs, cheap):
         with closing(EngineClient.in_memory()) as client:
             options = DraftOptions(nodes_max=8)
-            talk = converse(client, tiny("llama"), "x", options, cost=one, step_ms_max=5000)
+            talk = converse(
+                client, tiny("llama"), "x", options, cost=LiveCosts(one), step_ms_max=5000
+            )
             for name, text in texts.items():
                 talk.open(name, int32s(text), length_max=64)
             widths.append(max(map(len, talk.draft(dict.fromkeys(texts, 8)).values())))
