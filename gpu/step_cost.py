@@ -7,12 +7,10 @@ outweigh the time it adds. Entry 0 is a step without drafts; host time is includ
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.buckets import NODE_COUNTS
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sampling import likeliest
@@ -20,9 +18,6 @@ from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.gpu.tree_mask import binary
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import DraftTree, Float32Array, Int32Array, int32s
-
-if TYPE_CHECKING:
-    from retrieval_draft.gpu.decoder import Decoder
 
 BATCHES = (1, 4, 16)
 CONTEXT_TOKENS = 256
@@ -119,15 +114,6 @@ def measure_step_costs(runner: Runner, *, seconds_max: float = SECONDS_MAX) -> S
         added = [max(0.0, found[1, longer, n] - found[1, length, n]) for n in ends]
         per_token = np.interp(counts, ends, added).astype(np.float32) / np.float32(longer - length)
     return StepCosts(tuple(batches), length, per_token)
-
-
-def measure_step_cost(decoder: "Decoder", *, seconds_max: float = SECONDS_MAX) -> VerifyCost:
-    """Of one sequence at the measured context. Raises FailedPrecondition while sequences run."""
-    if decoder.active:
-        raise FailedPrecondition(f"{decoder.active} sequences are being decoded")
-    runner = decoder.runner
-    costs = measure_step_costs(runner, seconds_max=seconds_max)
-    return costs.at(1, costs.context_tokens)
 
 
 def _times(

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.gpu.decoder import Decoder
+from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.request import Request
 from retrieval_draft.gpu.sampling import SamplingOptions
+from retrieval_draft.gpu.step_cost import measure_step_costs
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import DraftTree, Int32Array, int32s
 
@@ -64,7 +66,7 @@ class Arm:
 
 
 class Arms:
-    """Decodes prompts one at a time, plain and drafted, and compares the tokens."""
+    """Decodes prompts one at a time, plain and drafted, and compares the tokens. Measures steps first."""
 
     def __init__(self, model: TargetModel, length_max: int, nodes_max: int) -> None:
         def decoder(drafter: Conversation | None) -> Decoder:
@@ -75,10 +77,12 @@ class Arms:
                 nodes_max=nodes_max,
                 drafter=drafter,
                 on_step=self._look if drafter else None,
+                costs=self.costs if drafter else None,
             )
 
         self._new = decoder
         self.plain = decoder(None)
+        self.costs = LiveCosts(measure_step_costs(self.plain.runner))
         self._tokens: list[int] = []
         self._arm: Arm | None = None
 

@@ -18,7 +18,6 @@ from retrieval_draft.gpu.demo.arms import Arm, Arms, prompts_of
 from retrieval_draft.gpu.demo.prompts import shipped
 from retrieval_draft.gpu.demo.stdlib import is_held_out, is_test, read_source, source_files
 from retrieval_draft.gpu.sidecar import converse
-from retrieval_draft.gpu.step_cost import measure_step_cost
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.step import DraftOptions, VerifyCost
 from retrieval_draft.v1 import store_pb2 as pb
@@ -92,9 +91,8 @@ def measured(
     """All arms, every one in a namespace that was fresh when its decoding began."""
     encoded = prompts_of(shipped()[: prompts_max or None], lambda t: tokenizer.encode(t).ids)
     half = (len(encoded) + 1) // 2
-    runs = Arms(model, max(map(len, encoded)) + tokens_max, nodes_max)
     with bar.work("measuring step costs"):
-        cost = measure_step_cost(runs.plain)
+        runs = Arms(model, max(map(len, encoded)) + tokens_max, nodes_max)
     wanted = DraftOptions(nodes_max=nodes_max, method=method)
     client = GrpcClient(target)
     arms: list[Arm] = []
@@ -108,7 +106,7 @@ def measured(
                 namespace,
                 wanted,
                 tokenizer=tokenizer,
-                cost=cost,
+                cost=runs.costs,
                 step_ms_max=STEP_MS_MAX,
             )
             for name, some in (("cold", encoded[:half]), ("warm", encoded[half:])):
@@ -119,6 +117,7 @@ def measured(
                 arms.append(runs.run(Arm(name, decoding), some, tokens_max, talk, advance))
             asked += talk.figures.steps
             asking_seconds += talk.figures.round_trip_seconds
+        cost = runs.costs.at(1, runs.costs.measured.context_tokens)
         return Measured(arms, client.stats(), cost, 1000 * asking_seconds / max(1.0, asked))
     finally:
         client.close()

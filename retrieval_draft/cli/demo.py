@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from retrieval_draft.gpu.demo.arms import Arm
     from retrieval_draft.gpu.demo.run import Measured
 
+COSTS_SHOWN = (0, 1, 2, 4, 8, 16, 32)
+
 
 @click.command()
 @options.method
@@ -161,6 +163,7 @@ def show(done: "Measured", tokenizer: "Tokenizer", seconds: float) -> None:
     cost = ", ".join(
         f"{n} node{'s' * (n > 1)} {ms:.1f}" if n else f"plain {ms:.1f} ms"
         for n, ms in zip(done.cost.nodes.tolist(), done.cost.milliseconds.tolist(), strict=True)
+        if n in COSTS_SHOWN or n == done.cost.nodes[-1]
     )
     console.print(f"A step costs here: {cost};")
     console.print(f"asking for its drafts costs {done.asking_ms:.1f} ms more.\n")

@@ -4,10 +4,8 @@ from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from retrieval_draft.engine_client import EngineClient
-from retrieval_draft.errors import FailedPrecondition
 from retrieval_draft.gpu.decoder import Decoder
 from retrieval_draft.gpu.live_cost import LiveCosts
 from retrieval_draft.gpu.request import Request
@@ -16,7 +14,6 @@ from retrieval_draft.gpu.sidecar import converse
 from retrieval_draft.gpu.step_cost import (
     BatchCost,
     StepCosts,
-    measure_step_cost,
     measure_step_costs,
 )
 from retrieval_draft.step import DraftOptions
@@ -26,8 +23,8 @@ from tests.gpu.models import prompts, tiny
 
 
 def test_costs_are_positive_and_rise_with_the_nodes() -> None:
-    decoder = Decoder(tiny("llama"), slots=1, length_max=64, nodes_max=24)
-    cost = measure_step_cost(decoder, seconds_max=0.05)
+    runner = Runner(tiny("llama"), slots=1, length_max=64, nodes_max=24)
+    cost = measure_step_costs(runner, seconds_max=0.05).at(1, 32)
     assert cost.nodes.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 24]
     milliseconds = cost.milliseconds.tolist()
     assert 0 < milliseconds[0] < 1000
@@ -35,19 +32,16 @@ def test_costs_are_positive_and_rise_with_the_nodes() -> None:
 
 
 def test_without_trees_there_is_one_cost() -> None:
-    decoder = Decoder(tiny("llama"), slots=1, length_max=64, nodes_max=0)
-    assert measure_step_cost(decoder, seconds_max=0).nodes.tolist() == [0]
+    runner = Runner(tiny("llama"), slots=1, length_max=64, nodes_max=0)
+    assert measure_step_costs(runner, seconds_max=0).at(1, 32).nodes.tolist() == [0]
 
 
-def test_measuring_leaves_no_trace_and_waits_for_no_one() -> None:
+def test_measuring_leaves_no_trace() -> None:
     decoder = Decoder(tiny("llama"), slots=1, length_max=64, nodes_max=8)
     request = Request("x", prompts(1)[0], 10)
     expected = decode_all(decoder, [request]).tokens
-    measure_step_cost(decoder, seconds_max=0)
+    measure_step_costs(decoder.runner, seconds_max=0)
     assert decode_all(decoder, [request]).tokens == expected
-    decoder.admit(request)
-    with pytest.raises(FailedPrecondition):
-        measure_step_cost(decoder, seconds_max=0)
 
 
 def costs_by_hand() -> StepCosts:
