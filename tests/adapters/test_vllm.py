@@ -147,6 +147,23 @@ def test_no_bug_of_ours_reaches_the_engine(
     assert worker.accepted["a"] == 0 or broken == "ServingDrafter.finish"
 
 
+def test_steps_while_the_drafter_is_away_look_at_no_row(
+    proposer: Proposer, client: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = Worker(proposer)
+    worker.add("a", Request(TEXT))
+    client.failure = GONE
+    for _ in range(5):
+        worker.step("a")
+    looked: list[object] = []
+    monkeypatch.setattr(proposer, "_rows", lambda *rows: looked.append(rows))
+    worker.step("a")
+    assert not looked
+    worker.add("b", Request(random_text(1)))
+    worker.step("a", "b")
+    assert len(looked) == 1, "that b began must be noted"
+
+
 def test_the_end_of_the_model_and_of_the_request_bound_drafts(proposer: Proposer) -> None:
     text = (TEXT * 4)[:LENGTH_MAX]
     worker = Worker(proposer)
@@ -275,6 +292,14 @@ def runner_class() -> type:
             self.calls.append("update")
             return "states"
 
+        speculative_config = "speculating"
+
+        def _prepare_inputs(self, scheduler_output: object, fails: bool) -> object:
+            prepared = self.speculative_config
+            if fails:
+                raise RuntimeError
+            return prepared
+
     return GPUModelRunner
 
 
@@ -324,6 +349,36 @@ def test_the_plugin_names_rows_and_ends_requests(
     runner.requests.clear()
     runner._update_states(SimpleNamespace())
     assert proposer.drafter.open_requests() == []
+
+
+def test_a_step_with_nothing_to_verify_is_prepared_as_without_drafts(
+    vllm: SimpleNamespace, proposer: Proposer
+) -> None:
+    register()
+    runner = vllm.runner(proposer)
+    nothing = SimpleNamespace(scheduled_spec_decode_tokens={})
+    drafted = SimpleNamespace(scheduled_spec_decode_tokens={"a": [1]})
+    assert runner._prepare_inputs(nothing, False) is None
+    assert runner._prepare_inputs(drafted, False) == "speculating"
+    assert runner._prepare_inputs(SimpleNamespace(), False) == "speculating"
+    with pytest.raises(RuntimeError):
+        runner._prepare_inputs(nothing, True)
+    assert runner.speculative_config == "speculating"
+    proposer.has_state = True
+    assert runner._prepare_inputs(nothing, False) == "speculating"
+    runner.drafter = object()
+    assert runner._prepare_inputs(nothing, False) == "speculating"
+
+
+def test_a_preparation_that_asks_for_more_than_whether_there_are_drafts_is_left_alone(
+    vllm: SimpleNamespace, proposer: Proposer
+) -> None:
+    def prepare(runner: Any, scheduler_output: object) -> object:
+        return runner.speculative_config or runner.speculative_config
+
+    vllm.runner._prepare_inputs = prepare
+    register()
+    assert vllm.runner._prepare_inputs is prepare
 
 
 def test_the_plugin_leaves_other_drafters_and_broken_batches_alone(vllm: SimpleNamespace) -> None:
