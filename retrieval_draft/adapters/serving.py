@@ -64,7 +64,8 @@ class Row(msgspec.Struct, frozen=True, eq=False, gc=False):
     history: Int32Array
     """Prompt and all that is committed, int32."""
     fresh: int
-    """So many of its last tokens were committed by this step; the rest is prompt if the request is new."""
+    """So many of its last tokens are output, those of this step at least; the rest is prompt if the request
+    is new."""
     nodes_max: int
     """What the stack verifies at most; 0 = learn, draft nothing."""
     length_max: int = 0
@@ -186,14 +187,13 @@ class ServingDrafter:
         self._note(int(1e6 * (self._clock() - began)))
         return trees if len(trees) == len(rows) else [EMPTY] * len(rows)
 
-    def rests(self, request_ids: Iterable[str]) -> bool:
-        """Whether the coming step of these may be left out, which is cheaper than an empty one.
+    def rests(self) -> bool:
+        """Whether the coming step may be left out: for stacks whose `fresh` is all of a request's output.
 
-        So it is while the drafter is away: the stack's histories hold what is committed meanwhile, and
-        the first step that asks again takes it from there. A request that ends before is not learned to
-        its end.
+        So it is while the drafter is away: histories hold what is committed meanwhile, and the first step
+        that asks again takes it from there. A request that ends before is not learned to its end.
         """
-        if not self._conversation.is_away or not all(map(self._known.__contains__, request_ids)):
+        if not self._conversation.is_away:
             return False
         self._rested()
         return True

@@ -32,7 +32,7 @@ from tests.adapters.vllm_worker import (
     Request,
     Worker,
 )
-from tests.client.scripted import GONE, Faulty
+from tests.client.scripted import GONE, Clock, Faulty
 from tests.engine.driving import NAMESPACE, VOCAB, learned
 
 
@@ -49,10 +49,17 @@ def rank(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 @pytest.fixture
-def proposer(client: Faulty, rank: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> Proposer:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def proposer(
+    client: Faulty, rank: dict[str, int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Proposer:
     def made(model: ServedModel, *_: object) -> object:
         assert model == replace(MODEL, end_tokens=(0,))
-        return drafter(client)
+        return drafter(client, clock=clock)
 
     monkeypatch.setattr(proposing, "serving_drafter", made)
     # These drafters are gone before the process ends.
@@ -147,21 +154,28 @@ def test_no_bug_of_ours_reaches_the_engine(
     assert worker.accepted["a"] == 0 or broken == "ServingDrafter.finish"
 
 
-def test_steps_while_the_drafter_is_away_look_at_no_row(
-    proposer: Proposer, client: Faulty, monkeypatch: pytest.MonkeyPatch
+def test_steps_while_the_drafter_is_away_look_at_no_row_and_are_learned_later(
+    proposer: Proposer,
+    client: Faulty,
+    engine: Engine,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worker = Worker(proposer)
     worker.add("a", Request(TEXT))
+    worker.step("a")
     client.failure = GONE
     for _ in range(5):
         worker.step("a")
-    looked: list[object] = []
-    monkeypatch.setattr(proposer, "_rows", lambda *rows: looked.append(rows))
-    worker.step("a")
-    assert not looked
     worker.add("b", Request(random_text(1)))
-    worker.step("a", "b")
-    assert len(looked) == 1, "that b began must be noted"
+    with monkeypatch.context() as patched:
+        patched.setattr(proposer, "_rows", lambda *_: pytest.fail("a row was looked at"))
+        for _ in range(10):
+            worker.step("a", "b")
+    client.failure, clock.now = None, clock.now + 100
+    worker.run("a", "b")
+    assert learned(engine) == 2 * (len(TEXT) - 8)
+    assert worker.accepted["a"] > 10
 
 
 def test_the_end_of_the_model_and_of_the_request_bound_drafts(proposer: Proposer) -> None:

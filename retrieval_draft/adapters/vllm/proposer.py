@@ -157,7 +157,7 @@ class Proposer:
         if self._drafter is None:
             return drafts
         try:
-            if bound is not None and self._drafter.rests(bound.request_ids):
+            if bound is not None and self._drafter.rests():
                 return drafts
             at = [i for i, fresh in enumerate(sampled_token_ids) if len(fresh)]
             fresh = [len(sampled_token_ids[i]) for i in at]
@@ -213,17 +213,20 @@ class Proposer:
         rows: list[Row] = []
         for i, history, new in zip(at, histories, fresh, strict=True):
             name = bound.request_ids[i]
-            rows.append(self._row(name, bound.requests[name], history, new, most))
+            request = bound.requests[name]
+            # Steps may have been left out since it began.
+            output = max(new, len(history) - request.num_prompt_tokens)
+            rows.append(self._row(name, request, history, output, most))
         return rows
 
-    def _row(self, name: str, request: Request, history: Int32Array, new: int, most: int) -> Row:
+    def _row(self, name: str, request: Request, history: Int32Array, output: int, most: int) -> Row:
         terms = self._terms.get(name)
         if terms is None or terms.params is not request.sampling_params:
             terms = self._terms[name] = _terms(request, self._length_max)
         return Row(
             name,
             history,
-            new,
+            output,
             most,
             terms.length_max,
             terms.temperature,
