@@ -106,6 +106,11 @@ class Conversation:
         return self._width or 0
 
     @property
+    def is_away(self) -> bool:
+        """The drafter failed lately: `draft` would not ask it now. What is committed may wait meanwhile."""
+        return self._breaker.is_open
+
+    @property
     def hidden_width(self) -> int:
         """How wide hidden states may be that the drafter wants; 0 = none, or no answer yet."""
         if self._hidden_width is None and self.observation_width:

@@ -64,7 +64,8 @@ class Row(msgspec.Struct, frozen=True, eq=False, gc=False):
     history: Int32Array
     """Prompt and all that is committed, int32."""
     fresh: int
-    """So many of its last tokens were committed by this step; the rest is prompt if the request is new."""
+    """So many of its last tokens are output, those of this step at least; the rest is prompt if the request
+    is new."""
     nodes_max: int
     """What the stack verifies at most; 0 = learn, draft nothing."""
     length_max: int = 0
@@ -95,6 +96,8 @@ class _Known:
     seen: float
     tree: DraftTree = EMPTY
     refused: bool = False
+    opened: bool = True
+    """Not while the drafter is away."""
 
 
 @dataclass(slots=True)
@@ -184,12 +187,28 @@ class ServingDrafter:
         self._note(int(1e6 * (self._clock() - began)))
         return trees if len(trees) == len(rows) else [EMPTY] * len(rows)
 
+    def rests(self) -> bool:
+        """Whether the coming step may be left out: for stacks whose `fresh` is all of a request's output.
+
+        So it is while the drafter is away: histories hold what is committed meanwhile, and the first step
+        that asks again takes it from there. A request that ends before is not learned to its end.
+        """
+        if not self._conversation.is_away:
+            return False
+        self._rested()
+        return True
+
     def finish(self, request_ids: Iterable[str]) -> None:
         """These are over, at their end or aborted; what they committed stays learned."""
         for name in request_ids:
             if self._known.pop(name, None) is not None:
                 self._guarded(partial(self._drafter.finish, name), None)
                 self._namespaces.pop(name, None)
+
+    def finish_all_but(self, going: Mapping[str, object]) -> None:
+        """Only these are not over."""
+        if gone := self._known.keys() - going.keys():
+            self.finish(gone)
 
     def open_requests(self) -> list[str]:
         """Those that have not finished."""
@@ -203,6 +222,12 @@ class ServingDrafter:
 
     def _step(self, rows: Sequence[Row]) -> list[DraftTree]:
         now = self._clock()
+        if self._conversation.is_away:
+            self._rested()
+            for row in rows:
+                if row.request_id not in self._known:
+                    self._known[row.request_id] = _begun(row, now)
+            return [EMPTY] * len(rows)
         self.served.steps += 1
         asked: dict[str, int] = {}
         for row in rows:
@@ -222,7 +247,9 @@ class ServingDrafter:
         name, length = row.request_id, len(row.history)
         known = self._known.get(name)
         if known is None or not _goes_on(known, row.history):
-            known = self._opened(row, now)
+            known = self._opened(row, _begun(row, now))
+        elif not known.opened:
+            known = self._opened(row, known)
         known.seen = now
         if known.refused:
             return False
@@ -237,18 +264,21 @@ class ServingDrafter:
         known.tree = EMPTY
         return True
 
-    def _opened(self, row: Row, now: float) -> _Known:
+    def _rested(self) -> None:
+        self.served.steps += 1
+        self.figures.skipped += 1
+
+    def _opened(self, row: Row, known: _Known) -> _Known:
         name = row.request_id
-        began = len(row.history) - min(row.fresh, len(row.history))
-        known = _Known(began, tail(row.history, began), now)
         self._known[name] = known
+        known.opened = True
         namespace = namespace_of(self._base, row.adapter, row.salt)
         if namespace not in self._shared and len(self._shared) > self._settings.namespaces_max:
             self._refuse(known, row, f"more than {self._settings.namespaces_max} namespaces")
             return known
         self._shared.add(namespace)
         self._namespaces[name] = namespace
-        prompt = row.history[:began]
+        prompt = row.history[: known.length]
         if not self._is_valid(prompt):
             self._refuse(known, row, "a token outside the vocabulary")
             return known
@@ -382,6 +412,12 @@ def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNam
         tokenizer_fingerprint=print_of,
         end_tokens=int32s(model.known(model.end_tokens)).tobytes(),
     )
+
+
+def _begun(row: Row, now: float) -> _Known:
+    """A request that nobody was told of: all but this step's tokens are its prompt."""
+    began = len(row.history) - min(row.fresh, len(row.history))
+    return _Known(began, tail(row.history, began), now, opened=False)
 
 
 def _goes_on(known: _Known, history: Int32Array) -> bool:

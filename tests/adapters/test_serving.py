@@ -130,6 +130,50 @@ def test_a_failing_drafter_costs_nothing_but_drafts(
     assert request.accepted > 20
 
 
+def test_what_is_decoded_while_the_drafter_is_away_is_learned_when_it_is_back(
+    engine: Engine, client: Faulty
+) -> None:
+    """Requests that were open before as well as those that began meanwhile."""
+    clock = Clock()
+    ours, before = drafter(client, clock=clock), Request("before")
+    meanwhile = Request("meanwhile", random_text(1))
+    before.verify(ours.step([before.row()])[0])
+    client.failure = GONE
+    while not ours.rests():
+        before.verify(ours.step([before.row()])[0])
+    ours.step([before.row(), meanwhile.row()])
+    calls = client.calls
+    for _ in range(10):
+        assert ours.rests()
+        before.verify(EMPTY)
+        meanwhile.verify(EMPTY)
+    assert client.calls == calls
+    assert ours.figures.skipped > 10
+    client.failure, clock.now = None, clock.now + 100
+    assert not ours.rests()
+    run(ours, before, meanwhile)
+    assert learned(engine) == len(before.text) + len(meanwhile.text) - 16
+    assert before.accepted > 10
+
+
+def test_a_request_that_began_and_ended_while_the_drafter_was_away_costs_it_nothing(
+    engine: Engine, client: Faulty
+) -> None:
+    clock = Clock()
+    ours, request = drafter(client, clock=clock), Request("short")
+    client.failure = GONE
+    while not ours.rests():
+        ours.step([Request("other").row()])
+    ours.step([request.row()])
+    ours.finish_all_but({})
+    assert not ours.open_requests()
+    client.failure, clock.now = None, clock.now + 100
+    run(ours, Request("next"))
+    assert not any(
+        part.sequence_id == "short" for sent in client.requests for part in sent.sequences
+    )
+
+
 def test_a_bug_of_ours_ends_here(client: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
     ours = drafter(client)
     monkeypatch.setattr(ours, "_take", lambda row, now: 1 // 0)

@@ -32,7 +32,7 @@ from tests.adapters.vllm_worker import (
     Request,
     Worker,
 )
-from tests.client.scripted import GONE, Faulty
+from tests.client.scripted import GONE, Clock, Faulty
 from tests.engine.driving import NAMESPACE, VOCAB, learned
 
 
@@ -49,10 +49,17 @@ def rank(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 
 @pytest.fixture
-def proposer(client: Faulty, rank: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> Proposer:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def proposer(
+    client: Faulty, rank: dict[str, int], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Proposer:
     def made(model: ServedModel, *_: object) -> object:
         assert model == replace(MODEL, end_tokens=(0,))
-        return drafter(client)
+        return drafter(client, clock=clock)
 
     monkeypatch.setattr(proposing, "serving_drafter", made)
     # These drafters are gone before the process ends.
@@ -145,6 +152,30 @@ def test_no_bug_of_ours_reaches_the_engine(
     worker.add("a", Request(TEXT))
     worker.run("a")
     assert worker.accepted["a"] == 0 or broken == "ServingDrafter.finish"
+
+
+def test_steps_while_the_drafter_is_away_look_at_no_row_and_are_learned_later(
+    proposer: Proposer,
+    client: Faulty,
+    engine: Engine,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = Worker(proposer)
+    worker.add("a", Request(TEXT))
+    worker.step("a")
+    client.failure = GONE
+    for _ in range(5):
+        worker.step("a")
+    worker.add("b", Request(random_text(1)))
+    with monkeypatch.context() as patched:
+        patched.setattr(proposer, "_rows", lambda *_: pytest.fail("a row was looked at"))
+        for _ in range(10):
+            worker.step("a", "b")
+    client.failure, clock.now = None, clock.now + 100
+    worker.run("a", "b")
+    assert learned(engine) == 2 * (len(TEXT) - 8)
+    assert worker.accepted["a"] > 10
 
 
 def test_the_end_of_the_model_and_of_the_request_bound_drafts(proposer: Proposer) -> None:
@@ -275,6 +306,14 @@ def runner_class() -> type:
             self.calls.append("update")
             return "states"
 
+        speculative_config = "speculating"
+
+        def _prepare_inputs(self, scheduler_output: object, fails: bool) -> object:
+            prepared = self.speculative_config
+            if fails:
+                raise RuntimeError
+            return prepared
+
     return GPUModelRunner
 
 
@@ -324,6 +363,36 @@ def test_the_plugin_names_rows_and_ends_requests(
     runner.requests.clear()
     runner._update_states(SimpleNamespace())
     assert proposer.drafter.open_requests() == []
+
+
+def test_a_step_with_nothing_to_verify_is_prepared_as_without_drafts(
+    vllm: SimpleNamespace, proposer: Proposer
+) -> None:
+    register()
+    runner = vllm.runner(proposer)
+    nothing = SimpleNamespace(scheduled_spec_decode_tokens={})
+    drafted = SimpleNamespace(scheduled_spec_decode_tokens={"a": [1]})
+    assert runner._prepare_inputs(nothing, False) is None
+    assert runner._prepare_inputs(drafted, False) == "speculating"
+    assert runner._prepare_inputs(SimpleNamespace(), False) == "speculating"
+    with pytest.raises(RuntimeError):
+        runner._prepare_inputs(nothing, True)
+    assert runner.speculative_config == "speculating"
+    proposer.has_state = True
+    assert runner._prepare_inputs(nothing, False) == "speculating"
+    runner.drafter = object()
+    assert runner._prepare_inputs(nothing, False) == "speculating"
+
+
+def test_a_preparation_that_asks_for_more_than_whether_there_are_drafts_is_left_alone(
+    vllm: SimpleNamespace, proposer: Proposer
+) -> None:
+    def prepare(runner: Any, scheduler_output: object) -> object:
+        return runner.speculative_config or runner.speculative_config
+
+    vllm.runner._prepare_inputs = prepare
+    register()
+    assert vllm.runner._prepare_inputs is prepare
 
 
 def test_the_plugin_leaves_other_drafters_and_broken_batches_alone(vllm: SimpleNamespace) -> None:

@@ -2,8 +2,12 @@
 
 vLLM passes no request ids to a `custom_class`, and its rows change places between steps. Where what is
 wrapped here is not as expected, nothing is wrapped, and the proposer tells requests by their tokens.
+
+It also sends a step that verifies nothing through its rejection sampler (seen in 0.32), which costs such a
+step 0.2 to 0.3 ms on a CPU. Here they are prepared as without drafts.
 """
 
+import dis
 import logging
 from collections.abc import Callable
 from functools import wraps
@@ -23,6 +27,7 @@ def register() -> None:
     for module, name, methods in (
         ("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _RUNNER),
         ("vllm.v1.core.sched.output", "NewRequestData", _NEW_REQUEST),
+        ("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _PREPARING),
     ):
         try:
             _wrap(import_module(module), name, methods)
@@ -91,5 +96,31 @@ def _keeping_salts(from_request: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _without_drafts(prepare: Callable[..., Any]) -> Callable[..., Any]:
+    code = getattr(prepare, "__code__", None)
+    if code is None or sum(one.argval == _CONFIG for one in dis.get_instructions(code)) != 1:
+        # It asks for something else as well, or already for the step's own drafts.
+        return prepare
+
+    @wraps(prepare)
+    def wrapped(runner: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        drafter = getattr(runner, "drafter", None)
+        if (
+            not isinstance(drafter, Proposer)
+            or drafter.has_state
+            or getattr(scheduler_output, "scheduled_spec_decode_tokens", True)
+        ):
+            return prepare(runner, scheduler_output, *args, **kwargs)
+        config, runner.speculative_config = runner.speculative_config, None
+        try:
+            return prepare(runner, scheduler_output, *args, **kwargs)
+        finally:
+            runner.speculative_config = config
+
+    return wrapped
+
+
+_CONFIG = "speculative_config"
 _RUNNER = {"propose_draft_token_ids": _naming_rows, "_update_states": _noticing_ends}
 _NEW_REQUEST = {"from_request": _keeping_salts}
+_PREPARING = {"_prepare_inputs": _without_drafts}

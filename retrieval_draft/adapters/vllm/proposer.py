@@ -106,6 +106,8 @@ class Proposer:
         self._tracker = Tracker(UNNAMED_SECONDS_MAX)
         self._errors = 0
         self._tokens_max = self._length_max = self._vocab_size = 0
+        self.has_state = True
+        """Recurrent layers, or nothing known of them: vLLM must hear that it speculates in every step."""
         try:
             self._drafter = self._started(vllm_config)
         except Exception:
@@ -130,9 +132,8 @@ class Proposer:
         """These are the requests that are not over: close the others."""
         try:
             if self._drafter is not None and self._is_named:
-                opened = self._drafter.open_requests()
-                self._drafter.finish([name for name in opened if name not in requests])
-                for name in [name for name in self._terms if name not in requests]:
+                self._drafter.finish_all_but(requests)
+                for name in self._terms.keys() - requests.keys():
                     del self._terms[name]
         except Exception:
             self._failed()
@@ -156,6 +157,8 @@ class Proposer:
         if self._drafter is None:
             return drafts
         try:
+            if bound is not None and self._drafter.rests():
+                return drafts
             at = [i for i, fresh in enumerate(sampled_token_ids) if len(fresh)]
             fresh = [len(sampled_token_ids[i]) for i in at]
             histories = [token_ids_cpu[i, : int(num_tokens_no_spec[i])] for i in at]
@@ -174,6 +177,7 @@ class Proposer:
 
     def _started(self, vllm_config: VllmConfig) -> ServingDrafter | None:
         model = vllm_config.model_config
+        self.has_state = model.is_hybrid or model.is_attention_free
         if not _is_leader():
             return None
         said = vllm_config.additional_config
@@ -188,7 +192,7 @@ class Proposer:
             model.model,
             self._vocab_size,
             _end_tokens(getattr(model, "hf_config", None)),
-            has_state=model.is_hybrid or model.is_attention_free,
+            has_state=self.has_state,
         )
         return serving_drafter(served, mapping, os.environ)
 
@@ -209,17 +213,20 @@ class Proposer:
         rows: list[Row] = []
         for i, history, new in zip(at, histories, fresh, strict=True):
             name = bound.request_ids[i]
-            rows.append(self._row(name, bound.requests[name], history, new, most))
+            request = bound.requests[name]
+            # Steps may have been left out since it began.
+            output = max(new, len(history) - request.num_prompt_tokens)
+            rows.append(self._row(name, request, history, output, most))
         return rows
 
-    def _row(self, name: str, request: Request, history: Int32Array, new: int, most: int) -> Row:
+    def _row(self, name: str, request: Request, history: Int32Array, output: int, most: int) -> Row:
         terms = self._terms.get(name)
         if terms is None or terms.params is not request.sampling_params:
             terms = self._terms[name] = _terms(request, self._length_max)
         return Row(
             name,
             history,
-            new,
+            output,
             most,
             terms.length_max,
             terms.temperature,
