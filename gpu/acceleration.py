@@ -15,7 +15,7 @@ from torch import Tensor
 
 from retrieval_draft.errors import InvalidInput
 from retrieval_draft.gpu.attention.chosen import Chosen, choose
-from retrieval_draft.gpu.attention.flex import COMPILED_SHAPES_MAX
+from retrieval_draft.gpu.attention.flex import allow_many_shapes
 from retrieval_draft.gpu.attention.kinds import TreeMasks
 from retrieval_draft.gpu.attention.register import register
 from retrieval_draft.gpu.graphs import CudaGraphs, EagerGraphs, Graphs
@@ -114,10 +114,10 @@ def check(runner: Runner, steps: StaticSteps) -> None:
         raise RuntimeError(f"logits differ from ragged steps' by {off:.2g} of their deviation")
 
 
-def compiled_forward(model: TargetModel, backend: str = "inductor") -> Forward:
+def compiled_forward(
+    model: TargetModel, backend: str | Callable[..., object] = "inductor"
+) -> Forward:
     """The model's forward as one compiled graph a shape, never one for several; what cannot be raises."""
-    limit = torch._dynamo.config.recompile_limit
-    torch._dynamo.config.recompile_limit = max(limit, COMPILED_SHAPES_MAX)
 
     def forward(tokens: Tensor, positions: Tensor, masks: TreeMasks, cache: SlotCache) -> Tensor:
         return model.forward(tokens, positions, masks, cache)
@@ -125,7 +125,14 @@ def compiled_forward(model: TargetModel, backend: str = "inductor") -> Forward:
     compiled: Callable[..., Tensor] = torch.compile(
         forward, fullgraph=True, dynamic=False, backend=backend
     )
-    return compiled
+
+    def compiled_here(
+        tokens: Tensor, positions: Tensor, masks: TreeMasks, cache: SlotCache
+    ) -> Tensor:
+        allow_many_shapes()
+        return compiled(tokens, positions, masks, cache)
+
+    return compiled_here
 
 
 def difference(runner: Runner, steps: StaticSteps) -> float:

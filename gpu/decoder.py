@@ -83,6 +83,8 @@ class Decoder:
         self._costs, self._now = costs, step_clock(model)
         self._running: list[Running] = []
         self._prefill: Prefill | None = None
+        self._is_behind = False
+        """Whether the device may still be reading a prompt when the next step begins."""
 
     @property
     def active(self) -> int:
@@ -151,7 +153,7 @@ class Decoder:
         with torch.inference_mode():
             logits = self._prefill_chunk(begun)
             if begun.at < len(request.prompt):
-                self._prefill = begun
+                self._prefill, self._is_behind = begun, self.model.device.type != "cpu"
                 return None
             if begun.slot != len(self._running):
                 self.runner.copy_slot(begun.slot, len(self._running), sequence.cached)
@@ -198,7 +200,9 @@ class Decoder:
             if self._running[slot].finish is not None:
                 self._leave(slot)
         clock.lap("commit")
-        if self._costs is not None:
+        # A step that had to wait for something else, or to be recorded, says nothing of the next ones.
+        is_usual, self._is_behind = not (self._is_behind or self.runner.is_first), False
+        if self._costs is not None and is_usual:
             milliseconds = 1e3 * (self._now() - began)
             context_tokens = sum(cached) / len(cached)
             self._costs.took(len(cached), max(map(len, trees)), context_tokens, milliseconds)

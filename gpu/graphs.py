@@ -40,6 +40,8 @@ class CudaGraphs:
         self._device, self._graphs_max = device, graphs_max
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._pool = torch.cuda.graph_pool_handle()
+        # One for all: matrix products keep a workspace of tens of MiB for every stream they have seen.
+        self._side: torch.cuda.Stream | None = None
 
     def __len__(self) -> int:
         return len(self._graphs)
@@ -55,14 +57,21 @@ class CudaGraphs:
 
     def _recorded(self, call: Callable[[], None]) -> torch.cuda.CUDAGraph:
         with torch.cuda.device(self._device):
-            side: torch.cuda.Stream = new_stream(self._device)
-            side.wait_stream(torch.cuda.current_stream(self._device))
+            usual = torch.cuda.current_stream(self._device)
+            side = self._side = self._side or new_stream(self._device)
+            side.wait_stream(usual)
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
                     call()
-            torch.cuda.current_stream(self._device).wait_stream(side)
+            usual.wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            # Other threads may use the device meanwhile: their calls are no business of this recording.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-                call()
+            try:
+                # Other threads may use the device meanwhile: their calls are no business of this recording.
+                with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                    call()
+            except BaseException:
+                # torch leaves the stream of a recording that failed in use, and its pool in the recording.
+                torch.cuda.set_stream(usual)
+                self._pool = torch.cuda.graph_pool_handle()
+                raise
         return graph

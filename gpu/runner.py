@@ -52,6 +52,8 @@ class Runner:
         # A tree's nodes stand behind the committed tokens, and so do the fillers of a ragged batch.
         length = length_max + nodes_max + 1
         self.static: StaticSteps | None = None
+        self.is_first = False
+        """Whether the newest step was the first of its shape, and took longer than it will again."""
         self.states: Tensor | None = None
         """Hidden states [B, n, width] of the newest step, if it was static: nobody can watch that."""
         self.cache = SlotCache(layer_shapes(model), slots, length, model.dtype, model.device)
@@ -113,10 +115,11 @@ class Runner:
 
     def forward(self, inputs: Inputs | StaticInputs) -> Tensor:
         """The second half: the newest inputs, once."""
-        self.states = None
+        self.states, self.is_first = None, False
         if isinstance(inputs, StaticInputs):
             assert self.static is not None
             logits = self.static.forward(inputs)
+            self.is_first = self.static.is_first
             if logits is not None:
                 self.states = self.static.states
                 return logits

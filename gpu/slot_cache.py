@@ -54,6 +54,9 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
         """Store [B, H, n, D] states; keys and values that the mask covers come back as views."""
+        if torch.compiler.is_compiling():
+            key_found = self._stored(self.key_target, self.key_index, key_states)
+            return key_found, self._stored(self.value_target, self.value_index, value_states)
         if self.key_index is None or self.value_index is None:
             self.key_target.copy_(key_states)
             self.value_target.copy_(value_states)
@@ -63,6 +66,13 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         assert self.keys is not None
         assert self.values is not None
         return self.keys, self.values
+
+    def _stored(self, target: Tensor, index: Tensor | None, states: Tensor) -> Tensor:
+        """For compilers: to write to one tensor and read another one of the same memory copies all of it."""
+        assert index is not None, "of static steps alone"
+        target.index_put_((index,), states)
+        batch, heads, n, width = states.shape
+        return target.view(-1, heads, self.length, width)[:batch, :, : self.seen + n]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: the pools exist from the start."""
@@ -177,8 +187,10 @@ class SlotCache(Cache):
 
     def scramble(self) -> None:
         """Noise in every slot, for measurements: untouched memory is read faster than used memory."""
+        # A generator of its own: a recording that failed leaves the device's in disorder.
+        generator = torch.Generator(self._pools[0].store.device)
         for pool in self._pools:
-            pool.store.normal_()
+            pool.store.normal_(generator=generator)
 
     def _keep_one(self, move: Move) -> None:
         for pool in self._pools:

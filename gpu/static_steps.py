@@ -67,6 +67,9 @@ class StaticSteps:
         self._model_forward = forward
         self._scratch = length_max
         self._failed: set[Bucket] = set()
+        self._seen: set[tuple[Bucket, Kind]] = set()
+        self.is_first = False
+        """Whether the newest step was the first of its shape: recorded and compiled, it took far longer."""
         self.states: Tensor | None = None
         """Hidden states [B, n, width] behind the newest logits, as long valid; None of some models."""
         # A recorded step calls no hook: where its hidden states lie is known from the recording.
@@ -100,6 +103,8 @@ class StaticSteps:
         kind = self.kind_of(bucket)
         if kind != "sdpa":  # the others read lengths on the device: one shape for every context
             bucket = Bucket(bucket.batch, bucket.nodes, self.cache.length)
+        self.is_first = (bucket, kind) not in self._seen
+        self._seen.add((bucket, kind))
         try:
             self.graphs.run((bucket, kind), partial(self._run, bucket, kind))
         except Exception as error:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from retrieval_draft.gpu.buckets import NODE_COUNTS
+from retrieval_draft.gpu.buckets import ROWS_MAX as STATIC_ROWS_MAX
 from retrieval_draft.gpu.runner import Runner
 from retrieval_draft.gpu.sampling import likeliest
 from retrieval_draft.gpu.target import TargetModel
@@ -23,7 +24,8 @@ BATCHES = (1, 4, 16)
 CONTEXT_TOKENS = 256
 CONTEXT_TOKENS_LONG = 2048
 ROWS_MAX = 96
-"""Of one forward, beyond batch 1: what lies above goes on with the last slope."""
+"""Of one forward, beyond batch 1: what lies above goes on with the last slope. Static steps are measured
+as far as they go: on a GPU the slope only begins where the rows are many."""
 NODES_FINE = (3, 5, 6, 7, 10, 12)
 """At batch 1, beside `NODE_COUNTS`: on a CPU the price rises where rows fill another block of a product."""
 SECONDS_MAX = 2.0
@@ -92,14 +94,16 @@ def measure_step_costs(runner: Runner, *, seconds_max: float = SECONDS_MAX) -> S
     """
     length = max(1, min(CONTEXT_TOKENS, runner.length_max // 2))
     longer = max(length, min(CONTEXT_TOKENS_LONG, runner.length_max - 1))
-    fine = set(NODES_FINE) if runner.static is None else set()
+    is_static = runner.static is not None
+    fine = set() if is_static else set(NODES_FINE)
+    rows_max = STATIC_ROWS_MAX if is_static else ROWS_MAX
     counts = sorted({n for n in {*NODE_COUNTS, *fine} if n < runner.nodes_max} | {runner.nodes_max})
     sizes = sorted({b for b in BATCHES if b < runner.slots} | {runner.slots})
     points = [
         (sequences, length, n)
         for sequences in sizes
         for n in counts
-        if sequences == 1 or n < 2 or (n not in fine and sequences * (n + 1) <= ROWS_MAX)
+        if sequences == 1 or n < 2 or (n not in fine and sequences * (n + 1) <= rows_max)
     ]
     ends = (counts[0], counts[-1])
     points += [(1, longer, n) for n in sorted(set(ends)) if longer > length]

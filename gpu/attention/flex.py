@@ -17,6 +17,7 @@ KEYS_BLOCK = 128
 ROWS_BLOCK = 128
 """More than a tree has nodes: one block of rows."""
 COMPILED_SHAPES_MAX = 256
+"""Of one function, where torch's own limit is 8."""
 ATTEND = cast(Callable[..., Tensor], flex_attention)
 
 
@@ -52,7 +53,10 @@ def flex_tree_attention(
 ) -> Tensor:
     """[B, n, query heads, width] as of `kernel.tree_attention`; compiled anew for every shape on a GPU."""
     batch, heads = query.shape[:2]
-    attend = _compiled() if _is_eager(query) else ATTEND
+    attend = ATTEND
+    if _is_eager(query):
+        allow_many_shapes()
+        attend = _compiled()
     found: Tensor = attend(
         query,
         keys[:batch],
@@ -69,9 +73,13 @@ def _is_eager(query: Tensor) -> bool:
     return query.device.type == "cuda" and not torch.compiler.is_compiling()
 
 
+def allow_many_shapes() -> None:
+    """Call it where the compiled function is called: every thread has settings of its own. Some µs."""
+    if torch._dynamo.config.recompile_limit < COMPILED_SHAPES_MAX:
+        torch._dynamo.config.recompile_limit = COMPILED_SHAPES_MAX
+
+
 @lru_cache
 def _compiled() -> Callable[..., Tensor]:
-    limit = torch._dynamo.config.recompile_limit
-    torch._dynamo.config.recompile_limit = max(limit, COMPILED_SHAPES_MAX)
     compiled: Callable[..., Tensor] = torch.compile(ATTEND, fullgraph=True, dynamic=False)
     return compiled

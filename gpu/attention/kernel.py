@@ -36,7 +36,15 @@ class Kernel(Protocol):
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]: ...
 
 
-jit = cast(Callable[[Callable[..., None]], Kernel], triton.jit)
+def jit(*as_they_come: str) -> Callable[[Callable[..., None]], Kernel]:
+    """Triton's, which compiles anew for an integer that is 1, and for what is a multiple of 16 or not.
+
+    Not for these arguments: what differs from bucket to bucket would be compiled while serving.
+    """
+    decorator = triton.jit(
+        do_not_specialize=as_they_come, do_not_specialize_on_alignment=as_they_come
+    )
+    return cast(Callable[[Callable[..., None]], Kernel], decorator)
 
 
 class Blocks(NamedTuple):
@@ -47,7 +55,7 @@ class Blocks(NamedTuple):
     width: int
 
 
-@jit
+@jit("nodes", "splits", "positions", "sees", "horizons")
 def attend_split(
     query: tl.tensor,
     keys: tl.tensor,
@@ -68,10 +76,10 @@ def attend_split(
     value_entry: tl.tensor,
     nodes: tl.tensor,
     width: tl.tensor,
+    splits: tl.tensor,
     scale: tl.tensor,
     KEY_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
-    SPLITS: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -79,8 +87,8 @@ def attend_split(
 ) -> None:
     """One tile of rows (node x query head) against one split of a slot's entries.
 
-    part [B, query heads, n, SPLITS, width] gets the weighted values, divided by their weight;
-    part_scale [B, query heads, n, SPLITS] the logarithm (base 2) of that weight, -inf for none.
+    part [B, query heads, n, splits, width] gets the weighted values, divided by their weight;
+    part_scale [B, query heads, n, splits] the logarithm (base 2) of that weight, -inf for none.
     """
     tile, split = tl.program_id(0), tl.program_id(2)
     batch, key_head_id = tl.program_id(1) // KEY_HEADS, tl.program_id(1) % KEY_HEADS
@@ -103,7 +111,7 @@ def attend_split(
     end = cached + nodes
     # No node stands before the root, so none sees what lies before the root's horizon.
     first = tl.maximum(tl.load(horizons + batch * nodes).to(tl.int32), 0) // KEYS * KEYS
-    length = tl.cdiv(tl.cdiv(end - first, SPLITS), KEYS) * KEYS
+    length = tl.cdiv(tl.cdiv(end - first, splits), KEYS) * KEYS
     begin = first + split * length
     end = tl.minimum(begin + length, end)
 
@@ -141,7 +149,7 @@ def attend_split(
 
     # Without weight `best` is -inf, and so is its sum with log2(1).
     weight = tl.where(weight > 0, weight, 1.0)
-    out = ((batch * KEY_HEADS * GROUP + head) * nodes + node).to(tl.int64) * SPLITS + split
+    out = ((batch * KEY_HEADS * GROUP + head) * nodes + node).to(tl.int64) * splits + split
     tl.store(part_scale + out, best + tl.log2(weight), mask=is_row)
     tl.store(
         part + out[:, None] * width + column[None, :],
@@ -150,7 +158,7 @@ def attend_split(
     )
 
 
-@jit
+@jit("rows", "nodes", "splits")
 def join_splits(
     part: tl.tensor,
     part_scale: tl.tensor,
@@ -158,9 +166,9 @@ def join_splits(
     rows: tl.tensor,
     nodes: tl.tensor,
     width: tl.tensor,
+    splits: tl.tensor,
     HEADS: tl.constexpr,
     SPLITS: tl.constexpr,
-    SPLITS_BLOCK: tl.constexpr,
     ROWS: tl.constexpr,
     WIDTH: tl.constexpr,
 ) -> None:
@@ -169,17 +177,17 @@ def join_splits(
     is_row = row < rows
     column = tl.arange(0, WIDTH)
     inside = is_row[:, None] & (column < width)[None, :]
-    split = tl.arange(0, SPLITS_BLOCK)
-    is_split = is_row[:, None] & (split < SPLITS)[None, :]
-    at = part_scale + row * SPLITS
+    split = tl.arange(0, SPLITS)
+    is_split = is_row[:, None] & (split < splits)[None, :]
+    at = part_scale + row * splits
     scale = tl.load(at[:, None] + split[None, :], mask=is_split, other=float("-inf"))
     best = tl.max(scale, 1)
     best = tl.where(best == float("-inf"), 0.0, best)  # rows beyond the last
     weight = tl.zeros([ROWS], tl.float32)
     sums = tl.zeros([ROWS, WIDTH], tl.float32)
-    for one in range(SPLITS):
+    for one in range(splits):
         share = tl.exp2(tl.load(at + one, mask=is_row, other=0.0) - best)
-        offset = (row * SPLITS + one)[:, None] * width + column[None, :]
+        offset = (row * splits + one)[:, None] * width + column[None, :]
         sums += tl.load(part + offset, mask=inside, other=0.0) * share[:, None]
         weight += share
     node, head, batch = row % nodes, row // nodes % HEADS, row // nodes // HEADS
@@ -200,7 +208,8 @@ def tree_attention(
     """[B, n, query heads, width] of `query` [B, query heads, n, width] against a slot cache.
 
     `keys`, `values` [>= B, key heads, >= P + n entries, width], the last dimension dense; float32, float16
-    or bfloat16 like the query, sums are float32. Two launches; nothing is read back.
+    or bfloat16 like the query, sums are float32. `splits` are SPLITS_MAX at most. Two launches; nothing is
+    read back.
     """
     batch, heads, nodes, width = query.shape
     key_heads = keys.shape[1]
@@ -227,10 +236,10 @@ def tree_attention(
         *values.stride()[:3],
         nodes,
         width,
+        splits,
         scale * LOG2_E,
         KEY_HEADS=key_heads,
         GROUP=group,
-        SPLITS=splits,
         ROWS=blocks.rows,
         KEYS=blocks.keys,
         WIDTH=blocks.width,
@@ -245,9 +254,9 @@ def tree_attention(
         batch * heads * nodes,
         nodes,
         width,
+        splits,
         HEADS=heads,
-        SPLITS=splits,
-        SPLITS_BLOCK=_power_of_2(splits),
+        SPLITS=SPLITS_MAX,
         ROWS=JOINED_ROWS,
         WIDTH=blocks.width,
         enable_fp_fusion=True,

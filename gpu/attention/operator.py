@@ -18,7 +18,9 @@ def tree_attention_operator(
     scale: float,
 ) -> Tensor:
     """`tree_attention` of the parts of a `TreeView`."""
-    return tree_attention(query, keys, values, TreeView(positions, sees, horizons), scale)
+    # Triton launches on the thread's current device, wherever the tensors are.
+    with torch.cuda.device(query.get_device()):
+        return tree_attention(query, keys, values, TreeView(positions, sees, horizons), scale)
 
 
 @tree_attention_operator.register_fake

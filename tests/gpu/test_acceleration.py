@@ -1,10 +1,14 @@
 """What makes steps faster is measured, checked, and left out where it is wrong."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
 
 from retrieval_draft.errors import InvalidInput
@@ -27,7 +31,7 @@ from retrieval_draft.gpu.slot_cache import SlotCache
 from retrieval_draft.gpu.static_steps import Forward, StaticSteps
 from retrieval_draft.gpu.target import AttentionMasks, TargetModel
 from tests.gpu.models import tiny
-from tests.gpu.test_static_steps import registered, tree_of
+from tests.gpu.test_static_steps import needs_interpreter, registered, tree_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 
@@ -71,7 +75,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_all_ways_are_measured_on_the_cache_itself() -> None:
-    pytest.importorskip("triton")
+    needs_interpreter()
     with torch.inference_mode():
         runner = runner_of(registered("qwen2"))
         runner.scramble()
@@ -140,6 +144,46 @@ def test_a_compiled_forward_is_one_graph_a_shape() -> None:
         assert counters["stats"]["unique_graphs"] == 2
         steps, runner.static = runner.static, None
         assert difference(runner, steps) < 1e-5
+
+
+def test_a_compiled_forward_writes_into_the_cache_and_copies_none_of_it() -> None:
+    """A compiler that is given two tensors of one memory, one of them written to, copies all of it."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def shown(graph: torch.fx.GraphModule, inputs: object) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    backend = aot_autograd(fw_compiler=shown, inference_compiler=shown)
+    model = tiny("llama")
+    with torch.inference_mode():
+        runner = runner_of(model)
+        runner.scramble()
+        steps = steps_of(runner, compiled_forward(model, backend=backend))
+        assert difference(runner, steps) < 1e-5
+    assert graphs
+    for graph in graphs:
+        called = [str(node.target) for node in graph.graph.nodes]
+        assert called.count("aten.index_put.default") == 2 * len(runner.cache.slot_layers)
+        assert not [name for name in called if "scatter" in name or "as_strided" in name]
+
+
+def test_a_thread_may_compile_as_many_shapes_as_the_one_that_began() -> None:
+    """torch's settings are each thread's own, and requests are decoded in another than measurements."""
+
+    def added(tokens: Tensor, positions: Tensor, masks: object, cache: object) -> Tensor:
+        return tokens + positions
+
+    model = cast(TargetModel, SimpleNamespace(forward=added))
+    compiled = compiled_forward(model, backend="eager")
+    empty: Any = None
+
+    def elsewhere() -> list[int]:
+        shapes = [torch.ones(1, n) for n in range(2, 14)]
+        return [compiled(one, one, empty, empty).shape[1] for one in shapes]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(elsewhere).result() == list(range(2, 14))
 
 
 @pytest.fixture

@@ -20,9 +20,15 @@ pytestmark = [
 ]
 
 
+HEAD_WIDTH = 16
+"""The least that FlexAttention takes on a GPU."""
+
+
 def on_gpu(family: str) -> TargetModel:
     torch.manual_seed(5)
-    module = built(config(family))
+    settings = config(family)
+    settings.head_dim = HEAD_WIDTH
+    module = built(settings)
     torch.nn.Module.to(module, torch.device("cuda"))
     model = adopt_model(module, name=family)
     assert register(model)

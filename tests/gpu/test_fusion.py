@@ -115,7 +115,7 @@ def test_fused_trees_leave_the_law_of_the_target_as_it_is(seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def target() -> TargetModel:
-    return load_model(demo_folder(), threads=1)
+    return load_model(demo_folder(), device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from retrieval_draft.tree import int32s
 
 
 def test_every_arm_decodes_the_same_and_drafts_within_its_nodes() -> None:
-    target = load_model(demo_folder(), dtype="float32", threads=1)
+    target = load_model(demo_folder(), dtype="float32", device="cpu", threads=1)
     text = "def __init__(self, name):\n        self.name = name\n\n    def "
     prompt = int32s(load_tokenizer("demo").encode(text).ids)
 
@@ -33,7 +33,7 @@ def test_every_arm_decodes_the_same_and_drafts_within_its_nodes() -> None:
 
 
 def test_the_workers_benchmark_has_arms_with_a_draft_model() -> None:
-    target = load_model(demo_folder(), dtype="float32", threads=1)
+    target = load_model(demo_folder(), dtype="float32", device="cpu", threads=1)
     prompt = int32s(load_tokenizer("demo").encode("def __init__(self, name):\n").ids)
     tasks = [Task("s", prompt, 12)]
     arms = (PLAIN, MODEL, *FUSIONS)

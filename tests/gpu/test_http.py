@@ -28,7 +28,9 @@ SECONDS_MAX = 60.0
 
 class Served:
     def __init__(self) -> None:
-        self.model: TargetModel = load_model(demo_folder(), dtype="float32", threads=1)
+        self.model: TargetModel = load_model(
+            demo_folder(), dtype="float32", device="cpu", threads=1
+        )
         self.tokenizer = load_tokenizer("demo")
         drafter = ScriptedDrafter(random_plan(0, self.model.vocab_size), observation_width=4)
         self.decoder = Decoder(self.model, slots=4, length_max=2048, nodes_max=8, drafter=drafter)

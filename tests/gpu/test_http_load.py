@@ -119,7 +119,7 @@ async def drive(url: str, asked: list[Job], clients: int, seconds: float) -> Cou
 
 def test_streaming_clients_that_come_and_go_get_their_own_text_and_leave_no_slot_taken() -> None:
     print(f"SOAK_SEED={SEED}")
-    model = load_model(demo_folder(), dtype="float32", threads=1)
+    model = load_model(demo_folder(), dtype="float32", device="cpu", threads=1)
     asked = jobs(Decoder(model, slots=1, length_max=128))
     drafter = ScriptedDrafter(random_plan(0, model.vocab_size), observation_width=2)
     decoder = Decoder(model, slots=SLOTS, length_max=128, nodes_max=4, drafter=drafter)

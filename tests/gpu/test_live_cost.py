@@ -12,6 +12,7 @@ from retrieval_draft.gpu.step_cost import BatchCost, StepCosts
 from retrieval_draft.tree import int32s
 from tests.gpu.driving import decode_all
 from tests.gpu.models import prompts, tiny
+from tests.gpu.test_static_steps import LENGTH_MAX, NODES_MAX, static
 
 NODES = int32s([0, 2, 4, 8, 16])
 
@@ -115,3 +116,15 @@ def test_a_decoder_reports_its_steps() -> None:
     decode_all(decoder, [Request("x", prompts(1)[0], 10)])
     # Every step took far longer than this table says.
     assert costs.at(1, 100).milliseconds[0] > 2e-6
+
+
+def test_a_step_that_had_to_be_recorded_is_no_measure() -> None:
+    costs = table(1e-6, 0)
+    model = tiny("llama")
+    runner = static(model)
+    decoder = Decoder(model, length_max=LENGTH_MAX, nodes_max=NODES_MAX, runner=runner, costs=costs)
+    first = Request("first", prompts(1)[0], 2)
+    decode_all(decoder, [first])
+    assert costs.at(1, 100).milliseconds[0] == pytest.approx(1e-6)
+    decode_all(decoder, [first])
+    assert costs.at(1, 100).milliseconds[0] > 2e-6 / 1.1

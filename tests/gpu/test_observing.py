@@ -19,7 +19,7 @@ STEP_MS_MAX = 1000.0
 
 
 def test_it_counts_what_a_verifying_worker_counts() -> None:
-    model = load_model(demo_folder(), dtype="float32", threads=1)
+    model = load_model(demo_folder(), dtype="float32", device="cpu", threads=1)
     prompt = int32s(load_tokenizer("demo").encode("def __init__(self, name):\n").ids)
     requests = [Request(str(i), prompt, 60, SamplingOptions(0.4, seed=i)) for i in range(3)]
     found = []

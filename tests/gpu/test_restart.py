@@ -27,7 +27,7 @@ def request(name: str) -> Request:
 
 
 def test_a_sidecar_killed_and_restarted_in_mid_generation_changes_no_token() -> None:
-    model = load_model(DEMO, threads=1)
+    model = load_model(DEMO, device="cpu", threads=1)
     plain = decode_all(Decoder(model, slots=1, length_max=256), [request("s")]).tokens["s"]
     with short_folder() as folder:
         with serving(folder / "d") as first:

@@ -205,34 +205,45 @@ def test_any_batch_of_trees(case: Case, splits: int) -> None:
 
 
 COMPILED = """
-import torch, triton
+import torch
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 from retrieval_draft.gpu.attention import kernel
+from retrieval_draft.gpu.attention.tree_view import TreeView
 
-blocks = kernel.blocks_for(68, 128, torch.bfloat16)
-sizes = dict(SPLITS=16, WIDTH=blocks.width)
-split = dict(KEY_HEADS=8, GROUP=4, ROWS=blocks.rows, KEYS=blocks.keys, WIDENED=False)
-join = dict(HEADS=32, SPLITS_BLOCK=16, ROWS=kernel.JOINED_ROWS)
-types = dict.fromkeys(("query", "keys", "values", "output"), "*bf16")
-types |= dict.fromkeys(("positions", "sees", "horizons"), "*i64")
-types |= dict(part="*fp32", part_scale="*fp32", scale="fp32")
-for function, constants in ((kernel.attend_split, sizes | split), (kernel.join_splits, sizes | join)):
-    names = function.arg_names
-    signature = {n: "constexpr" if n in constants else types.get(n, "i32") for n in names}
-    values = {(i,): constants[n] for i, n in enumerate(names) if n in constants}
-    aligned = {(i,): [["tt.divisibility", 16]] for i, n in enumerate(names)
-               if n not in constants and n not in ("nodes", "scale", "rows")}
-    options = {"num_stages": kernel.STAGES, "enable_fp_fusion": True}
-    done = triton.compile(
-        ASTSource(function, signature, values, aligned), target=GPUTarget("cuda", 80, 32), options=options
-    )
-    print(function.__name__, done.metadata.shared, len(done.asm["cubin"]))
+class Absent:  # what a launch asks of a driver before it launches
+    def __init__(self, capability): self.capability = capability
+    def get_current_target(self): return GPUTarget("cuda", self.capability, 32)
+    def get_current_device(self): return self.capability
+    def get_current_stream(self, device=None): return 0
+
+run = JITFunction.run
+def compiled(self, *arguments, grid, warmup, **options):
+    done = run(self, *arguments, grid=grid, warmup=True, **options)
+    made[self.fn.__name__, done.hash] = done
+JITFunction.run = compiled
+
+for capability in (80, 90):
+    driver.set_active(Absent(capability))
+    made = {}
+    for batch, splits in ((1, 33), (3, 16), (32, 1)):
+        store = torch.empty((batch, 8, 99, 128), dtype=torch.bfloat16)
+        for n in (1, 2, 5, 16, 17):
+            query = torch.empty((batch, n, 32, 128), dtype=torch.bfloat16).transpose(1, 2)
+            tree = TreeView(*torch.empty((3, batch, n), dtype=torch.int64))
+            kernel.tree_attention(query, store, store, tree, 0.1, splits=splits)
+    for (name, _), done in sorted(made.items()):
+        print(capability, name, done.metadata.shared, len(done.asm["cubin"]))
 """
 
 
-def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
-    """The interpreter takes what the compiler refuses; and their shared memory must fit small GPUs too."""
+def test_few_kernels_are_compiled_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
+    """The interpreter takes what the compiler refuses; and their shared memory must fit small GPUs too.
+
+    As tree_attention calls them, all but the launch. What is compiled while serving halts everyone: no
+    more than tiles of 16, 32 and 64 rows, whatever the bucket.
+    """
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-c", COMPILED],
@@ -244,5 +255,6 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert [name for name, _, _ in lines] == ["attend_split", "join_splits"]
-    assert all(int(shared) <= 99 << 10 and int(size) > 0 for _, shared, size in lines)
+    names = ["attend_split"] * 3 + ["join_splits"]
+    assert [line[:2] for line in lines] == [[c, name] for c in ("80", "90") for name in names]
+    assert all(int(shared) <= 99 << 10 and int(size) > 0 for _, _, shared, size in lines)
