@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Unpack
 
 import numpy as np
+import torch
 
 from retrieval_draft.drafter import Opening
+from retrieval_draft.gpu.acceleration import accelerate
 from retrieval_draft.gpu.bench.arms import Arm, Task
 from retrieval_draft.gpu.bench.shapes import noise_model
 from retrieval_draft.gpu.runner import Runner
@@ -62,18 +64,20 @@ class _FullTrees:
         pass
 
 
-def step_overhead(dtype: str, threads: int) -> Overhead:
-    """Over STEPS steps at batch 1, after a warm-up. Takes some seconds."""
-    model = noise_model("wide-vocabulary", dtype=dtype, threads=threads)
+def step_overhead(dtype: str, threads: int, device: str = "cpu") -> Overhead:
+    """Over STEPS steps at batch 1, after a warm-up. Takes some seconds; on CUDA read the total by clock."""
+    model = noise_model("wide-vocabulary", dtype=dtype, device=device, threads=threads)
     tokens_max = STEPS * (1 + len(PATH))
     runner = Runner(model, slots=1, length_max=PROMPT_TOKENS + tokens_max, nodes_max=NODES)
+    accelerate(runner)
+    wait = torch.cuda.synchronize if model.device.type == "cuda" else None
     generator = np.random.default_rng(0)
     prompt, output = (
         int32s(generator.integers(0, model.vocab_size, n)) for n in (PROMPT_TOKENS, tokens_max)
     )
     arm = Arm("overhead", runner, _FullTrees(output, model.vocab_size), is_forced=True)
     for name, steps in (("warm-up", STEPS // 10), ("measured", STEPS)):
-        arm.decoder.clock = StageClock()
+        arm.decoder.clock = StageClock(wait)
         arm.decode([Task(name, prompt, steps * (1 + len(PATH)), output)])
     clock = arm.decoder.clock
     return Overhead(

@@ -120,9 +120,10 @@ def measured(
     length_max = max(2, min(length_max, model.context_tokens_max))
     with _clients(plan) as clients:
         runner, measured_costs, steps = None, None, RAGGED
+        arms: list[Arm] = []
         for name, batch, phase, taught, tasks in chosen:
             if runner is None or runner.slots != batch:
-                runner = None  # its slots go before the next ones come
+                runner, arms = None, []  # its slots go before the next ones come
                 runner = Runner(model, slots=batch, length_max=length_max, nodes_max=plan.nodes_max)
                 steps = str(
                     accelerate(runner, has_graphs=plan.has_graphs, is_compiled=plan.is_compiled)

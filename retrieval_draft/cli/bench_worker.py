@@ -125,7 +125,7 @@ def worker(
     if pin:
         pin_threads(threads)
     if has_overhead:
-        show_overhead(step_overhead(dtype, threads), as_json)
+        show_overhead(step_overhead(dtype, threads, device), as_json)
         return
     target = open_target(model, demo, shape, dtype, device, threads)
     if is_forced:

@@ -1,6 +1,7 @@
 """The worker's benchmark: forced outputs, what is counted, and where time goes."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ from retrieval_draft.gpu.bench.overhead import STEPS, step_overhead
 from retrieval_draft.gpu.bench.run import COLD, WARM, Plan, measured, random_tasks
 from retrieval_draft.gpu.bench.shapes import SHAPES, noise_model
 from retrieval_draft.gpu.runner import Runner
-from retrieval_draft.gpu.stages import OVERHEAD, STAGES
+from retrieval_draft.gpu.stages import OVERHEAD, STAGES, StageClock
 from retrieval_draft.gpu.target import TargetModel
 from retrieval_draft.tree import int32s
 from tests.gpu.drafters import ScriptedDrafter, decoy_plan
@@ -158,3 +159,11 @@ def test_the_command_labels_what_is_forced_and_ends_with_json() -> None:
     assert document["generate"][2] > 0
     refused = CliRunner().invoke(worker, ["--arms", "magic"])
     assert refused.exit_code != 0
+
+
+def test_a_clock_that_waits_does_so_before_it_reads_what_a_forward_took() -> None:
+    clock = StageClock(lambda: time.sleep(0.02))
+    clock.start()
+    for stage in STAGES:
+        clock.lap(stage)
+    assert clock.seconds["forward"] >= 0.02
