@@ -22,16 +22,20 @@ FIRST_STEPS = 3
 """Their median is the first that is known of a batch: the very first is often unlike the others."""
 LEVEL_WEIGHT = 1 / 16
 """Of the newest step in what is usual: a changed load is followed within some dozen steps."""
-FORGOTTEN_MAX = 1 / 128
+FORGOTTEN_MAX = 1 / 64
 """Of what is known of prices, by one step; and never more than that step tells of them."""
 ERRORS_MAX = 3.0
-"""A step that is off by more than so many usual errors counts as one that is off by so many."""
-CHANGE_MAX = 0.5
-"""Of a usual step: an error counts for no more, so that what is usual cannot leap away."""
+"""A step that is off by more than so many errors to be expected counts as one that is off by so many."""
 POOLED_STEPS = 4
 """An octave goes by the price over all octaves until it has seen about so many steps itself."""
-DOUBT_MAX = 0.25
+CHANGE_MAX = 0.5
+"""Of a usual step: an error counts for no more, so that what is usual cannot leap away."""
+DOUBT_MAX = 0.15
 """Of a usual step: where a step without drafts is known no better than this, there is no table."""
+ALIKE_SHARE = 1 / 8
+"""Steps whose drafted rows differ by less are alike, and tell next to nothing of what rows cost."""
+ALIKE_STEPS_UNKNOWN, ALIKE_STEPS_KNOWN = 16, 256
+"""After so many that are all alike one goes without drafts, to see what that costs."""
 TABLE_STEPS_MAX = 16
 """A table serves for so many more steps, at first for fewer: who gets a new one has to look at it."""
 
@@ -76,6 +80,7 @@ class MeasuredCost:
         self._pooled = _Price()
         self._error = 0.0
         self._steps = 0
+        self._alike = 0
 
     def observe(self, sequences: int, nodes: int, milliseconds: float) -> None:
         """A step of so many sequences that verified so many nodes took so long."""
@@ -89,21 +94,20 @@ class MeasuredCost:
             usual.milliseconds = median(ms for _, ms in usual.first)
             return
         more_rows, more = rows - usual.rows, milliseconds - usual.milliseconds
-        parts = self._parts(usual.rows, rows)
-        expected = sum(part * price for _, part, price in parts)
+        expected = more_rows * self._pooled.of_row()
         error = more - expected
         # What held a step up once, another process or a pause, is not what its rows cost.
         most = CHANGE_MAX * usual.milliseconds
         if self._steps >= STEPS_MIN:
-            most = min(most, ERRORS_MAX * self._error)
+            most = min(most, ERRORS_MAX * (self._error + self._doubt(usual, more_rows)))
         weight = max(LEVEL_WEIGHT, 1 / (1 + self._steps))
         self._error += weight * (min(abs(error), CHANGE_MAX * usual.milliseconds) - self._error)
         self._steps += 1
+        is_alike = abs(more_rows) < max(1.0, ALIKE_SHARE * (usual.rows - sequences))
+        self._alike = self._alike + 1 if is_alike else 0
         error = max(-most, min(most, error))
         self._pooled.learn(more_rows, expected + error)
-        for octave, part, price in parts:
-            # What the others do not explain.
-            self._prices[octave].learn(part, part * price + error)
+        self._prices[_octave(usual.rows + more_rows / 2)].learn(more_rows, expected + error)
         usual.rows += LEVEL_WEIGHT * more_rows
         usual.milliseconds = max(1e-3, usual.milliseconds + LEVEL_WEIGHT * (expected + error))
 
@@ -113,34 +117,35 @@ class MeasuredCost:
         The same object for some steps. Finite, above 0, and rising from 0 nodes on.
         """
         usual = self._usual.get(_class_of(sequences))
-        if usual is None or len(usual.first) < FIRST_STEPS or not self._is_known(usual, sequences):
+        if usual is None or not self._is_known(usual, sequences):
             return None
         if usual.table is None or self._steps >= usual.table_until:
             usual.table = self._table(usual, sequences)
             usual.table_until = self._steps + min(TABLE_STEPS_MAX, self._steps // STEPS_MIN)
         return usual.table
 
+    def should_vary(self, sequences: int) -> bool:
+        """Whether the next step had better be a plain one, because all are alike; asked once a step."""
+        usual = self._usual.get(_class_of(sequences))
+        if usual is None or usual.rows < sequences + 1:
+            return False
+        is_known = self._is_known(usual, sequences)
+        if self._alike < (ALIKE_STEPS_KNOWN if is_known else ALIKE_STEPS_UNKNOWN):
+            return False
+        self._alike = 0
+        return True
+
     def _is_known(self, usual: _Usual, sequences: int) -> bool:
         """Whether a step without drafts is known, from which the usual one is so many rows away."""
-        if self._steps < STEPS_MIN:
+        if self._steps < STEPS_MIN or len(usual.first) < FIRST_STEPS:
             return False
-        away = abs(usual.rows - sequences)
-        if away < 1:
-            return True
-        doubted = self._error * away
-        return doubted < DOUBT_MAX * usual.milliseconds * math.sqrt(self._pooled.square)
+        return self._doubt(usual, usual.rows - sequences) <= DOUBT_MAX * usual.milliseconds
 
-    def _parts(self, rows: float, other: float) -> list[tuple[int, float, float]]:
-        """From so many rows to so many others: each octave, its rows of them, and its price."""
-        low, high = min(rows, other), max(rows, other)
-        sign = 1 if other >= rows else -1
-        found: list[tuple[int, float, float]] = []
-        while low < high:
-            octave = _octave(low)
-            end = high if octave == OCTAVES - 1 else min(high, 2 << octave)
-            found.append((octave, sign * (end - low), self._price(octave)))
-            low = end
-        return found
+    def _doubt(self, usual: _Usual, rows: float) -> float:
+        """The error to be expected in the price of so many rows: of all of it while there is none."""
+        square = self._pooled.square
+        of_row = self._error / math.sqrt(square) if square else math.inf
+        return abs(rows) * min(of_row, usual.milliseconds / max(1.0, usual.rows))
 
     def _price(self, octave: int) -> float:
         weight = POOLED_STEPS * FORGOTTEN_MAX * self._pooled.square

@@ -106,6 +106,8 @@ class Served:
     steps: int = 0
     throttled: int = 0
     """Steps without drafts because the batch was too large."""
+    varied: int = 0
+    """Steps without drafts because steps have been too much alike to tell what they cost."""
     drafts: int = 0
     draft_tokens: int = 0
     accepted_tokens: int = 0
@@ -246,6 +248,9 @@ class ServingDrafter:
             asked = {}
         if asked and self._times is not None:
             self._conversation.price(self._times.cost())
+            if self._times.should_vary():
+                self.served.varied += 1
+                asked = {}
         trees = self._drafter.draft(asked) if asked else self._conversation.draft({})
         self._sweep(now)
         return [self._given(row, trees.get(row.request_id)) for row in rows]

@@ -35,3 +35,7 @@ class StepTimes:
     def cost(self) -> VerifyCost | None:
         """Of the next step, if it decodes the same batch; None as long as it is not known."""
         return self._cost.at(len(self._batch))
+
+    def should_vary(self) -> bool:
+        """Whether the next step had better go without drafts, so that steps tell; asked once a step."""
+        return self._cost.should_vary(len(self._batch))

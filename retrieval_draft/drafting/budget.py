@@ -65,7 +65,8 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
     """
     if cost is None or len(cost.nodes) < 2 or cost.milliseconds[0] <= 0:
         return 0.0
-    nodes, price = cost.nodes.tolist(), cost.milliseconds.tolist()
+    nodes: list[int] = cost.nodes.tolist()
+    price: list[float] = cost.milliseconds.tolist()
     steps = zip(pairwise(nodes), pairwise(price), strict=True)
     slope = min((above - below) / (high - low) for (low, high), (below, above) in steps)
     return max(0.0, FLOOR_SHARE * slope * sequences / price[0])
@@ -73,7 +74,8 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
 
 def milliseconds(cost: VerifyCost, count: int) -> list[float]:
     """The price of 0..count-1 nodes; beyond the table its last slope goes on."""
-    nodes, price = cost.nodes.tolist(), cost.milliseconds.tolist()
+    nodes: list[int] = cost.nodes.tolist()
+    price: list[float] = cost.milliseconds.tolist()
     found: list[float] = []
     slope = 0.0
     for (low, high), (below, above) in zip(pairwise(nodes), pairwise(price), strict=True):
@@ -89,8 +91,11 @@ def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
     most = len(nodes)
     if tree.proposals is None and (most == 0 or int(nodes[-1]) == most - 1):
         # The first ones: their parents stand where they stood.
-        columns = tree.token, tree.parent, tree.probability, tree.source
-        return tree if most == len(tree) else DraftTree(*(one[:most] for one in columns))
+        if most == len(tree):
+            return tree
+        return DraftTree(
+            tree.token[:most], tree.parent[:most], tree.probability[:most], tree.source[:most]
+        )
     place = np.full(len(tree) + 1, -1, np.int32)
     place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
     parent = place[tree.parent[nodes] + 1]
