@@ -1,8 +1,8 @@
 """What an engine's steps cost, learned from how long they take, so that nobody has to measure it.
 
-A step costs what its batch costs, and more for what is drafted: on a CPU every row is computed, on a GPU
-rows are nearly free up to where memory is no longer what is waited for. So the price of a row is learned
-for every octave of rows, and the usual step for every number of sequences.
+A step costs what its batch costs, and something more for every row that is drafted: on a CPU each is
+computed, on a GPU they are free up to where memory is no longer what is waited for. Where a batch works
+that is a straight line; which one is learned for every number of sequences, and how steep for all.
 """
 
 import math
@@ -14,8 +14,8 @@ import numpy as np
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import int32s
 
-OCTAVES = 12
-"""Of rows; beyond the last one its price goes on."""
+TABLE_NODES = 4096
+"""A table goes so far; beyond, who reads it goes on in a straight line."""
 STEPS_MIN = 8
 """Before that there is no table."""
 FIRST_STEPS = 3
@@ -26,8 +26,6 @@ FORGOTTEN_MAX = 1 / 64
 """Of what is known of prices, by one step; and never more than that step tells of them."""
 ERRORS_MAX = 3.0
 """A step that is off by more than so many errors to be expected counts as one that is off by so many."""
-POOLED_STEPS = 4
-"""An octave goes by the price over all octaves until it has seen about so many steps itself."""
 CHANGE_MAX = 0.5
 """Of a usual step: an error counts for no more, so that what is usual cannot leap away."""
 DOUBT_MAX = 0.15
@@ -66,9 +64,8 @@ class _Price:
             self.square = kept * self.square + told
             self.product = kept * self.product + rows * milliseconds
 
-    def of_row(self, prior: float = 0.0, weight: float = 0.0) -> float:
-        square = self.square + weight
-        return max(0.0, (self.product + weight * prior) / square) if square else prior
+    def of_row(self) -> float:
+        return max(0.0, self.product / self.square) if self.square else 0.0
 
 
 class MeasuredCost:
@@ -76,8 +73,7 @@ class MeasuredCost:
 
     def __init__(self) -> None:
         self._usual: dict[int, _Usual] = {}
-        self._prices = [_Price() for _ in range(OCTAVES)]
-        self._pooled = _Price()
+        self._price = _Price()
         self._error = 0.0
         self._steps = 0
         self._alike = 0
@@ -94,7 +90,7 @@ class MeasuredCost:
             usual.milliseconds = median(ms for _, ms in usual.first)
             return
         more_rows, more = rows - usual.rows, milliseconds - usual.milliseconds
-        expected = more_rows * self._pooled.of_row()
+        expected = more_rows * self._price.of_row()
         error = more - expected
         # What held a step up once, another process or a pause, is not what its rows cost.
         most = CHANGE_MAX * usual.milliseconds
@@ -106,8 +102,7 @@ class MeasuredCost:
         is_alike = abs(more_rows) < max(1.0, ALIKE_SHARE * (usual.rows - sequences))
         self._alike = self._alike + 1 if is_alike else 0
         error = max(-most, min(most, error))
-        self._pooled.learn(more_rows, expected + error)
-        self._prices[_octave(usual.rows + more_rows / 2)].learn(more_rows, expected + error)
+        self._price.learn(more_rows, expected + error)
         usual.rows += LEVEL_WEIGHT * more_rows
         usual.milliseconds = max(1e-3, usual.milliseconds + LEVEL_WEIGHT * (expected + error))
 
@@ -143,36 +138,18 @@ class MeasuredCost:
 
     def _doubt(self, usual: _Usual, rows: float) -> float:
         """The error to be expected in the price of so many rows: of all of it while there is none."""
-        square = self._pooled.square
+        square = self._price.square
         of_row = self._error / math.sqrt(square) if square else math.inf
         return abs(rows) * min(of_row, usual.milliseconds / max(1.0, usual.rows))
 
-    def _price(self, octave: int) -> float:
-        weight = POOLED_STEPS * FORGOTTEN_MAX * self._pooled.square
-        return self._prices[octave].of_row(self._pooled.of_row(), weight)
-
     def _table(self, usual: _Usual, sequences: int) -> VerifyCost:
-        low, cost = sequences, 0.0
-        nodes, costs = [0], [0.0]
-        drafted = 0.0
-        for octave in range(_octave(sequences), OCTAVES):
-            price, high = self._price(octave), 2 << octave
-            drafted += price * min(max(usual.rows - low, 0.0), high - low)
-            cost += price * (high - low)
-            nodes.append(high - sequences)
-            costs.append(cost)
-            low = high
+        drafted = max(0.0, usual.rows - sequences)
         # A row that is drafted costs no more than one that is not: at most its share of the usual step.
-        most = usual.milliseconds * (1 - sequences / max(usual.rows, sequences))
-        scale = most / drafted if drafted > most else 1.0
-        plain = usual.milliseconds - scale * drafted
+        price = min(self._price.of_row(), usual.milliseconds / max(usual.rows, 1.0))
+        plain = usual.milliseconds - price * drafted
         return VerifyCost(
-            int32s(nodes), np.array([plain + scale * one for one in costs], np.float32)
+            int32s([0, TABLE_NODES]), np.array([plain, plain + price * TABLE_NODES], np.float32)
         )
-
-
-def _octave(rows: float) -> int:
-    return min(OCTAVES, max(1, int(rows).bit_length())) - 1
 
 
 def _class_of(sequences: int) -> int:

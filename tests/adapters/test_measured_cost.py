@@ -57,12 +57,11 @@ def test_a_step_costs_what_the_engine_takes_for_it(engine: Engine, sequences: in
         assert at(cost, sequences, nodes) == pytest.approx(engine(sequences, nodes), rel=0.2)
 
 
-def test_a_knee_is_found_where_rows_are_many() -> None:
+def test_above_a_knee_the_next_row_has_the_price_that_rows_have_there() -> None:
     cost = MeasuredCost()
-    run(cost, gpu, 40, 400)
-    few, many = (at(cost, 40, nodes + 32) - at(cost, 40, nodes) for nodes in (40, 240))
-    assert few < 0.85 * many
-    assert many == pytest.approx(32 * 0.05, rel=0.4)
+    run(cost, gpu, 100, 400, least=2)
+    assert at(cost, 100, 500) == pytest.approx(gpu(100, 500), rel=0.05)
+    assert at(cost, 100, 532) - at(cost, 100, 500) == pytest.approx(32 * 0.05, rel=0.25)
 
 
 def test_some_ten_steps_tell_enough() -> None:
