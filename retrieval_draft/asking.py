@@ -9,6 +9,8 @@ from retrieval_draft.step import DraftOptions, VerifyCost
 
 ROUND_TRIP_WEIGHT = 0.1
 """Of the newest round trip in the running mean."""
+PRICED_ANEW = 0.02
+"""Of a plain step: tables follow what asking costs when it has changed by more."""
 
 
 @dataclass(slots=True)
@@ -39,10 +41,14 @@ class Asking:
         # The newest step that asked: nodes that came for its sequences, tokens they gained since.
         self._asked: dict[str, int] = {}
         self._gained = 0
+        self._priced: DraftOptions | None = None
+        self._priced_ms = 0.0
 
     def price(self, cost: VerifyCost | None) -> None:
         """From here on steps cost this."""
-        self.options = replace(self.options, verify_cost=cost)
+        if cost is not self.options.verify_cost:
+            self.options = replace(self.options, verify_cost=cost)
+            self._priced = None
 
     def gained(self, sequence_id: str, tokens: int) -> None:
         """Verification committed so many."""
@@ -70,5 +76,12 @@ class Asking:
         cost = self.options.verify_cost
         if cost is None:
             return self.options
-        milliseconds = cost.milliseconds + np.float32(self._round_trip_ms + self.spent_ms)
-        return replace(self.options, verify_cost=replace(cost, milliseconds=milliseconds))
+        asking_ms = self._round_trip_ms + self.spent_ms
+        most = PRICED_ANEW * float(cost.milliseconds[0])
+        if self._priced is None or abs(asking_ms - self._priced_ms) > most:
+            milliseconds = cost.milliseconds + np.float32(asking_ms)
+            self._priced = replace(
+                self.options, verify_cost=replace(cost, milliseconds=milliseconds)
+            )
+            self._priced_ms = asking_ms
+        return self._priced

@@ -66,7 +66,7 @@ class Conversation:
         namespace_of: Callable[[str], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Chains are cut at `floor`; give none for trees.
+        """Chains are cut at `floor` as long as steps have no price; give none for trees.
 
         `create` makes the namespace where it is missing, and those that `namespace_of` names.
 
@@ -369,6 +369,7 @@ class Conversation:
     def _trees(self, question: Question, answer: StepResponse) -> dict[str, DraftTree]:
         trees: dict[str, DraftTree] = {}
         sent, nodes_max = question.sent, question.nodes_max
+        floor = self._floor if self._asking.options.verify_cost is None else NO_FLOOR
         for i, name in enumerate(sent.sequence_ids):
             tree = answer.trees[i]
             sequence = self._open.get(name)
@@ -378,7 +379,7 @@ class Conversation:
                 self.figures.bad_trees += 1
                 log.warning("a draft tree was refused: %s", problem)
                 continue
-            kept = self._floor.kept(tree)
+            kept = floor.kept(tree)
             if not len(kept):
                 continue
             sequence.tree_step = sent.step_id

@@ -54,6 +54,7 @@ class Engine:
         self.replica = ""
         self.began = time.monotonic()
         self._numbers = itertools.count()
+        self._newest_options: tuple[DraftOptions | None, DraftOptions] = None, DraftOptions()
 
     def start(self, replica: str) -> None:
         """Load what the backend holds; returns when what was learned before is there again."""
@@ -95,7 +96,7 @@ class Engine:
         """
         began = time.perf_counter()
         check_batch(request, self.config)
-        options = checked(request.options, self.config)
+        options = self._checked(request.options)
         state = self.stores.state(tenant, request.namespace)
         client = self.clients.get(tenant, request.client_id)
         with client.lock:
@@ -109,6 +110,14 @@ class Engine:
             client.last_step, client.last_response = request.step_id, response
         self.clients.sweep(time.monotonic())
         return response
+
+    def _checked(self, asked: DraftOptions) -> DraftOptions:
+        """Once for options that an engine in this process sends step after step."""
+        newest, options = self._newest_options
+        if newest is not asked:
+            options = checked(asked, self.config)
+            self._newest_options = asked, options
+        return options
 
     def settle(self, tenant: str, client_id: str) -> None:
         """Queue for the journal what the client's newest step committed; the next step would do it too."""

@@ -3,8 +3,6 @@
 The other is a plain one for whoever asks a sidecar, and one without its draft model for a worker.
 """
 
-import numpy as np
-
 from retrieval_draft.step import VerifyCost
 
 GAIN_AT_FIRST = 1.2
@@ -51,7 +49,7 @@ class Pace:
     ) -> None:
         """A step that asked verified `nodes` and gained `tokens` over its sequences."""
         plain_ms = float(cost.milliseconds[0])
-        asked_ms = asking_ms + float(np.interp(nodes, cost.nodes, cost.milliseconds))
+        asked_ms = asking_ms + cost.at(nodes)
         self.judge((tokens / asked_ms) / (sequences / plain_ms))
 
     def judge(self, ratio: float) -> None:

@@ -4,6 +4,7 @@ Field by field this is the wire's DraftRequest and DraftResponse, with each sequ
 the columns. Meanings of the fields are documented once, in proto/retrieval_draft/v1/draft.proto.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -40,6 +41,15 @@ class VerifyCost:
 
     nodes: Int32Array
     milliseconds: Float32Array
+
+    def at(self, count: int) -> float:
+        """Of so many nodes: in a straight line between two entries, and as the last one beyond it."""
+        above = bisect_right(self.nodes, count)
+        if above == len(self.nodes):
+            return float(self.milliseconds[-1])
+        low, high = int(self.nodes[above - 1]), int(self.nodes[above])
+        first, last = float(self.milliseconds[above - 1]), float(self.milliseconds[above])
+        return first + (last - first) * (count - low) / (high - low)
 
 
 @dataclass(frozen=True, slots=True)

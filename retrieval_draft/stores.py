@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from retrieval_draft.config import DENSE, DENSE_HIDDEN, DENSE_OFF, Config
 from retrieval_draft.drafting.templates import Template
@@ -85,8 +86,7 @@ class Stores:
 
     def state(self, tenant: str, namespace: str) -> NamespaceState:
         """The namespace in memory, or NotFound."""
-        key = NamespaceKey(tenant, namespace)
-        if (state := self._states.get(key)) is None:
+        if (state := self._states.get(_key(tenant, namespace))) is None:
             raise NotFound(
                 f"namespace {namespace!r} does not exist; create it with CreateNamespace, "
                 "or with retrieval-draft warm"
@@ -280,3 +280,9 @@ def _block(documents: dict[bytes, Document]) -> Block:
         ),
         b"".join(part.tobytes() for part in parts),
     )
+
+
+@lru_cache(maxsize=1024)
+def _key(tenant: str, namespace: str) -> NamespaceKey:
+    """Names are checked once, not in every step."""
+    return NamespaceKey(tenant, namespace)

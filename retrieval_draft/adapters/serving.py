@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
+from retrieval_draft.adapters.pricing import cost_of, floor_of, step_times_of
 from retrieval_draft.adapters.settings import Settings, read_settings
 from retrieval_draft.adapters.tracking import tail
 from retrieval_draft.adapters.transport import connector
@@ -23,9 +24,7 @@ from retrieval_draft.client import Client
 from retrieval_draft.config import POSITION_MAX
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.drafter import Drafter
-from retrieval_draft.drafting.names import DEFAULT_METHOD
 from retrieval_draft.errors import DraftError
-from retrieval_draft.floor import NO_FLOOR, Floor
 from retrieval_draft.namespace_names import model_namespace, namespace_of
 from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
@@ -107,6 +106,8 @@ class Served:
     steps: int = 0
     throttled: int = 0
     """Steps without drafts because the batch was too large."""
+    varied: int = 0
+    """Steps without drafts because steps have been too much alike to tell what they cost."""
     drafts: int = 0
     draft_tokens: int = 0
     accepted_tokens: int = 0
@@ -141,6 +142,7 @@ class ServingDrafter:
         self._swept = self._reported = clock()
         self._base = settings.namespace or model_namespace(model.name)
         self._shared = {self._base}
+        self._times = step_times_of(settings, shape, clock)
         create = created(model, settings, self._base)
         self._conversation = Conversation(
             client,
@@ -151,7 +153,7 @@ class ServingDrafter:
                 shape=shape,
                 method=settings.method,
                 batch_nodes_max=settings.batch_nodes_max,
-                verify_cost=settings.cost,
+                verify_cost=cost_of(settings),
                 draft_us_max=int(1000 * settings.step_ms_max),
             ),
             floor=floor_of(settings, shape),
@@ -176,16 +178,22 @@ class ServingDrafter:
         """The top-k of the target's predictions that is worth showing; 0 = none."""
         return self._guarded(lambda: self._conversation.observation_width, 0)
 
-    def step(self, rows: Sequence[Row]) -> list[DraftTree]:
+    def step(self, rows: Sequence[Row], *, others: int = 0) -> list[DraftTree]:
         """A draft for each row, in their order; EMPTY where there is none.
 
-        Its nodes are at most `room`, each within the vocabulary.
+        Its nodes are at most `room`, each within the vocabulary. The step also worked on so many `others`
+        that have nothing new, as prompts that are read in parts.
         """
         began = self._clock()
+        if self._times is not None:
+            self._times.ended([row.request_id for row in rows], others)
         nothing: list[DraftTree] = []
         trees = self._guarded(lambda: self._step(rows), nothing)
         self._note(int(1e6 * (self._clock() - began)))
-        return trees if len(trees) == len(rows) else [EMPTY] * len(rows)
+        trees = trees if len(trees) == len(rows) else [EMPTY] * len(rows)
+        if self._times is not None:
+            self._times.begins(trees)
+        return trees
 
     def rests(self) -> bool:
         """Whether the coming step may be left out: for stacks whose `fresh` is all of a request's output.
@@ -238,6 +246,11 @@ class ServingDrafter:
             # Their tokens are kept, and sent when they end or when the batch is small again.
             self.served.throttled += 1
             asked = {}
+        if asked and self._times is not None:
+            self._conversation.price(self._times.cost())
+            if self._times.should_vary():
+                self.served.varied += 1
+                asked = {}
         trees = self._drafter.draft(asked) if asked else self._conversation.draft({})
         self._sweep(now)
         return [self._given(row, trees.get(row.request_id)) for row in rows]
@@ -390,13 +403,6 @@ def serving_drafter(
     except Exception:
         log.exception("no drafts, drafting failed to start")
     return None
-
-
-def floor_of(settings: Settings, shape: TreeShape) -> Floor:
-    """Of chains whose probabilities are calibrated, where no cost table decides."""
-    if shape != TreeShape.CHAIN or settings.cost or settings.method not in ("", DEFAULT_METHOD):
-        return NO_FLOOR
-    return Floor(settings.probability_min, settings.first_probability_min)
 
 
 def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNamespaceRequest:

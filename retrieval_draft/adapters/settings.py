@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,13 @@ _LEARNING = {
 _TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 
 
+class CostRule(StrEnum):
+    """Where what a step costs is not given as a table."""
+
+    MEASURED = "measured"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every field is a setting; what is left out stays as here."""
@@ -58,12 +66,14 @@ class Settings:
     """More sequences than this in a step: no drafts, learning goes on. 0: always draft."""
     batch_nodes_max: int = 0
     """Over all sequences of a step; 0: no bound."""
-    cost: VerifyCost | None = None
-    """What a step costs by its drafted nodes, `0:12.1,8:13.0,...` in ms: then drafting must pay."""
+    cost: VerifyCost | CostRule = CostRule.MEASURED
+    """What a step costs by its drafted nodes, `0:12.1,8:13.0,...` in ms: then drafting must pay.
+    `measured`: learned from the steps themselves, of chains by `mix`; `none`: nothing has a price."""
     probability_min: float = PROBABILITY_MIN
     """A chain ends before the first token whose path is less likely to be kept; 0: no bound."""
     first_probability_min: float = FIRST_PROBABILITY_MIN
-    """No chain whose first token is less likely to be kept. Both bounds are for `mix`, without `cost`."""
+    """No chain whose first token is less likely to be kept. Both bounds are for `mix`, as long as no
+    price is known."""
     step_ms_max: float = STEP_MS_MAX
     idle_seconds_max: float = IDLE_SECONDS_MAX
     """A sequence not in a batch for so long is closed; it is opened anew if it comes back."""
@@ -97,11 +107,15 @@ def read_settings(mapping: Mapping[str, object] | None, environment: Mapping[str
     return settings
 
 
-def read_cost(name: str, value: object) -> VerifyCost | None:
-    """`NODES:MS,NODES:MS,...` with nodes ascending from 0; "" is None. Raises InvalidInput."""
-    limit = "NODES:MS,... with nodes ascending from 0 and milliseconds above 0"
-    if not (text := str(value).strip()):
-        return None
+def read_cost(name: str, value: object) -> VerifyCost | CostRule:
+    """`NODES:MS,NODES:MS,...` with nodes ascending from 0, or a rule; "" is the default's.
+
+    Raises InvalidInput.
+    """
+    limit = "measured, none, or NODES:MS,... with nodes ascending from 0 and milliseconds above 0"
+    text = str(value).strip() or CostRule.MEASURED
+    if text in list(CostRule):
+        return CostRule(text)
     try:
         pairs = [(int(n), float(ms)) for n, ms in (part.split(":") for part in text.split(","))]
     except ValueError:

@@ -1,5 +1,7 @@
 """How many of the batch's drafted nodes are worth verifying: one cut over all trees."""
 
+from itertools import accumulate, pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,23 +26,31 @@ def kept(
     total = sum(map(len, trees))
     if total == 0 or (cost is None and (nodes_max == 0 or total <= nodes_max)):
         return None
-    probability = np.concatenate([tree.probability for tree in trees]).astype(np.float64)
-    order = np.argsort(-probability, kind="stable")
+    # Lists and plain loops from here on: for the nodes of a batch numpy's calls cost several times as much.
+    probability = np.concatenate([tree.probability for tree in trees])
+    order: list[int] = np.argsort(-probability, kind="stable").tolist()
     if nodes_max:
-        order = order[:nodes_max]
+        del order[nodes_max:]
     if cost is not None:
-        gain = len(trees) + np.concatenate([[0.0], np.cumsum(probability[order])])
-        rate = gain / milliseconds(cost, len(gain))
+        gain = [float(len(trees)), *probability[order].tolist()]
         drawn = any(tree.proposals is not None for tree in trees)
-        order = order[: _first_fall(rate) if drawn else int(np.argmax(rate))]
-    owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
-    first = np.cumsum([0, *map(len, trees)])
-    return [np.sort(order[owner[order] == i]) - first[i] for i in range(len(trees))]
+        rate = [a / b for a, b in zip(accumulate(gain), milliseconds(cost, len(gain)), strict=True)]
+        del order[_first_fall(rate) if drawn else rate.index(max(rate)) :]
+    if len(order) == total:
+        return None
+    owner: list[tuple[list[int], int]] = []
+    nodes: list[list[int]] = []
+    for tree in trees:
+        nodes.append([])
+        owner += [(nodes[-1], len(owner))] * len(tree)
+    for node in sorted(order):
+        of_tree, first = owner[node]
+        of_tree.append(node - first)
+    return [np.array(some, np.intp) for some in nodes]
 
 
-def _first_fall(rate: npt.NDArray[np.float64]) -> int:
-    falls = np.flatnonzero(rate[1:] < rate[:-1])
-    return int(falls[0]) if len(falls) else len(rate) - 1
+def _first_fall(rate: list[float]) -> int:
+    return next((i for i, (a, b) in enumerate(pairwise(rate)) if b < a), len(rate) - 1)
 
 
 FLOOR_SHARE = 0.5
@@ -55,23 +65,37 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
     """
     if cost is None or len(cost.nodes) < 2 or cost.milliseconds[0] <= 0:
         return 0.0
-    slope = float(np.min(np.diff(cost.milliseconds) / np.diff(cost.nodes)))
-    return max(0.0, FLOOR_SHARE * slope * sequences / float(cost.milliseconds[0]))
+    nodes: list[int] = cost.nodes.tolist()
+    price: list[float] = cost.milliseconds.tolist()
+    steps = zip(pairwise(nodes), pairwise(price), strict=True)
+    slope = min((above - below) / (high - low) for (low, high), (below, above) in steps)
+    return max(0.0, FLOOR_SHARE * slope * sequences / price[0])
 
 
-def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
+def milliseconds(cost: VerifyCost, count: int) -> list[float]:
     """The price of 0..count-1 nodes; beyond the table its last slope goes on."""
-    nodes, price = cost.nodes.astype(np.float64), cost.milliseconds.astype(np.float64)
-    asked = np.arange(count, dtype=np.float64)
-    within = np.interp(asked, nodes, price)
-    slope = (price[-1] - price[-2]) / (nodes[-1] - nodes[-2]) if len(nodes) > 1 else 0.0
-    beyond = np.maximum(asked - nodes[-1], 0.0) * max(slope, 0.0)
-    price_of: npt.NDArray[np.float64] = np.maximum(within + beyond, 1e-9)
-    return price_of
+    nodes: list[int] = cost.nodes.tolist()
+    price: list[float] = cost.milliseconds.tolist()
+    found: list[float] = []
+    slope = 0.0
+    for (low, high), (below, above) in zip(pairwise(nodes), pairwise(price), strict=True):
+        slope = (above - below) / (high - low)
+        found += [below + slope * i for i in range(min(high, count) - low)]
+    last, slope = price[-1], max(slope, 0.0)
+    found += [last + slope * i for i in range(count - nodes[-1])]
+    return [max(one, 1e-9) for one in found]
 
 
 def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
     """The tree of these nodes, which must contain every node's parent."""
+    most = len(nodes)
+    if tree.proposals is None and (most == 0 or int(nodes[-1]) == most - 1):
+        # The first ones: their parents stand where they stood.
+        if most == len(tree):
+            return tree
+        return DraftTree(
+            tree.token[:most], tree.parent[:most], tree.probability[:most], tree.source[:most]
+        )
     place = np.full(len(tree) + 1, -1, np.int32)
     place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
     parent = place[tree.parent[nodes] + 1]

@@ -8,13 +8,13 @@ import pytest
 
 from retrieval_draft.adapters.llama_cpp import LlamaDrafter
 from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
-from retrieval_draft.adapters.settings import Settings
+from retrieval_draft.adapters.settings import CostRule, Settings
 from retrieval_draft.engine_client import EngineClient
 from tests.engine.driving import wait_for
 
 VOCAB = 100
 TEXT = [n * n % 97 for n in range(200)]
-WAIT = Settings(namespace="llama", step_ms_max=10_000.0)
+WAIT = Settings(namespace="llama", cost=CostRule.NONE, step_ms_max=10_000.0)
 
 
 class FakeModel:

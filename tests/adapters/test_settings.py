@@ -7,7 +7,7 @@ import pytest
 
 from retrieval_draft.adapters.settings import Settings, read_settings
 from retrieval_draft.errors import InvalidInput
-from retrieval_draft.step import Learning
+from retrieval_draft.step import Learning, VerifyCost
 
 
 def test_nothing_said_is_the_default() -> None:
@@ -52,7 +52,7 @@ def test_every_setting_has_a_variable() -> None:
     assert found.observe_only
     assert found.hybrid
     assert found.off
-    assert found.cost is not None
+    assert isinstance(found.cost, VerifyCost)
     assert found.cost.nodes.tolist() == [0, 8]
     assert found.cost.milliseconds.tolist() == [10.0, 11.5]
 

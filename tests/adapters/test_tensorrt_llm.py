@@ -15,7 +15,7 @@ import pytest
 
 from retrieval_draft.adapters import tensorrt_llm
 from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
-from retrieval_draft.adapters.settings import Settings
+from retrieval_draft.adapters.settings import CostRule, Settings
 from retrieval_draft.adapters.tensorrt_llm import Chains, decoding_config, make_drafter
 from retrieval_draft.adapters.tensorrt_llm_serve import DraftingLauncher
 from retrieval_draft.engine_client import EngineClient
@@ -26,7 +26,7 @@ from tests.engine.driving import wait_for
 VOCAB = 100
 MODEL = ServedModel("m", VOCAB, (99,))
 TEXT = [n * n % 97 for n in range(200)]
-WAIT = Settings(namespace="trt", step_ms_max=10_000.0)
+WAIT = Settings(namespace="trt", cost=CostRule.NONE, step_ms_max=10_000.0)
 RUNNING, COMPLETE = "running", "complete"
 
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.generation.stopping_criteria import StoppingCriteriaList, StopStringCriteria
 
 from retrieval_draft.adapters.serving import ServingDrafter
-from retrieval_draft.adapters.settings import Settings
+from retrieval_draft.adapters.settings import CostRule, Settings
 from retrieval_draft.adapters.transformers import ChainGenerate, served_model
 from retrieval_draft.adapters.transformers_trees import TreeGenerate
 from retrieval_draft.client import Client, GrpcClient
@@ -32,7 +32,7 @@ TEXT = """class Point:
 class Circle:
     def __init__(self, x, y"""
 Generate = TreeGenerate | ChainGenerate
-WAIT = Settings(step_ms_max=10_000.0)  # never late, however busy the machine is
+WAIT = Settings(cost=CostRule.NONE, step_ms_max=10_000.0)  # never late, however busy the machine is
 
 torch.set_num_threads(1)
 

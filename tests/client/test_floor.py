@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from retrieval_draft.adapters.serving import floor_of
+from retrieval_draft.adapters.pricing import floor_of
 from retrieval_draft.adapters.settings import (
     FIRST_PROBABILITY_MIN,
     PROBABILITY_MIN,

@@ -59,8 +59,7 @@ def test_with_prices_no_other_prefix_brings_more_tokens_per_millisecond(
     nodes = kept(trees, nodes_max, cost)
     total = sum(map(len, trees))
     if nodes is None:
-        assert total == 0
-        return
+        nodes = [np.arange(len(tree)) for tree in trees]
     probability = np.sort(np.concatenate([tree.probability for tree in trees]))[::-1]
     most = min(nodes_max, total) if nodes_max else total
     price = milliseconds(cost, total + 1)
@@ -114,6 +113,6 @@ def test_where_verifying_is_free_everything_is_kept_and_where_it_is_dear_nothing
     chain = DraftTree(int32s([1, 2]), int32s([-1, 0]), np.array([0.5, 0.25], np.float32))
     free = VerifyCost(int32s([0, 9]), np.array([1, 1], np.float32))
     dear = VerifyCost(int32s([0, 9]), np.array([1, 90], np.float32))
-    assert [some.tolist() for some in kept([chain], 0, free) or []] == [[0, 1]]
+    assert kept([chain], 0, free) is None
     assert [some.tolist() for some in kept([chain], 0, dear) or []] == [[]]
     assert listed(pruned(chain, np.array([0]))) == [(1, -1)]

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from retrieval_draft.adapters.llama_cpp import LlamaDrafter
 from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
-from retrieval_draft.adapters.settings import Settings
+from retrieval_draft.adapters.settings import CostRule, Settings
 from retrieval_draft.client import GrpcClient
 from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.tokenizer import demo_folder
@@ -30,7 +30,7 @@ llama_cpp: Any = pytest.importorskip("llama_cpp", reason="make test-llama has ll
 
 TEXT = "class Point:\n    def __init__(self, x, y):\n        self.x = x\n        self.y = y\n\n"
 TOKENS = 60
-WAIT = Settings(namespace="demo", step_ms_max=10_000.0)
+WAIT = Settings(namespace="demo", cost=CostRule.NONE, step_ms_max=10_000.0)
 
 
 @pytest.fixture(scope="module")

@@ -191,11 +191,11 @@ def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
     step = inner.step
     steps: list[int] = []
 
-    def killing(rows: Sequence[Row]) -> list[DraftTree]:
+    def killing(rows: Sequence[Row], *, others: int = 0) -> list[DraftTree]:
         steps.append(1)
         if len(steps) == 5:
             os.kill(process.pid, signal.SIGKILL)
-        return step(rows)
+        return step(rows, others=others)
 
     monkeypatch.setattr(inner, "step", killing)
     during = engine.decode(prompts, TOKENS, SEQUENCES_MAX)

@@ -163,7 +163,7 @@ class Proposer:
             fresh = [len(sampled_token_ids[i]) for i in at]
             histories = [token_ids_cpu[i, : int(num_tokens_no_spec[i])] for i in at]
             rows = self._rows(bound, at, histories, fresh)
-            trees = self._drafter.step(rows)
+            trees = self._drafter.step(rows, others=len(drafts) - len(at))
             chains = [
                 chain_of(tree, self._vocab_size, row.room)
                 for row, tree in zip(rows, trees, strict=True)
