@@ -1,6 +1,6 @@
 """How many of the batch's drafted nodes are worth verifying: one cut over all trees."""
 
-from itertools import accumulate, pairwise
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,31 +26,25 @@ def kept(
     total = sum(map(len, trees))
     if total == 0 or (cost is None and (nodes_max == 0 or total <= nodes_max)):
         return None
-    # Lists and plain loops from here on: for the nodes of a batch numpy's calls cost several times as much.
-    probability = np.concatenate([tree.probability for tree in trees])
-    order: list[int] = np.argsort(-probability, kind="stable").tolist()
+    probability = np.concatenate([tree.probability for tree in trees]).astype(np.float64)
+    order = np.argsort(-probability, kind="stable")
     if nodes_max:
-        del order[nodes_max:]
+        order = order[:nodes_max]
     if cost is not None:
-        gain = [float(len(trees)), *probability[order].tolist()]
+        gain = len(trees) + np.concatenate([[0.0], np.cumsum(probability[order])])
+        rate = gain / milliseconds(cost, len(gain))
         drawn = any(tree.proposals is not None for tree in trees)
-        rate = [a / b for a, b in zip(accumulate(gain), milliseconds(cost, len(gain)), strict=True)]
-        del order[_first_fall(rate) if drawn else rate.index(max(rate)) :]
+        order = order[: _first_fall(rate) if drawn else int(np.argmax(rate))]
     if len(order) == total:
         return None
-    owner: list[tuple[list[int], int]] = []
-    nodes: list[list[int]] = []
-    for tree in trees:
-        nodes.append([])
-        owner += [(nodes[-1], len(owner))] * len(tree)
-    for node in sorted(order):
-        of_tree, first = owner[node]
-        of_tree.append(node - first)
-    return [np.array(some, np.intp) for some in nodes]
+    owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
+    first = np.cumsum([0, *map(len, trees)])
+    return [np.sort(order[owner[order] == i]) - first[i] for i in range(len(trees))]
 
 
-def _first_fall(rate: list[float]) -> int:
-    return next((i for i, (a, b) in enumerate(pairwise(rate)) if b < a), len(rate) - 1)
+def _first_fall(rate: npt.NDArray[np.float64]) -> int:
+    falls = np.flatnonzero(rate[1:] < rate[:-1])
+    return int(falls[0]) if len(falls) else len(rate) - 1
 
 
 FLOOR_SHARE = 0.5
@@ -72,18 +66,15 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
     return max(0.0, FLOOR_SHARE * slope * sequences / price[0])
 
 
-def milliseconds(cost: VerifyCost, count: int) -> list[float]:
+def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
     """The price of 0..count-1 nodes; beyond the table its last slope goes on."""
-    nodes: list[int] = cost.nodes.tolist()
-    price: list[float] = cost.milliseconds.tolist()
-    found: list[float] = []
-    slope = 0.0
-    for (low, high), (below, above) in zip(pairwise(nodes), pairwise(price), strict=True):
-        slope = (above - below) / (high - low)
-        found += [below + slope * i for i in range(min(high, count) - low)]
-    last, slope = price[-1], max(slope, 0.0)
-    found += [last + slope * i for i in range(count - nodes[-1])]
-    return [max(one, 1e-9) for one in found]
+    nodes, price = cost.nodes.astype(np.float64), cost.milliseconds.astype(np.float64)
+    asked = np.arange(count, dtype=np.float64)
+    within = np.interp(asked, nodes, price)
+    slope = (price[-1] - price[-2]) / (nodes[-1] - nodes[-2]) if len(nodes) > 1 else 0.0
+    beyond = np.maximum(asked - nodes[-1], 0.0) * max(slope, 0.0)
+    price_of: npt.NDArray[np.float64] = np.maximum(within + beyond, 1e-9)
+    return price_of
 
 
 def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
