@@ -121,6 +121,12 @@ def test_another_number_of_sequences_has_another_step_and_the_same_price_of_a_ro
     assert at(cost, 8, 0) == pytest.approx(cpu(8, 0), rel=0.15)
 
 
+def test_where_more_rows_take_less_time_they_are_free() -> None:
+    cost = MeasuredCost()
+    run(cost, lambda _, nodes: 10 - nodes / 20, 8, 100)
+    assert at(cost, 8, 64) == at(cost, 8, 0) == pytest.approx(10 - 32 / 20, rel=0.1)
+
+
 def test_a_table_serves_for_more_than_one_step() -> None:
     cost = MeasuredCost()
     run(cost, cpu, 8, 200)

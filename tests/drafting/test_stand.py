@@ -116,9 +116,7 @@ def test_with_drawn_trees_the_price_cuts_where_the_gain_first_falls() -> None:
     p = np.array([0.9, 0.3, 0.3, 0.3], np.float32)
     cost = VerifyCost(int32s([0, 1, 2, 4]), np.array([1.0, 1.1, 1.5, 1.5], np.float32))
     drawn = Proposals(int32s([-1]), int32s([[1, 2]]), np.array([[0.5, 0.5]], np.float32))
-    plain = kept([DraftTree(token, parent, p)], 0, cost)
-    assert plain is not None
-    assert plain[0].tolist() == [0, 1, 2, 3]
+    assert kept([DraftTree(token, parent, p)], 0, cost) is None, "all is kept"
     careful = kept([DraftTree(token, parent, p, proposals=drawn)], 0, cost)
     assert careful is not None
     assert careful[0].tolist() == [0]
