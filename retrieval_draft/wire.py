@@ -199,6 +199,8 @@ def decode_trees(message: draft_pb2.Trees, field: str, count: int) -> list[Draft
 
 def _encode_proposals(trees: Sequence[DraftTree | None]) -> draft_pb2.Proposals | None:
     """One table for the whole batch, as wide as its widest part; None where nothing was drawn."""
+    if all(tree is None or tree.proposals is None for tree in trees):
+        return None
     nodes: list[npt.NDArray[np.int32]] = []
     drawn: list[Proposals] = []
     first = 0
@@ -283,6 +285,8 @@ def _starts(messages: Iterable[draft_pb2.SequenceStart], count: int) -> dict[int
 
 def _rows(message: draft_pb2.Observations, count: int) -> dict[int, Rows]:
     """Rows grouped by sequence, in their order."""
+    if not message.ByteSize():
+        return {}
     owners = column(message.sequences, np.int32, "observations.sequences")
     n, width = len(owners), message.width
     if n and not width:

@@ -58,6 +58,10 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
         races.append(bench.race(first, together, rounds))
         races.append(bench.race(first, Workload(alone, tokens, 1), rounds))
         some = [one for one in first if one[0] in (PLAIN, SUFFIX, IN_PROCESS)]
+        undrafted = [
+            *bench.undrafted(lengths[0], together),
+            *bench.undrafted(lengths[0], Workload(alone, tokens, 1)),
+        ]
         sampled = Workload(alone, tokens, SEQUENCES_MAX, SAMPLES)
         races.append(bench.race(some, sampled, rounds))
         for more in lengths[1:]:
@@ -68,7 +72,7 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
             err().print(f"default vLLM does not run here: {error}")
         shared = [one for most in lengths for one in bench.sharing(texts, tokens, most)]
     arms = [one for race in races for one in race.arms]
-    ratios = [one for race in races for one in race.ratios]
+    ratios = [*(one for race in races for one in race.ratios), *undrafted]
     greedy = {one.concurrency: set[str]() for one in arms}
     for one in arms:
         if one.samples == 1:

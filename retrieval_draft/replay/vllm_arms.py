@@ -119,6 +119,7 @@ class VllmEngine:
         _register_kernels_once()
         worker = self._llm.llm_engine.model_executor.driver_worker.worker
         self._runner: Any = worker.model_runner
+        self._begun = 0
         self._propose_us: list[int] = []
         self._drafts = self._drafted = self._accepted = self._rows = 0
         self._count()
@@ -206,6 +207,25 @@ class VllmEngine:
             hashlib.md5(text, usedforsecurity=False).hexdigest(),
             list(self._propose_us),
         )
+
+    def begin(self, prompts: Sequence[list[int]], tokens: int) -> None:
+        """All prompts at once, greedily, by `step`."""
+        for prompt in prompts:
+            self._begun += 1
+            self._llm.llm_engine.add_request(
+                f"begun-{self._begun}",
+                {"prompt_token_ids": prompt},
+                self._parameters(
+                    temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False
+                ),
+            )
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._llm.llm_engine.has_unfinished_requests())
+
+    def step(self) -> None:
+        self._llm.llm_engine.step()
 
     def close(self) -> None:
         self.close_drafter()

@@ -28,10 +28,12 @@ from retrieval_draft.replay.vllm_arms import (
     ours_in_process,
 )
 from retrieval_draft.replay.vllm_sharing import Pair, Sharing
+from retrieval_draft.replay.vllm_turns import turns
 
 IN_PROCESS, BY_SIDECAR, ABSENT = "ours, in-process", "ours, sidecar", "ours, no sidecar"
 SWITCHED_OFF = "ours, off"
-"""Proposes nothing: what vLLM itself does more for any `custom_class`."""
+"""Proposes nothing: what vLLM itself does more for any `custom_class`, as far as our plugin leaves it."""
+IN_TURNS = "plain, step by step in turns"
 Rounds = list[tuple[Run, ...]]
 SEQUENCES_MAX = 8
 SAMPLES = 3
@@ -152,6 +154,19 @@ class Bench:
         ratios = _ratios(alone, workload.concurrency) if workload.samples == 1 else []
         return Race(found, ratios)
 
+    def undrafted(self, tokens_max: int, workload: Workload) -> list[Ratio]:
+        """What our drafter costs that proposes nothing: off, or its sidecar absent."""
+        plain, ours = self._engine(PLAIN, tokens_max), self._engine(OURS, tokens_max)
+        found: list[Ratio] = []
+        for arm in (SWITCHED_OFF, ABSENT):
+            self._told(f"{arm} and {PLAIN} in turns, {workload.concurrency} at once")
+            ours.renew(self._settings(arm), is_absent=arm == ABSENT)
+            prompts = workload.prompts[: workload.concurrency]
+            cost = turns((plain, ours), prompts, workload.tokens)
+            speeds = 1 / cost.by_clock, 1 / cost.by_cpu
+            found.append(Ratio(arm, IN_TURNS, tokens_max, workload.concurrency, *speeds))
+        return found
+
     def sharing(self, prompts: list[list[int]], tokens: int, tokens_max: int) -> Iterator[Sharing]:
         """Of disjoint halves, through one sidecar and through one Redis."""
         halves = prompts[::2], prompts[1::2]
@@ -175,13 +190,7 @@ class Bench:
         """The run, and the sidecar's share of one core meanwhile."""
         kind = OURS if arm in (IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF) else arm
         engine = self._engine(kind, tokens_max)
-        namespace = self._fresh()
-        settings = {
-            IN_PROCESS: ours_in_process(namespace),
-            BY_SIDECAR: ours_by_sidecar(namespace, self._sidecar.target),
-            ABSENT: ours_by_sidecar(namespace, "unix:/nonexistent/draft.sock"),
-        }
-        engine.renew(settings.get(arm), is_absent=arm == ABSENT)
+        engine.renew(self._settings(arm), is_absent=arm == ABSENT)
         prompts = [prompt for prompt in workload.prompts for _ in range(workload.samples)]
         spent, began = self._sidecar.cpu_seconds(), time.perf_counter()
         run = engine.decode(
@@ -193,6 +202,15 @@ class Bench:
         )
         share = (self._sidecar.cpu_seconds() - spent) / (time.perf_counter() - began)
         return run, share
+
+    def _settings(self, arm: str) -> dict[str, object] | None:
+        namespace = self._fresh()
+        settings = {
+            IN_PROCESS: ours_in_process(namespace),
+            BY_SIDECAR: ours_by_sidecar(namespace, self._sidecar.target),
+            ABSENT: ours_by_sidecar(namespace, "unix:/nonexistent/draft.sock"),
+        }
+        return settings.get(arm)
 
     def _engine(self, kind: str, tokens_max: int) -> VllmEngine:
         key = (kind, 0 if kind in (PLAIN, DEFAULT) else tokens_max)
@@ -230,7 +248,7 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
 
 
 def _ratios(runs: dict[tuple[str, int], list[Run]], concurrency: int) -> list[Ratio]:
-    """Ours over the better of vLLM's own in each round; with a drafter that is absent, over none."""
+    """Ours over the better of vLLM's own in each round."""
     found: list[Ratio] = []
     for arm, names in COMPARED:
         for tokens_max in sorted({most for one, most in runs if one == arm}):
@@ -274,7 +292,4 @@ ARMS = (PLAIN, NGRAM, SUFFIX, IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF)
 COMPARED = (
     (IN_PROCESS, (NGRAM, SUFFIX)),
     (BY_SIDECAR, (NGRAM, SUFFIX)),
-    (ABSENT, (SWITCHED_OFF,)),
-    (ABSENT, (PLAIN,)),
-    (SWITCHED_OFF, (PLAIN,)),
 )

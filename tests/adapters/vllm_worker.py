@@ -94,11 +94,13 @@ class Worker:
             self.at[name] = at + len(sampled[-1])
             self.tokens[row, : self.at[name]] = text[: self.at[name]]
             self.lengths[row] = self.at[name]
-        if self.is_naming:
-            step = SimpleNamespace(num_spec_tokens_to_schedule=tokens_max)
-            plugin._bind(self.drafter, self, step)
-        found = self.drafter.propose(sampled, self.lengths, self.tokens)
+        propose = plugin._naming_rows(Worker._propose) if self.is_naming else Worker._propose
+        step = SimpleNamespace(num_spec_tokens_to_schedule=tokens_max)
+        found = propose(self, step, sampled)
         self.take(names, found, tokens_max)
+
+    def _propose(self, scheduler_output: object, sampled: list[list[int]]) -> object:
+        return self.drafter.propose(sampled, self.lengths, self.tokens)
 
     def take(self, names: tuple[str, ...], found: object, tokens_max: int) -> None:
         assert isinstance(found, list)

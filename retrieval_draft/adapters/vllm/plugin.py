@@ -51,11 +51,15 @@ def _wrap(module: ModuleType, name: str, methods: dict[str, Callable[..., Any]])
 
 def _naming_rows(propose: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(propose)
-    def wrapped(runner: Any, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(
+        runner: Any, scheduler_output: Any, sampled_token_ids: Any, *args: Any, **kwargs: Any
+    ) -> Any:
         drafter = getattr(runner, "drafter", None)
         if isinstance(drafter, Proposer):
+            if drafter.rests():
+                return [[] for _ in sampled_token_ids]
             _bind(drafter, runner, scheduler_output)
-        return propose(runner, scheduler_output, *args, **kwargs)
+        return propose(runner, scheduler_output, sampled_token_ids, *args, **kwargs)
 
     return wrapped
 

@@ -124,6 +124,14 @@ class Proposer:
     def load_model(self, *args: object, **kwargs: object) -> None:
         """There is none to load."""
 
+    def rests(self) -> bool:
+        """Whether the coming step needs neither `bind` nor `propose`: it would get no drafts."""
+        try:
+            return self._drafter is None or self._drafter.rests()
+        except Exception:
+            self._failed()
+            return False
+
     def bind(self, bound: Bound) -> None:
         """Of the step whose `propose` is next."""
         self._bound = bound
@@ -157,8 +165,6 @@ class Proposer:
         if self._drafter is None:
             return drafts
         try:
-            if bound is not None and self._drafter.rests():
-                return drafts
             at = [i for i, fresh in enumerate(sampled_token_ids) if len(fresh)]
             fresh = [len(sampled_token_ids[i]) for i in at]
             histories = [token_ids_cpu[i, : int(num_tokens_no_spec[i])] for i in at]
