@@ -15,7 +15,7 @@ speaks for them too, so that what was seen when asking did not pay is forgotten 
 """
 GAIN_WEIGHT_MAX = 1 / 4
 """Of one step, whatever was skipped before it."""
-LOSS_MAX = 0.02
+LOSS_MAX = 0.01
 """Share of the time that asking may cost where it does not pay: the less it costs, the more often it is
 tried. A gain just below 1 is mostly chance, and what is skipped then would have paid.
 """

@@ -241,21 +241,22 @@ class VllmEngine:
     def _timed(self) -> Callable[[], object]:
         """Time the drafter's part of every step until what is returned is called."""
         self._propose_us = []
-        drafter = getattr(self._runner, "drafter", None)
-        if drafter is None:
+        if getattr(self._runner, "drafter", None) is None:
             return lambda: None
-        propose = drafter.propose
+        # Not the drafter's own: ours is left out of steps while its sidecar is away.
+        propose = self._runner.propose_draft_token_ids
 
         def timed(*args: object, **kwargs: object) -> object:
             began = time.perf_counter()
             found = propose(*args, **kwargs)
             self._propose_us.append(int(1e6 * (time.perf_counter() - began)))
-            sampled = next(one for one in args if isinstance(one, list))
+            given = (*args, *kwargs.values())
+            sampled = next(one for one in given if isinstance(one, list))
             self._rows += sum(len(row) > 0 for row in sampled)
             return found
 
-        drafter.propose = timed
-        return lambda: vars(drafter).pop("propose")
+        self._runner.propose_draft_token_ids = timed
+        return lambda: vars(self._runner).pop("propose_draft_token_ids")
 
     def _count(self) -> None:
         """Count what vLLM's scheduler counts: its exported counters are of the newest engine alone."""
