@@ -2,7 +2,9 @@
 
 A machine that was busy for those seconds, or runs at another clock now, leaves a table that buys too
 many nodes or too few for as long as the worker runs. What steps really take, over what the table says,
-is therefore followed by a line: a level, and a price for every node, by least squares that forget.
+is therefore followed by a line: a level, and a price for every node, by least squares that forget. The
+table takes the price of nodes from it, relative to a plain step. Not the level: where every step drafts, it
+holds as well what drafting itself costs a step, in caches that others have used meanwhile.
 """
 
 import numpy as np
@@ -58,7 +60,7 @@ class LiveCosts:
     def _corrected(self, cost: VerifyCost, sequences: int, rows: int = 1) -> VerifyCost:
         level, node = self._line(self._nearest(sequences))
         unit = _unit(cost)
-        found = level * cost.milliseconds + node * unit * rows * cost.nodes
+        found = cost.milliseconds + node / level * unit * rows * cost.nodes
         lowest = cost.milliseconds[0] / LEVEL_MAX
         return VerifyCost(cost.nodes, rising(np.maximum(found, lowest).astype(np.float32)))
 

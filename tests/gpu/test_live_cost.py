@@ -53,16 +53,18 @@ def test_a_wrong_table_is_put_right(said: float, sequences: int) -> None:
     play(costs, 100, (40, 2), sequences=sequences)
     found = costs.at(sequences, 100)
     truth = 40 + 2 * found.nodes[:4].astype(np.float64)
-    np.testing.assert_allclose(found.milliseconds[:4], truth, rtol=0.12)
+    np.testing.assert_allclose(found.milliseconds[:4], truth, rtol=0.15)
     np.testing.assert_allclose(
         costs.by_width(sequences, 100).milliseconds[:4], found.milliseconds[:4], rtol=1e-5
     )
 
 
-def test_a_machine_that_slows_down_is_followed_and_forgotten_again() -> None:
+def test_a_machine_on_which_rows_get_dearer_is_followed_and_forgotten_again() -> None:
+    """Relative to a plain step, which takes half as long again."""
     costs = table(40, 2)
     play(costs, 300, (60, 6))
-    assert costs.at(1, 100).milliseconds[3] == pytest.approx(108, rel=0.12)
+    assert costs.at(1, 100).milliseconds[0] == pytest.approx(40)
+    assert costs.at(1, 100).milliseconds[3] == pytest.approx(40 * 108 / 60, rel=0.12)
     play(costs, 300, (40, 2))
     assert costs.at(1, 100).milliseconds[3] == pytest.approx(56, rel=0.12)
 
@@ -74,14 +76,16 @@ def test_batches_are_corrected_apart() -> None:
     assert costs.at(4, 100).milliseconds[3] > 1.5 * costs.measured.at(4, 100).milliseconds[3]
 
 
-def test_steps_of_one_width_are_a_matter_of_level() -> None:
-    """They cannot say what a node costs: nearly all goes to the level."""
+def test_a_machine_that_slows_down_alike_changes_no_price() -> None:
+    """Steps of one width cannot say what a node costs; those of many say that it costs the same share."""
     costs = table(40, 2)
     for _ in range(100):
         costs.took(1, 4, 100, 1.5 * 48)
     found = costs.at(1, 100).milliseconds
-    assert found[2] == pytest.approx(72, rel=0.02)
-    assert (found[3] - found[2]) / 4 == pytest.approx(3, rel=0.4)
+    assert found[0] == pytest.approx(40)
+    assert found[2] == pytest.approx(48, rel=0.1)
+    play(costs, 300, (60, 3))
+    assert costs.at(1, 100).milliseconds[3] == pytest.approx(56, rel=0.1)
 
 
 def test_a_stopped_machine_says_little() -> None:
@@ -110,21 +114,31 @@ def test_prices_are_positive_and_rise_whatever_was_seen(
         assert (np.diff(cost.milliseconds) >= 0).all()
 
 
+class Seen(LiveCosts):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__(table(1, 0).measured)
+        self.steps: list[tuple[int, int, float]] = []
+
+    def took(self, sequences: int, width: int, context_tokens: float, milliseconds: float) -> None:
+        assert milliseconds > 0
+        self.steps.append((sequences, width, context_tokens))
+
+
 def test_a_decoder_reports_its_steps() -> None:
-    costs = table(1e-6, 0)
+    prompt, costs = prompts(1)[0], Seen()
     decoder = Decoder(tiny("llama"), slots=1, length_max=64, nodes_max=8, costs=costs)
-    decode_all(decoder, [Request("x", prompts(1)[0], 10)])
-    # Every step took far longer than this table says.
-    assert costs.at(1, 100).milliseconds[0] > 2e-6
+    decode_all(decoder, [Request("x", prompt, 10)])
+    assert costs.steps == [(1, 0, float(len(prompt) + i)) for i in range(9)]
 
 
 def test_a_step_that_had_to_be_recorded_is_no_measure() -> None:
-    costs = table(1e-6, 0)
-    model = tiny("llama")
+    costs, model = Seen(), tiny("llama")
     runner = static(model)
     decoder = Decoder(model, length_max=LENGTH_MAX, nodes_max=NODES_MAX, runner=runner, costs=costs)
     first = Request("first", prompts(1)[0], 2)
     decode_all(decoder, [first])
-    assert costs.at(1, 100).milliseconds[0] == pytest.approx(1e-6)
+    assert not costs.steps
     decode_all(decoder, [first])
-    assert costs.at(1, 100).milliseconds[0] > 2e-6 / 1.1
+    assert len(costs.steps) == 1
