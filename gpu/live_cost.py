@@ -45,7 +45,7 @@ class LiveCosts:
     def took(self, sequences: int, width: int, context_tokens: float, milliseconds: float) -> None:
         """A step of so many sequences, whose largest tree had `width` nodes."""
         cost = self.measured.by_width(sequences, context_tokens)
-        expected = float(np.interp(width, cost.nodes, cost.milliseconds))
+        expected = cost.at(width)
         if expected <= 0 or milliseconds <= 0:
             return
         batch = self._nearest(sequences)

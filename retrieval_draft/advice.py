@@ -168,7 +168,7 @@ class Adviser:
         mat = float(gained.mean())
         value = mat
         if self._cost is not None:
-            price = np.array(milliseconds(self._cost, int(nodes.max()) * self._batch + 1))
+            price = milliseconds(self._cost, int(nodes.max()) * self._batch + 1)
             value = float(gained.sum() / (price[nodes * self._batch] / self._batch).sum())
         return Arm(
             mat=mat,

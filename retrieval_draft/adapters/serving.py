@@ -95,7 +95,7 @@ class _Known:
     seen: float
     tree: DraftTree = EMPTY
     refused: bool = False
-    opened: bool = True
+    opened: bool = False
     """Not while the drafter is away."""
 
 
@@ -423,7 +423,7 @@ def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNam
 def _begun(row: Row, now: float) -> _Known:
     """A request that nobody was told of: all but this step's tokens are its prompt."""
     began = len(row.history) - min(row.fresh, len(row.history))
-    return _Known(began, tail(row.history, began), now, opened=False)
+    return _Known(began, tail(row.history, began), now)
 
 
 def _goes_on(known: _Known, history: Int32Array) -> bool:

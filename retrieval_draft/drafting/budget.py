@@ -1,7 +1,5 @@
 """How many of the batch's drafted nodes are worth verifying: one cut over all trees."""
 
-from itertools import pairwise
-
 import numpy as np
 import numpy.typing as npt
 
@@ -59,11 +57,8 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
     """
     if cost is None or len(cost.nodes) < 2 or cost.milliseconds[0] <= 0:
         return 0.0
-    nodes: list[int] = cost.nodes.tolist()
-    price: list[float] = cost.milliseconds.tolist()
-    steps = zip(pairwise(nodes), pairwise(price), strict=True)
-    slope = min((above - below) / (high - low) for (low, high), (below, above) in steps)
-    return max(0.0, FLOOR_SHARE * slope * sequences / price[0])
+    slope = float(np.min(np.diff(cost.milliseconds) / np.diff(cost.nodes)))
+    return max(0.0, FLOOR_SHARE * slope * sequences / float(cost.milliseconds[0]))
 
 
 def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
