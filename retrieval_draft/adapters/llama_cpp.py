@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.adapters.chain import chain_of
-from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter, serving_drafter
+from retrieval_draft.adapters.opening import serving_drafter
+from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter
 from retrieval_draft.tree import Int32Array, int32s
 
 TOKENS_MAX = 8

@@ -16,15 +16,13 @@ import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
 from retrieval_draft.adapters.pricing import cost_of, floor_of, step_times_of
-from retrieval_draft.adapters.settings import Settings, read_settings
+from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.tracking import tail
-from retrieval_draft.adapters.transport import connector
 from retrieval_draft.asking import Figures
 from retrieval_draft.client import Client
 from retrieval_draft.config import POSITION_MAX
 from retrieval_draft.conversation import Conversation
 from retrieval_draft.drafter import Drafter
-from retrieval_draft.errors import DraftError
 from retrieval_draft.namespace_names import model_namespace, namespace_of
 from retrieval_draft.observing import ObservingDrafter
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
@@ -374,35 +372,6 @@ class ServingDrafter:
             if self.served.errors <= ERRORS_LOGGED_MAX:
                 log.exception("drafting failed")
             return otherwise
-
-
-def serving_drafter(
-    model: ServedModel,
-    mapping: Mapping[str, object] | None,
-    environment: Mapping[str, str],
-    shape: TreeShape = TreeShape.CHAIN,
-) -> ServingDrafter | None:
-    """The drafter of these settings (`read_settings`); None if they are wrong or say `off`. Never raises.
-
-    Returns at once: what it drafts from is connected to in the background.
-    """
-    try:
-        settings = read_settings(mapping, environment)
-        if settings.off:
-            return None
-        if model.has_state and not settings.hybrid:
-            log.error(
-                "no drafts: %s has recurrent layers, and stacks are known to corrupt its outputs when "
-                "drafts are rejected; RETRIEVAL_DRAFT_HYBRID=1 drafts all the same",
-                model.name,
-            )
-            return None
-        return ServingDrafter(BackgroundClient(connector(settings)), model, settings, shape)
-    except DraftError as error:
-        log.error("no drafts, the settings are wrong: %s", error)
-    except Exception:
-        log.exception("no drafts, drafting failed to start")
-    return None
 
 
 def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNamespaceRequest:

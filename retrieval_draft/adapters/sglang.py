@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from retrieval_draft.adapters.serving import ServedModel, ServingDrafter, serving_drafter
+from retrieval_draft.adapters.opening import serving_drafter
+from retrieval_draft.adapters.serving import ServedModel, ServingDrafter
 from retrieval_draft.adapters.sglang_batch import Batches, padded
 from retrieval_draft.errors import NotServed
 from retrieval_draft.step import TreeShape

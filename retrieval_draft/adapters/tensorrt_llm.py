@@ -16,7 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from retrieval_draft.adapters.chain import chain_of
-from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter, serving_drafter
+from retrieval_draft.adapters.opening import serving_drafter
+from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter
 from retrieval_draft.tree import int32s
 
 TOKENS_MAX = 8

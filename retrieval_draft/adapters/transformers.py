@@ -20,7 +20,8 @@ from transformers.generation.logits_process import LogitsProcessorList
 from transformers.generation.stopping_criteria import StoppingCriteriaList
 
 from retrieval_draft.adapters.chain import chain_of
-from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter, serving_drafter
+from retrieval_draft.adapters.opening import serving_drafter
+from retrieval_draft.adapters.serving import Row, ServedModel, ServingDrafter
 from retrieval_draft.step import Rows, TreeShape
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from retrieval_draft.adapters.opening import serving_drafter
 from retrieval_draft.adapters.serving import (
     Row,
     ServedModel,
     ServingDrafter,
-    serving_drafter,
 )
 from retrieval_draft.engine import Engine
 from retrieval_draft.errors import NotFound
