@@ -17,7 +17,7 @@ from retrieval_draft.checks import (
 )
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import POSITION_MAX, Config
-from retrieval_draft.drafting.budget import kept, probability_floor, pruned
+from retrieval_draft.drafting.budget import cut, probability_floor
 from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
@@ -167,8 +167,7 @@ class Engine:
         began = time.perf_counter()
         floor = probability_floor(options.verify_cost, 1)
         tree = self._draft_one(sequence, options.nodes_max, floor, options).tree
-        nodes = kept([tree], options.batch_nodes_max, options.verify_cost)
-        tree = tree if nodes is None else pruned(tree, nodes[0])
+        (tree,) = cut([tree], options.batch_nodes_max, options.verify_cost)
         draft_us = int((time.perf_counter() - began) * 1e6)
         return Preview(tree, self._sight(sequence), draft_us)
 
@@ -330,9 +329,7 @@ class Engine:
             drafts[i] = self._draft_one(sequence, nodes_max, floor, options)
         trees = [drafts[i].tree if i in drafts else EMPTY for i in range(count)]
         grown = time.perf_counter()
-        nodes = kept(trees, options.batch_nodes_max, options.verify_cost)
-        if nodes is not None:
-            trees = [pruned(tree, some) for tree, some in zip(trees, nodes, strict=True)]
+        trees = cut(trees, options.batch_nodes_max, options.verify_cost)
         for i, draft in drafts.items():
             sequence = drafting[i][0]
             sequence.held = Held(step_id, sequence.stop, options.method, draft, trees[i])

@@ -1,16 +1,20 @@
 """How many of the batch's drafted nodes are worth verifying: one cut over all trees."""
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
+from retrieval_draft.drafting.kernels import cut as kernels
 from retrieval_draft.step import VerifyCost
-from retrieval_draft.tree import DraftTree, Proposals
+from retrieval_draft.tree import DraftTree, Float32Array, Int32Array, Proposals
+
+_NO_NODES: Int32Array = np.empty(0, np.int32)
+_NO_PRICE: Float32Array = np.empty(0, np.float32)
 
 
-def kept(
-    trees: list[DraftTree], nodes_max: int, cost: VerifyCost | None
-) -> list[npt.NDArray[np.intp]] | None:
-    """Per tree the nodes to keep, ascending, or None for all.
+def cut(trees: list[DraftTree], nodes_max: int, cost: VerifyCost | None) -> list[DraftTree]:
+    """Of every tree the nodes that are worth verifying; the trees themselves where that is all of them.
 
     At most `nodes_max` over the batch (0 = no bound); with a cost table the best prefix, in descending
     path probability, of (B + sum of p) / cost(nodes): tokens expected per millisecond. A child is never
@@ -21,32 +25,29 @@ def kept(
     it, through the worth of what stands below it: with drawn trees the prefix ends where the gain first
     falls, which only what comes before can bring about.
     """
-    total = sum(map(len, trees))
+    lengths = [len(tree) for tree in trees]
+    total = sum(lengths)
     if total == 0 or (cost is None and (nodes_max == 0 or total <= nodes_max)):
-        return None
-    probability = np.concatenate([tree.probability for tree in trees]).astype(np.float64)
-    order = np.argsort(-probability, kind="stable")
-    if nodes_max:
-        order = order[:nodes_max]
-    if cost is not None:
-        gain = len(trees) + np.concatenate([[0.0], np.cumsum(probability[order])])
-        rate = gain / milliseconds(cost, len(gain))
-        drawn = any(tree.proposals is not None for tree in trees)
-        order = order[: _first_fall(rate) if drawn else int(np.argmax(rate))]
-    if len(order) == total:
-        return None
-    owner = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
-    first = np.cumsum([0, *map(len, trees)])
-    return [np.sort(order[owner[order] == i]) - first[i] for i in range(len(trees))]
-
-
-def _first_fall(rate: npt.NDArray[np.float64]) -> int:
-    falls = np.flatnonzero(rate[1:] < rate[:-1])
-    return int(falls[0]) if len(falls) else len(rate) - 1
-
-
-FLOOR_SHARE = 0.5
-"""Growth orders nodes before they are mapped: what it thinks half as probable may still be worth it."""
+        return trees
+    probability = np.concatenate([tree.probability for tree in trees], dtype=np.float32)
+    keep = np.zeros(total, np.bool_)
+    kept = kernels.cut(
+        probability,
+        len(trees),
+        nodes_max,
+        _NO_NODES if cost is None else cost.nodes,
+        _NO_PRICE if cost is None else cost.milliseconds,
+        int(any(tree.proposals is not None for tree in trees)),
+        keep,
+    )
+    if kept == total:
+        return trees
+    found: list[DraftTree] = []
+    first = 0
+    for tree, length in zip(trees, lengths, strict=True):
+        found.append(_part(tree, keep[first : first + length]) if length else tree)
+        first += length
+    return found
 
 
 def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
@@ -57,8 +58,12 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
     """
     if cost is None or len(cost.nodes) < 2 or cost.milliseconds[0] <= 0:
         return 0.0
-    slope = float(np.min(np.diff(cost.milliseconds) / np.diff(cost.nodes)))
+    slope = kernels.gentlest(cost.nodes, cost.milliseconds)
     return max(0.0, FLOOR_SHARE * slope * sequences / float(cost.milliseconds[0]))
+
+
+FLOOR_SHARE = 0.5
+"""Growth orders nodes before they are mapped: what it thinks half as probable may still be worth it."""
 
 
 def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
@@ -68,20 +73,25 @@ def milliseconds(cost: VerifyCost, count: int) -> npt.NDArray[np.float64]:
     within = np.interp(asked, nodes, price)
     slope = (price[-1] - price[-2]) / (nodes[-1] - nodes[-2]) if len(nodes) > 1 else 0.0
     beyond = np.maximum(asked - nodes[-1], 0.0) * max(slope, 0.0)
-    price_of: npt.NDArray[np.float64] = np.maximum(within + beyond, 1e-9)
+    price_of: npt.NDArray[np.float64] = np.maximum(within + beyond, kernels.PRICE_MIN)
     return price_of
 
 
-def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
-    """The tree of these nodes, which must contain every node's parent."""
-    most = len(nodes)
-    if tree.proposals is None and (most == 0 or int(nodes[-1]) == most - 1):
+def _part(tree: DraftTree, keep: npt.NDArray[np.bool_]) -> DraftTree:
+    flags: list[bool] = keep.tolist()
+    most = sum(flags)
+    if most == len(flags):
+        return tree
+    if tree.proposals is None and not any(b > a for a, b in pairwise(flags)):
         # The first ones: their parents stand where they stood.
-        if most == len(tree):
-            return tree
         return DraftTree(
             tree.token[:most], tree.parent[:most], tree.probability[:most], tree.source[:most]
         )
+    return pruned(tree, np.flatnonzero(keep))
+
+
+def pruned(tree: DraftTree, nodes: npt.NDArray[np.intp]) -> DraftTree:
+    """The tree of these nodes, ascending, which must contain every node's parent."""
     place = np.full(len(tree) + 1, -1, np.int32)
     place[nodes + 1] = np.arange(len(nodes), dtype=np.int32)
     parent = place[tree.parent[nodes] + 1]

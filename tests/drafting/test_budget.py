@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from retrieval_draft.drafting.budget import kept, milliseconds, pruned
+from retrieval_draft.drafting.budget import cut, milliseconds
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.tree import DraftTree, int32s
 from tests.engine.driving import listed
@@ -40,15 +40,11 @@ batches = st.lists(drafts(), min_size=1, max_size=4)
 def test_a_bound_on_the_batch_keeps_the_most_probable_nodes(
     trees: list[DraftTree], nodes_max: int
 ) -> None:
-    nodes = kept(trees, nodes_max, None)
-    total = sum(map(len, trees))
-    if nodes_max == 0 or total <= nodes_max:
-        assert nodes is None
+    found = cut(trees, nodes_max, None)
+    if nodes_max == 0 or sum(map(len, trees)) <= nodes_max:
+        assert found is trees
         return
-    assert nodes is not None
-    chosen = [p for tree, some in zip(trees, nodes, strict=True) for p in tree.probability[some]]
-    everything = sorted((p for tree in trees for p in tree.probability), reverse=True)
-    assert sorted(chosen, reverse=True) == everything[:nodes_max]
+    assert by_worth(found) == by_worth(trees)[:nodes_max]
 
 
 @QUICK
@@ -56,31 +52,28 @@ def test_a_bound_on_the_batch_keeps_the_most_probable_nodes(
 def test_with_prices_no_other_prefix_brings_more_tokens_per_millisecond(
     trees: list[DraftTree], cost: VerifyCost, nodes_max: int
 ) -> None:
-    nodes = kept(trees, nodes_max, cost)
-    total = sum(map(len, trees))
-    if nodes is None:
-        nodes = [np.arange(len(tree)) for tree in trees]
-    probability = np.sort(np.concatenate([tree.probability for tree in trees]))[::-1]
+    kept, probability = by_worth(cut(trees, nodes_max, cost)), by_worth(trees)
+    total = len(probability)
     most = min(nodes_max, total) if nodes_max else total
     price = milliseconds(cost, total + 1)
-    goodput = [(len(trees) + float(probability[:n].sum())) / price[n] for n in range(most + 1)]
-    count = sum(map(len, nodes))
-    gain = sum(float(tree.probability[some].sum()) for tree, some in zip(trees, nodes, strict=True))
-    assert count <= most
-    assert np.isclose((len(trees) + gain) / price[count], max(goodput), rtol=1e-5)
+    goodput = [(len(trees) + sum(probability[:n])) / price[n] for n in range(most + 1)]
+    assert len(kept) <= most
+    assert np.isclose((len(trees) + sum(kept)) / price[len(kept)], max(goodput), rtol=1e-5)
 
 
 @QUICK
 @given(batches, st.integers(1, 20))
 def test_what_is_kept_of_a_tree_is_a_tree(trees: list[DraftTree], nodes_max: int) -> None:
-    nodes = kept(trees, nodes_max, None)
-    for tree, some in zip(trees, nodes or [], strict=False):
-        part = pruned(tree, some)
-        assert part.problem(strategies.VOCAB, nodes_max) is None
-        for node, old in enumerate(some.tolist()):
-            assert part.source[node] == tree.source[old]
+    for tree, part in zip(trees, cut(trees, nodes_max, None), strict=True):
+        assert part.problem(strategies.VOCAB, len(tree)) is None
+        # A source names its node here.
+        for node, old in enumerate((part.source - 1).tolist()):
             assert part.probability[node] == tree.probability[old]
             assert path(part, node) == path(tree, old)
+
+
+def by_worth(trees: list[DraftTree]) -> list[float]:
+    return sorted((float(p) for tree in trees for p in tree.probability), reverse=True)
 
 
 def path(tree: DraftTree, node: int) -> list[int]:
@@ -113,6 +106,7 @@ def test_where_verifying_is_free_everything_is_kept_and_where_it_is_dear_nothing
     chain = DraftTree(int32s([1, 2]), int32s([-1, 0]), np.array([0.5, 0.25], np.float32))
     free = VerifyCost(int32s([0, 9]), np.array([1, 1], np.float32))
     dear = VerifyCost(int32s([0, 9]), np.array([1, 90], np.float32))
-    assert kept([chain], 0, free) is None
-    assert [some.tolist() for some in kept([chain], 0, dear) or []] == [[]]
-    assert listed(pruned(chain, np.array([0]))) == [(1, -1)]
+    some = VerifyCost(int32s([0, 1, 9]), np.array([1, 1, 90], np.float32))
+    assert cut([chain], 0, free) == [chain]
+    assert [len(tree) for tree in cut([chain], 0, dear)] == [0]
+    assert [listed(tree) for tree in cut([chain], 0, some)] == [[(1, -1)]]

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from retrieval_draft.drafting.budget import kept, pruned
+from retrieval_draft.drafting.budget import cut
 from retrieval_draft.drafting.sight import Limits
 from retrieval_draft.drafting.stand import StandMethod, noise_at
 from retrieval_draft.drafting.templates import Template
@@ -98,15 +98,14 @@ def test_a_cut_takes_tails_of_groups_and_keeps_the_proposals_of_what_is_left() -
     seen = sight([1, 2], expected=TABLE)
     tree = SMALL.fill(seen, Limits(nodes_max=9, temperature=1.0, seed=4))[0]
     assert tree.proposals is not None
-    cut = kept([tree], 2, None)
-    assert cut is not None
-    part = pruned(tree, cut[0])
+    (part,) = cut([tree], 2, None)
+    most = np.sort(np.argsort(-tree.probability, kind="stable")[:2])
     assert part.proposals is not None
     assert len(part) == 2
     assert set(part.proposals.nodes.tolist()) == set(part.parent.tolist())
     for node in set(part.parent.tolist()):
         left = part.token[part.parent == node].tolist()
-        origin = -1 if node < 0 else int(cut[0][node])
+        origin = -1 if node < 0 else int(most[node])
         assert tree.token[tree.parent == origin].tolist()[: len(left)] == left
 
 
@@ -116,7 +115,7 @@ def test_with_drawn_trees_the_price_cuts_where_the_gain_first_falls() -> None:
     p = np.array([0.9, 0.3, 0.3, 0.3], np.float32)
     cost = VerifyCost(int32s([0, 1, 2, 4]), np.array([1.0, 1.1, 1.5, 1.5], np.float32))
     drawn = Proposals(int32s([-1]), int32s([[1, 2]]), np.array([[0.5, 0.5]], np.float32))
-    assert kept([DraftTree(token, parent, p)], 0, cost) is None, "all is kept"
-    careful = kept([DraftTree(token, parent, p, proposals=drawn)], 0, cost)
-    assert careful is not None
-    assert careful[0].tolist() == [0]
+    whole = DraftTree(token, parent, p)
+    assert cut([whole], 0, cost) == [whole]
+    (careful,) = cut([DraftTree(token, parent, p, proposals=drawn)], 0, cost)
+    assert careful.token.tolist() == [1]

@@ -7,7 +7,7 @@ min(1, p(x) / q(x)); else p becomes what of it q did not cover, and q loses x.
 import numpy as np
 import pytest
 
-from retrieval_draft.drafting.budget import kept, pruned
+from retrieval_draft.drafting.budget import cut
 from retrieval_draft.drafting.sight import Limits
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.templates import Template
@@ -58,18 +58,16 @@ def next_token(
     return int(coin.choice(VOCAB, p=p)), None
 
 
-@pytest.mark.parametrize("cut", ["none", "nodes", "price"])
-def test_two_tokens_have_the_targets_law(cut: str) -> None:
+@pytest.mark.parametrize("bound", ["none", "nodes", "price"])
+def test_two_tokens_have_the_targets_law(bound: str) -> None:
     seen, coin = sight([2], expected=TABLE), np.random.default_rng(7)
     counts: dict[tuple[int, int], int] = {(a, b): 0 for a in TOKENS for b in TOKENS}
     trials = 3000
     accepted = 0
     for seed in range(trials):
         tree = METHOD.draft(seen, Limits(nodes_max=9, temperature=1.0, seed=1 + seed)).tree
-        nodes = None
-        if cut != "none":
-            nodes = kept([tree], 3, None) if cut == "nodes" else kept([tree], 0, COST)
-        tree = tree if nodes is None else pruned(tree, nodes[0])
+        if bound != "none":
+            (tree,) = cut([tree], 3, None) if bound == "nodes" else cut([tree], 0, COST)
         first, child = next_token(tree, -1, law(FIRST), coin)
         second = int(coin.choice(VOCAB, p=law(SECOND[first])))
         if child is not None:

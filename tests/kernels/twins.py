@@ -11,6 +11,7 @@ from itertools import pairwise
 from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
 from tests.kernels import (
+    twins_cut,
     twins_embedding,
     twins_evidence,
     twins_fill,
@@ -318,6 +319,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "tally.longest": longest_exact,
     "tally.row_of": row_of,
     "tally.count_bits": bits_counted,
+    **twins_cut.TWINS,
     **twins_embedding.TWINS,
     **twins_evidence.TWINS,
     **twins_fill.TWINS,

@@ -1,0 +1,91 @@
+"""One cut over the nodes of a batch: the most probable ones, as far as they are worth their verification."""
+
+import numpy as np
+from numba import float64, int64, njit, types
+
+from retrieval_draft.store.kernels.leaf import leaf
+from retrieval_draft.tree import BoolArray, Float32Array, Int32Array
+
+floats_t = types.Array(types.float32, 1, "C", readonly=True)
+counts_t = types.Array(types.int32, 1, "C", readonly=True)
+flags_t = types.Array(types.boolean, 1, "C")
+
+PRICE_MIN = 1e-9
+
+
+@leaf(float64(counts_t, floats_t, int64, int64))
+def price_within(nodes: Int32Array, milliseconds: Float32Array, above: int, count: int) -> float:
+    """What `count` nodes cost, of which entry `above` of the table is the first that is not below.
+
+    Behind the last entry the last slope goes on, if it rises.
+    """
+    last = len(nodes) - 1
+    if above > last:
+        slope = 0.0
+        if last > 0:
+            run = float(nodes[last]) - float(nodes[last - 1])
+            slope = max(0.0, (float(milliseconds[last]) - float(milliseconds[last - 1])) / run)
+        found = float(milliseconds[last]) + slope * (count - nodes[last])
+    elif nodes[above] == count or above == 0:
+        found = float(milliseconds[above])
+    else:
+        first, run = float(milliseconds[above - 1]), float(nodes[above]) - float(nodes[above - 1])
+        slope = (float(milliseconds[above]) - first) / run
+        found = first + slope * (count - nodes[above - 1])
+    return max(PRICE_MIN, found)
+
+
+@njit(
+    int64(floats_t, int64, int64, counts_t, floats_t, int64, flags_t),
+    nogil=True,
+    cache=True,
+)
+def cut(
+    probability: Float32Array,
+    sequences: int,
+    nodes_max: int,
+    nodes: Int32Array,
+    milliseconds: Float32Array,
+    drawn: int,
+    keep: BoolArray,
+) -> int:
+    """Mark in `keep` the nodes that stay, and count them; `keep` comes in without any.
+
+    At most nodes_max (0 = no bound), in descending path probability. With a table, whose `nodes` ascend
+    from 0, the prefix of the best (sequences + sum of p) / price; where children were `drawn`, the prefix
+    ends where that first falls. O(n log n).
+    """
+    count = len(probability)
+    order = np.argsort(-probability, kind="mergesort")
+    most = min(count, nodes_max) if nodes_max > 0 else count
+    kept = most
+    if len(nodes) > 0:
+        kept = 0
+        above = 0
+        best = sequences / price_within(nodes, milliseconds, 0, 0)
+        total = 0.0
+        for i in range(1, most + 1):
+            total += probability[order[i - 1]]
+            while above < len(nodes) and nodes[above] < i:
+                above += 1
+            rate = (sequences + total) / price_within(nodes, milliseconds, above, i)
+            if rate > best:
+                best = rate
+                kept = i
+            elif drawn and rate < best:
+                break
+            elif drawn:
+                kept = i
+    for i in range(kept):
+        keep[order[i]] = True
+    return kept
+
+
+@njit(float64(counts_t, floats_t), nogil=True, cache=True)
+def gentlest(nodes: Int32Array, milliseconds: Float32Array) -> float:
+    """The smallest price of a node more anywhere in a table of two entries or more. O(entries)."""
+    least = np.inf
+    for i in range(1, len(nodes)):
+        rise = float(milliseconds[i]) - float(milliseconds[i - 1])
+        least = min(least, rise / (float(nodes[i]) - float(nodes[i - 1])))
+    return least
