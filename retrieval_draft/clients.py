@@ -57,7 +57,7 @@ class Clients:
         """Take the sequence out, if it is there. The caller holds the client's lock."""
         sequence = client.sequences.pop(name, None)
         if sequence is not None:
-            self.account(sequence.state.key.tenant, -sequence.nbytes)
+            self.account(sequence.state.key.tenant, -sequence.ring.nbytes)
             self._closing(sequence)
         return sequence
 

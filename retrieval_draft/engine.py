@@ -41,6 +41,9 @@ from retrieval_draft.store.backend import Backend
 from retrieval_draft.stores import Stores
 from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
 
+_Drafting = tuple[Sequence, Sight, int]
+"""A sequence that took its tokens, what its methods see, and how many nodes it may be given."""
+
 
 class Engine:
     """Thread-safe; the steps of one client run one after the other, those of several beside each other."""
@@ -163,10 +166,12 @@ class Engine:
         part = SequenceStep("preview", 0, tokens, start)
         check_ids(part, state.spec.vocab_size, self.config)
         sequence = self._opened(tenant, state, part)
-        self._follow(sequence, sequence.first, tokens)
+        sequence.cut(sequence.first, len(tokens))
+        sight = self._sight(sequence)
+        self._follow(sequence, sight, sequence.first, tokens)
         began = time.perf_counter()
         floor = probability_floor(options.verify_cost, 1)
-        tree = self._draft_one(sequence, options.nodes_max, floor, options).tree
+        tree = self._draft_one(sequence, sight, options.nodes_max, floor, options).tree
         (tree,) = cut([tree], options.batch_nodes_max, options.verify_cost)
         draft_us = int((time.perf_counter() - began) * 1e6)
         return Preview(tree, self._sight(sequence), draft_us)
@@ -184,32 +189,32 @@ class Engine:
         count = len(request.sequences)
         statuses = [Status.OK] * count
         problems: list[Problem] = []
-        drafting: dict[int, tuple[Sequence, int]] = {}
+        drafting: dict[int, _Drafting] = {}
         seen: set[str] = set()
         for i, part in enumerate(request.sequences):
             try:
                 if part.sequence_id in seen:
                     raise InvalidInput("sequence_ids", part.sequence_id, "distinct in a batch")
                 seen.add(part.sequence_id)
-                sequence = self._take(tenant, state, client, part)
+                taken = self._take(tenant, state, client, part)
             except InvalidInput as error:
                 statuses[i] = Status.REJECTED
                 state.counters.rejected += 1
                 problems.append(Problem(i, error.field, error.value, error.limit, error.reason))
                 continue
-            if sequence is None:
+            if taken is None:
                 statuses[i] = Status.RESYNC
                 state.counters.resyncs += 1
             elif part.finished:
                 self._finish(client, part.sequence_id)
             else:
-                drafting[i] = (sequence, _nodes_max(part, request.options, options))
+                drafting[i] = (*taken, _nodes_max(part, request.options, options))
         if drafting:
             state.asked, state.batch = options, len(drafting)
-        taken = time.perf_counter()
+        followed = time.perf_counter()
         trees, grown = self._draft(request.step_id, count, drafting, options, began)
         ended = time.perf_counter()
-        state.counters.timings.stepped(began, taken, grown, ended)
+        state.counters.timings.stepped(began, followed, grown, ended)
         draft_us = int((ended - began) * 1e6)
         return StepResponse(request.step_id, statuses, trees, draft_us, problems)
 
@@ -217,7 +222,7 @@ class Engine:
 
     def _take(
         self, tenant: str, state: NamespaceState, client: ClientState, part: SequenceStep
-    ) -> Sequence | None:
+    ) -> tuple[Sequence, Sight] | None:
         """The sequence with its new tokens, or None if it must be sent from the start (RESYNC).
 
         Raises InvalidInput before anything has changed.
@@ -226,51 +231,51 @@ class Engine:
         opening = part.base_position == 0
         if opening:
             sequence = self._opened(tenant, state, part)
-        elif part.sequence_id not in client.sequences:
-            return None
         else:
-            sequence = client.sequences[part.sequence_id]
-            if self.stores.forgot(sequence.state):
+            known = client.sequences.get(part.sequence_id)
+            if known is None or known.state.gone:
                 return None
+            sequence = known
         check_ids(part, sequence.state.spec.vocab_size, self.config)
         base = sequence.first if opening else part.base_position
         if not sequence.low <= base <= sequence.stop:
             return None
-        if base + len(part.tokens) > POSITION_MAX:
-            raise InvalidInput("tokens", base + len(part.tokens), f"{POSITION_MAX} positions")
+        count = len(part.tokens)
+        if base + count > POSITION_MAX:
+            raise InvalidInput("tokens", base + count, f"{POSITION_MAX} positions")
         if opening:
             self.clients.close(client, part.sequence_id)
             client.sequences[part.sequence_id] = sequence
-            self.clients.account(tenant, sequence.nbytes)
+            self.clients.account(tenant, sequence.ring.nbytes)
         verified = feedback(sequence, part, base, self.on_committed)
-        nbytes = sequence.nbytes
-        self._follow(sequence, base, part.tokens)
-        if grown := sequence.nbytes - nbytes:
-            self.clients.account(tenant, grown)
+        nbytes = sequence.ring.nbytes
+        sequence.cut(base, count)
+        if sequence.ring.nbytes != nbytes:
+            self.clients.account(tenant, sequence.ring.nbytes - nbytes)
+        sequence.model_tree = part.model_tree or EMPTY
+        sight = self._sight(sequence)
+        if count:
+            self._follow(sequence, sight, base, part.tokens)
         if part.rows is not None:
             sequence.observe(part.rows, verified, base)
             if sequence.similar is not None:
                 sequence.similar.observe(part.rows, sequence.stop)
-        if sequence.held is not None and sequence.learning != Learning.NONE and len(part.tokens):
-            news = Verified(sequence.ring, len(part.tokens), verified, part.rows)
+        if sequence.held is not None and sequence.learning != Learning.NONE and count:
+            news = Verified(sequence.ring, count, verified, part.rows)
             sequence.state.methods.learn(sequence.held.method, news)
         sequence.held = None
-        sequence.model_tree = part.model_tree or EMPTY
         sequence.touched = time.monotonic()
         client.unsettled.append(sequence)
-        return sequence
+        return sequence, sight
 
-    def _follow(self, sequence: Sequence, base: int, tokens: Int32Array) -> None:
+    def _follow(self, sequence: Sequence, sight: Sight, base: int, tokens: Int32Array) -> None:
         """The sequence goes on with `tokens` from position `base` on; those of the output teach."""
-        sequence.cut(base, len(tokens))
-        if len(tokens):
-            teaching_from = max(0, sequence.prompt_length - base)
-            if sequence.learning == Learning.NONE:
-                # The mixer remembers common tokens, and drafts them for others.
-                teaching_from = len(tokens)
-            sequence.state.methods.follow(
-                self._sight(sequence), tokens, teaching_from, sequence.temperature or 0.0
-            )
+        teaching_from = max(0, sequence.prompt_length - base)
+        if sequence.learning == Learning.NONE:
+            # The mixer remembers common tokens, and drafts them for others.
+            teaching_from = len(tokens)
+        temperature = sequence.temperature or 0.0
+        sequence.state.methods.follow(sight, tokens, teaching_from, temperature)
 
     def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:
         # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
@@ -292,7 +297,7 @@ class Engine:
 
     def _journal(self, sequence: Sequence, tokens_min: int, rows_min: int) -> None:
         # What a deleted namespace saw must not reach one that was created anew under its name.
-        if self.stores.forgot(sequence.state):
+        if sequence.state.gone:
             return
         for record in sequence.records(tokens_min, rows_min):
             self.stores.backend.append(sequence.state.key, record)
@@ -315,18 +320,18 @@ class Engine:
         self,
         step_id: int,
         count: int,
-        drafting: dict[int, tuple[Sequence, int]],
+        drafting: dict[int, _Drafting],
         options: DraftOptions,
         began: float,
     ) -> tuple[list[DraftTree], float]:
         """Every sequence's tree alone, then one cut over the batch; also the clock before that."""
         drafts: dict[int, Draft] = {}
         floor = probability_floor(options.verify_cost, len(drafting))
-        for i, (sequence, nodes_max) in drafting.items():
+        for i, (sequence, sight, nodes_max) in drafting.items():
             spent_us = (time.perf_counter() - began) * 1e6
             if options.draft_us_max and spent_us > options.draft_us_max:
                 break
-            drafts[i] = self._draft_one(sequence, nodes_max, floor, options)
+            drafts[i] = self._draft_one(sequence, sight, nodes_max, floor, options)
         trees = [drafts[i].tree if i in drafts else EMPTY for i in range(count)]
         grown = time.perf_counter()
         trees = cut(trees, options.batch_nodes_max, options.verify_cost)
@@ -336,16 +341,22 @@ class Engine:
         return trees, grown
 
     def _draft_one(
-        self, sequence: Sequence, nodes_max: int, floor: float, options: DraftOptions
+        self,
+        sequence: Sequence,
+        sight: Sight,
+        nodes_max: int,
+        floor: float,
+        options: DraftOptions,
     ) -> Draft:
         depth_max = min(options.depth_max, WINDOW_TOKENS)
+        stop = sequence.stop
         if sequence.length_max:
             # Verification adds a token of its own to what it keeps.
-            depth_max = min(depth_max, sequence.length_max - sequence.stop - 1)
-        if depth_max <= 0 or sequence.stop == sequence.first:
+            depth_max = min(depth_max, sequence.length_max - stop - 1)
+        if depth_max <= 0 or stop == sequence.first:
             return Draft(EMPTY)
         limits = Limits(
-            nodes_max=max(0, nodes_max),
+            nodes_max=nodes_max,
             depth_max=depth_max,
             children_max=options.children_max,
             chain=options.shape == TreeShape.CHAIN,
@@ -355,9 +366,9 @@ class Engine:
             seed=options.seed,
             draws=sequence.draws,
         )
-        similar = sequence.similar
-        near = None if similar is None else similar.near(sequence.ring)
-        return sequence.state.methods.draft(options.method, self._sight(sequence, near), limits)
+        if (similar := sequence.similar) is not None:
+            sight = self._sight(sequence, similar.near(sequence.ring))
+        return sequence.state.methods.draft(options.method, sight, limits)
 
     def _sight(self, sequence: Sequence, near: Near | None = None) -> Sight:
         state = sequence.state

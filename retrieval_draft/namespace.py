@@ -43,7 +43,11 @@ class NamespaceState:
         self.position = ""
         """The newest journal entry that was applied; "" before the first."""
         self._applying = threading.Lock()
+        self.gone = False
+        """Deleted, or deleted and created anew as another state: nothing may be learned here any more."""
         self._corpora: dict[str, CorpusTier] = {}
+        self._segments: tuple[Segment, ...] = ()
+        """Of all corpora."""
         self._shown: dict[str, tuple[str, ...]] = {}
         self.problems: dict[tuple[str, str], str] = {}
         """What is wrong with segments that are left out, by corpus and digest; written by one thread."""
@@ -93,8 +97,10 @@ class NamespaceState:
             return list(corpora.values())
         return [corpora[name] for name in dict.fromkeys(names) if name in corpora]
 
-    def segments(self, names: Sequence[str]) -> list[Segment]:
+    def segments(self, names: Sequence[str]) -> Sequence[Segment]:
         """Of the corpora of these names that are there, all of them for none."""
+        if not names:
+            return self._segments
         return [segment for tier in self.present_corpora(names) for segment in tier.segments]
 
     def corpus_tiers(self) -> dict[str, CorpusTier]:
@@ -108,6 +114,7 @@ class NamespaceState:
                 self.problems = {at: text for at, text in self.problems.items() if at[0] != name}
             else:
                 self._corpora[name] = tier
+            self._gather_segments()
             self._shown[name] = shown
             self._changed.notify_all()
 
@@ -117,6 +124,11 @@ class NamespaceState:
             if (tier := self._corpora.get(name)) is not None:
                 kept = tuple(other for other in tier.segments if other is not segment)
                 self._corpora[name] = CorpusTier(kept)
+                self._gather_segments()
+
+    def _gather_segments(self) -> None:
+        tiers = self._corpora.values()
+        self._segments = tuple(segment for tier in tiers for segment in tier.segments)
 
     def wait_until_shown(self, name: str, shown: tuple[str, ...], seconds_max: float) -> bool:
         """Whether drafts use what stands for these digests before the time is over."""

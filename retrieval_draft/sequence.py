@@ -69,29 +69,25 @@ class Sequence:
         self.touched = 0.0
         self._context_tokens_max = context_tokens_max
         capacity = min(CAPACITY_MIN, context_tokens_max)
-        self._ring = TokenRing(capacity, context_buckets(capacity))
+        self.ring = TokenRing(capacity, context_buckets(capacity))
         self.root = Root()
         self.similar = Similar(state.dense, self.first, self.learned_to) if state.dense else None
         self._predictions = Predictions(self.learned_to)
         self._unread: list[tuple[Rows, DraftTree | None, int]] = []
 
     @property
-    def ring(self) -> TokenRing:
-        return self._ring
-
-    @property
     def stop(self) -> int:
         """The position that the next token takes."""
-        return self.first + self._ring.stop
+        return self.first + self.ring.stop
 
     @property
     def low(self) -> int:
         """The oldest position that is kept."""
-        return self.first + self._ring.low
+        return self.first + self.ring.low
 
     @property
     def nbytes(self) -> int:
-        return self._ring.nbytes
+        return self.ring.nbytes
 
     def read(self, start: int, stop: int) -> Int32Array:
         """A copy of the tokens at these positions, low <= start <= stop."""
@@ -99,19 +95,21 @@ class Sequence:
 
     def cut(self, base: int, count: int) -> None:
         """Forget positions from `base` on, low <= base <= stop, and make room for `count` tokens."""
-        if base < self.stop:
-            self._ring.truncate(base - self.first)
+        ring = self.ring
+        if base < self.first + ring.stop:
+            ring.truncate(base - self.first)
             self._predictions.cut(base)
             self.root.clear()
             if self.similar is not None:
                 self.similar.cut(base)
-        needed = min(self._ring.stop + count, self._context_tokens_max)
-        capacity = self._ring.capacity
-        while capacity < needed:
-            capacity *= 2
-        if capacity > self._ring.capacity:
-            self._ring = self._ring.grown(capacity, context_buckets(capacity))
-        self._ring.reserve(count)
+        if ring.stop + count > ring.capacity:
+            needed = min(ring.stop + count, self._context_tokens_max)
+            capacity = ring.capacity
+            while capacity < needed:
+                capacity *= 2
+            if capacity > ring.capacity:
+                self.ring = ring = ring.grown(capacity, context_buckets(capacity))
+        ring.reserve(count)
 
     def observe(self, rows: Rows, verified: DraftTree | None, base: int) -> None:
         """Keep the target's predictions for the journal; `verified` stood at position `base`.
@@ -164,4 +162,4 @@ class Sequence:
         )
 
     def _read(self, start: int, stop: int) -> Int32Array:
-        return self._ring.read(start - self.first, stop - self.first)
+        return self.ring.read(start - self.first, stop - self.first)

@@ -93,10 +93,6 @@ class Stores:
             )
         return state
 
-    def forgot(self, state: NamespaceState) -> bool:
-        """Whether the namespace was deleted, or deleted and created anew, since `state` was looked up."""
-        return self._states.get(state.key) is not state
-
     def states(self, tenant: str) -> list[NamespaceState]:
         """The tenant's namespaces, by name."""
         return [state for key, state in sorted(self._states.items()) if key.tenant == tenant]
@@ -110,10 +106,13 @@ class Stores:
     def namespace_changed(self, key: NamespaceKey, spec: NamespaceSpec | None) -> None:
         if spec is None:
             if (gone := self._states.pop(key, None)) is not None:
+                gone.gone = True
                 gone.sample.close()
                 if self.on_gone is not None:
                     self.on_gone(key)
         elif len(self._states) < self.config.namespaces_max:
+            if (before := self._states.get(key)) is not None:
+                before.gone = True
             self._states[key] = NamespaceState(
                 key,
                 spec,

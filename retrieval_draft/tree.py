@@ -1,6 +1,5 @@
 """The draft tree: parallel arrays on the wire, in the stores' kernels and in the verifier alike."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -144,7 +143,7 @@ class DraftTree(msgspec.Struct, frozen=True, eq=False, gc=False):
         path: list[int] = []
         drafted, parent = self.token.tolist(), self.parent.tolist()
         at, node = 0, -1
-        with suppress(ValueError):
+        try:
             for token in tokens:
                 # Nodes stand behind their parents: one pass over the tree finds the whole path.
                 at = drafted.index(token, at)
@@ -153,6 +152,9 @@ class DraftTree(msgspec.Struct, frozen=True, eq=False, gc=False):
                 path.append(at)
                 node = at
                 at += 1
+        except ValueError:
+            # No node further on has this token.
+            return path
         return path
 
 

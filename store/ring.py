@@ -27,22 +27,16 @@ class TokenRing:
     def __init__(self, capacity: int, buckets: int) -> None:
         assert capacity & (capacity - 1) == 0, "a power of two, for masking"
         chains = (kernels.ORDER_COUNT, capacity)
+        self.capacity = capacity
         self.tokens = zeroed(capacity)
         self.head = zeroed(kernels.ORDER_COUNT * capacity).reshape(chains)
         self.prev = zeroed(kernels.ORDER_COUNT * capacity).reshape(chains)
         self.table = empty_table(buckets)
+        self.nbytes = self._nbytes()
+        """Once all of it is written."""
         self.stop = 0
         # Never falls back when the ring is truncated: what was overwritten does not return.
         self.low = 0
-
-    @property
-    def capacity(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def nbytes(self) -> int:
-        """Once all of it is written."""
-        return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes
 
     @property
     def nbytes_used(self) -> int:
@@ -77,7 +71,8 @@ class TokenRing:
     def advance(self, count: int) -> None:
         """A kernel appended and indexed `count` tokens."""
         self.stop += count
-        self.low = max(self.low, self.stop - self.capacity)
+        if self.stop - self.capacity > self.low:
+            self.low = self.stop - self.capacity
 
     def truncate(self, stop: int) -> None:
         """Forget the positions from `stop` on, which must not lie before `low`. O(positions)."""
@@ -100,6 +95,7 @@ class TokenRing:
         assert self.low == 0, "positions would change"
         wider = TokenRing(capacity, BUCKETS_MIN)
         wider.table = self.table
+        wider.nbytes = wider._nbytes()
         wider.tokens[: self.stop] = self.tokens[: self.stop]
         kernels.insert(wider.tokens, wider.head, wider.prev, 0, 0, self.stop)
         wider.stop = self.stop
@@ -150,6 +146,9 @@ class TokenRing:
         following = self.read(end + 1, self.stop)
         boundaries = np.flatnonzero(following < 0)
         return following[: boundaries[0]] if len(boundaries) else following
+
+    def _nbytes(self) -> int:
+        return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes
 
     def _rebase(self) -> None:
         """Count positions from the oldest kept token's again, on multiples of the capacity."""

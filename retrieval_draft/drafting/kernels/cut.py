@@ -32,7 +32,7 @@ def price_within(nodes: Int32Array, milliseconds: Float32Array, above: int, coun
         first, run = float(milliseconds[above - 1]), float(nodes[above]) - float(nodes[above - 1])
         slope = (float(milliseconds[above]) - first) / run
         found = first + slope * (count - nodes[above - 1])
-    return max(PRICE_MIN, found)
+    return max(PRICE_MIN, float(found))
 
 
 @njit(
