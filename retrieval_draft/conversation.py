@@ -8,8 +8,7 @@ costs nothing but a try now and then.
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from retrieval_draft.asking import Asking, Figures
 from retrieval_draft.breaker import FAILURES_MAX, Breaker
@@ -98,11 +97,8 @@ class Conversation:
         if self._width is None and not self._breaker.is_open:
             try:
                 self._greet()
-            except DraftError as error:
+            except Exception as error:
                 self._failed(error)
-            except Exception:
-                log.exception("drafting failed")
-                self._failed(None)
         return self._width or 0
 
     @property
@@ -114,8 +110,10 @@ class Conversation:
     def hidden_width(self) -> int:
         """How wide hidden states may be that the drafter wants; 0 = none, or no answer yet."""
         if self._hidden_width is None and self.observation_width:
-            with self._failing():
+            try:
                 self._hidden_width = self._client.hidden_width(GREETING_SECONDS_MAX)
+            except Exception as error:
+                self._failed(error)
         return self._hidden_width or 0
 
     def open(
@@ -210,8 +208,10 @@ class Conversation:
         """
         self._asking.spent_ms = spent_ms
         self._question = None
-        with self._failing():
+        try:
             self._question = self._send(nodes_max, model_trees or {})
+        except Exception as error:
+            self._failed(error)
 
     def take(self, *, waits: bool = True) -> dict[str, DraftTree] | None:
         """The second half: the trees, once. Without `waits` None if they have not come yet.
@@ -221,7 +221,7 @@ class Conversation:
         if (question := self._question) is None:
             return {}
         self._question = None
-        with self._failing():
+        try:
             began = self._clock()
             answer = self._receive(max(0.0, question.deadline - began) if waits else 0.0)
             question.seconds += self._clock() - began
@@ -229,7 +229,9 @@ class Conversation:
                 self._question = question
                 return None
             return self._answered(question, answer)
-        return {}
+        except Exception as error:
+            self._failed(error)
+            return {}
 
     def flush(self, seconds_max: float = 1.0) -> bool:
         """Send what is finished but unsent; whether the drafter has heard of all of it."""
@@ -243,18 +245,6 @@ class Conversation:
                 # Nothing could be sent: no more would be in a loop without a wait.
                 break
         return not self._finishing and self._sent is None
-
-    @contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Whatever is raised costs drafts and nothing else."""
-        try:
-            yield
-        except DraftError as error:
-            self._failed(error)
-        except Exception:
-            # A bug of ours.
-            log.exception("drafting failed")
-            self._failed(None)
 
     def _send(
         self, nodes_max: dict[str, int], model_trees: dict[str, DraftTree]
@@ -306,18 +296,18 @@ class Conversation:
     ) -> tuple[list[SequenceStep], Sent]:
         self._step_id += 1
         parts: list[SequenceStep] = []
-        sequences: list[OpenSequence] = []
-        lengths: list[int] = []
+        sent = Sent(self._step_id, [], [], [], [])
         most = self._asking.options.nodes_max
-        asked = [
-            (name, self._open[name], cap) for name, cap in nodes_max.items() if name in self._open
+        told = [
+            (name, self._open[name], cap, False)
+            for name, cap in nodes_max.items()
+            if name in self._open
         ]
-        ended = [(name, sequence, 0) for name, sequence in self._finishing.items()]
-        told = [*asked, *ended]
-        namespaces = {sequence.start.namespace for _, sequence, _ in told}
-        ready = self._others.ready(namespaces, GREETING_SECONDS_MAX)
+        told += [(name, sequence, 0, True) for name, sequence in self._finishing.items()]
+        others = {sequence.start.namespace for _, sequence, _, _ in told}
+        ready = self._others.ready(others, GREETING_SECONDS_MAX)
         room = MESSAGE_TOKENS_MAX
-        for name, sequence, cap in told:
+        for name, sequence, cap, ends in told:
             if sequence.dead or sequence.start.namespace not in ready:
                 continue
             room -= sequence.length - sequence.acknowledged
@@ -326,13 +316,12 @@ class Conversation:
                 break
             nodes = min(cap, most) if most else cap
             model_tree = model_trees.get(name)
-            ends = name in self._finishing
             parts.append(sequence.part(self._step_id, name, nodes, model_tree, finished=ends))
-            sequences.append(sequence)
-            lengths.append(sequence.length)
-        names = [part.sequence_id for part in parts]
-        finished = [part.finished for part in parts]
-        return parts, Sent(self._step_id, names, sequences, lengths, finished)
+            sent.sequence_ids.append(name)
+            sent.sequences.append(sequence)
+            sent.lengths.append(sequence.length)
+            sent.finished.append(ends)
+        return parts, sent
 
     def _receive(self, seconds_max: float) -> StepResponse | None:
         """The outstanding answer, if it comes in time; takes note of what it acknowledges."""
@@ -387,8 +376,13 @@ class Conversation:
             trees[name] = kept
         return trees
 
-    def _failed(self, error: DraftError | None) -> None:
-        """The message is lost; its tokens are not, for nothing was acknowledged."""
+    def _failed(self, error: Exception) -> None:
+        """Whatever is raised costs drafts and nothing else: the message is lost; its tokens are not, for
+        nothing was acknowledged.
+        """
+        if not isinstance(error, DraftError):
+            # A bug of ours.
+            log.error("drafting failed", exc_info=error)
         if isinstance(error, NotFound):
             # The namespace is gone, perhaps with the whole store: greet again.
             self._width = self._hidden_width = None

@@ -5,7 +5,7 @@ the columns. Meanings of the fields are documented once, in proto/retrieval_draf
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 import msgspec
@@ -67,6 +67,9 @@ class DraftOptions:
     seed: int = 0
 
 
+DEFAULTS = DraftOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class SequenceStart:
     """How a sequence opens."""
@@ -116,13 +119,12 @@ class SequenceStep(msgspec.Struct, frozen=True, eq=False, gc=False):
     verified_tree: DraftTree | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StepRequest:
+class StepRequest(msgspec.Struct, frozen=True, eq=False):
     step_id: int
     namespace: str
     client_id: str
     sequences: list[SequenceStep]
-    options: DraftOptions = field(default_factory=DraftOptions)
+    options: DraftOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,9 @@ class Problem:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class StepResponse:
+class StepResponse(msgspec.Struct, frozen=True, eq=False):
     step_id: int
     statuses: list[Status]
     trees: list[DraftTree]
     draft_us: int = 0
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[Problem] = []  # msgspec copies it

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 
 from retrieval_draft.step import Rows, SequenceStart, SequenceStep
@@ -78,8 +79,7 @@ class OpenSequence:
         self.length = needed
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True, eq=False):
     """What an outstanding message holds, to be acknowledged when its answer comes."""
 
     step_id: int
@@ -90,8 +90,7 @@ class Sent:
     finished: list[bool]
 
 
-@dataclass(slots=True)
-class Question:
+class Question(msgspec.Struct, eq=False):
     """A message whose trees are still to be taken, in time: `seconds` were spent on it so far."""
 
     sent: Sent

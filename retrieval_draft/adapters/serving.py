@@ -6,6 +6,7 @@ may be asked is found out here, so that an adapter is its stack's hook and nothi
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -113,7 +114,7 @@ class Served:
     """Faults of ours that ended here."""
     refused: int = 0
     """Requests without drafts: ids outside the vocabulary, or one namespace too many."""
-    step_us: list[int] = field(default_factory=list[int])
+    step_us: deque[int] = field(default_factory=lambda: deque[int](maxlen=4096))
     """How long `step` took, the last 4096."""
 
 
@@ -185,10 +186,12 @@ class ServingDrafter:
         began = self._clock()
         if self._times is not None:
             self._times.ended([row.request_id for row in rows], others)
-        nothing: list[DraftTree] = []
-        trees = self._guarded(lambda: self._step(rows), nothing)
-        self._note(int(1e6 * (self._clock() - began)))
-        trees = trees if len(trees) == len(rows) else [EMPTY] * len(rows)
+        try:
+            trees = self._step(rows, began)
+        except Exception:
+            self._fault()
+            trees = [EMPTY] * len(rows)
+        self._note(began)
         if self._times is not None:
             self._times.begins(trees)
         return trees
@@ -226,8 +229,7 @@ class ServingDrafter:
         self._guarded(lambda: self._conversation.flush(CLOSE_SECONDS_MAX), False)
         self._guarded(self._client.close, None)
 
-    def _step(self, rows: Sequence[Row]) -> list[DraftTree]:
-        now = self._clock()
+    def _step(self, rows: Sequence[Row], now: float) -> list[DraftTree]:
         if self._conversation.is_away:
             self._rested()
             for row in rows:
@@ -251,7 +253,7 @@ class ServingDrafter:
                 asked = {}
         trees = self._drafter.draft(asked) if asked else self._conversation.draft({})
         self._sweep(now)
-        return [self._given(row, trees.get(row.request_id)) for row in rows]
+        return [self._given(row.request_id, asked, trees) for row in rows]
 
     def _take(self, row: Row, now: float) -> bool:
         """Note what the step committed; whether the request may have drafts."""
@@ -309,18 +311,21 @@ class ServingDrafter:
 
     def _accepted(self, known: _Known, fresh: list[int]) -> int:
         """How much of the last draft was kept; -1 without one."""
-        if not len(known.tree):
+        if known.tree is EMPTY:
             return -1
         accepted = min(len(known.tree.follow(fresh)), len(fresh) - 1)
         self.served.accepted_tokens += accepted
         return accepted
 
-    def _given(self, row: Row, tree: DraftTree | None) -> DraftTree:
-        if tree is None or not 0 < len(tree) <= row.room:
+    def _given(
+        self, name: str, asked: Mapping[str, int], trees: Mapping[str, DraftTree]
+    ) -> DraftTree:
+        tree = trees.get(name)
+        if tree is None or not 0 < (nodes := len(tree.token)) <= asked.get(name, 0):
             return EMPTY
         self.served.drafts += 1
-        self.served.draft_tokens += len(tree)
-        self._known[row.request_id].tree = tree
+        self.served.draft_tokens += nodes
+        self._known[name].tree = tree
         return tree
 
     def _is_valid(self, tokens: Int32Array) -> bool:
@@ -342,10 +347,9 @@ class ServingDrafter:
         most = self._settings.idle_seconds_max
         self.finish([name for name, known in self._known.items() if now - known.seen >= most])
 
-    def _note(self, step_us: int) -> None:
+    def _note(self, began: float) -> None:
         served, now = self.served, self._clock()
-        served.step_us.append(step_us)
-        del served.step_us[:-4096]
+        served.step_us.append(int(1e6 * (now - began)))
         if served.drafts and now - self._reported >= REPORT_SECONDS:
             self._reported = now
             log.info("drafting: %s", self.summary())
@@ -354,7 +358,7 @@ class ServingDrafter:
         """What drafting came to so far, in a line for people."""
         served, figures = self.served, self.figures
         mean = 1 + served.accepted_tokens / max(1, served.drafts)
-        times = np.percentile(served.step_us or [0], (50, 99))
+        times = np.percentile(list(served.step_us) or [0], (50, 99))
         return (
             f"{served.drafts} drafts, mean accepted length {mean:.2f}, "
             f"{served.accepted_tokens} of {served.draft_tokens} tokens accepted, "
@@ -367,11 +371,14 @@ class ServingDrafter:
         try:
             return action()
         except Exception:
-            # An engine dies of what its drafter raises.
-            self.served.errors += 1
-            if self.served.errors <= ERRORS_LOGGED_MAX:
-                log.exception("drafting failed")
+            self._fault()
             return otherwise
+
+    def _fault(self) -> None:
+        # An engine dies of what its drafter raises.
+        self.served.errors += 1
+        if self.served.errors <= ERRORS_LOGGED_MAX:
+            log.exception("drafting failed")
 
 
 def created(model: ServedModel, settings: Settings, namespace: str) -> CreateNamespaceRequest:

@@ -104,7 +104,7 @@ def test_no_draft_passes_the_end_of_what_fits(client: Faulty) -> None:
 def test_what_a_wrong_drafter_answers_is_not_given(client: Faulty) -> None:
     def spoilt(answer: StepResponse) -> StepResponse:
         tree = DraftTree(int32s([VOCAB, 1, 1]), int32s([-1, 0, 0]))
-        return replace(answer, trees=[tree] * len(answer.trees))
+        return msgspec.structs.replace(answer, trees=[tree] * len(answer.trees))
 
     client.change = spoilt
     ours, request = drafter(client), Request()

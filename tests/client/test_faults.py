@@ -1,8 +1,8 @@
 """What a drafter does wrong ends at the conversation: it is asked less, or no more, and the model goes on."""
 
 import logging
-from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -70,7 +70,7 @@ def test_an_answer_for_another_batch_does_not_get_through(
     client: Faulty, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL)
-    client.change = lambda answer: replace(answer, statuses=[], trees=[])
+    client.change = lambda answer: msgspec.structs.replace(answer, statuses=[], trees=[])
     talk = conversation(client)
     Decoder(talk, TEXT).open(PROMPT).run()
     assert talk.figures.failed > 0
@@ -98,7 +98,7 @@ def test_an_answer_for_another_batch_does_not_get_through(
     ],
 )  # fmt: skip
 def test_a_tree_that_is_none_is_refused(client: Faulty, nonsense: DraftTree) -> None:
-    client.change = lambda answer: replace(answer, trees=[nonsense])
+    client.change = lambda answer: msgspec.structs.replace(answer, trees=[nonsense])
     talk = conversation(client)
     decoder = Decoder(talk, TEXT).open(PROMPT)
     assert decoder.step(nodes_max=8) is None

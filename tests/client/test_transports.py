@@ -234,7 +234,7 @@ def test_waiting_has_a_deadline_and_a_late_answer_is_still_there(ways: list[Way]
     client, request = calls.client, StepRequest(1, NAMESPACE, "c", [opened()])
     client.send(request)
     assert client.receive(2, 0.01) is None, "nobody asked that"
-    client.send(replace(request, step_id=2))
+    client.send(msgspec.structs.replace(request, step_id=2))
     answer = client.receive(2, SECONDS_MAX)
     assert answer is not None
     assert answer.step_id == 2
