@@ -57,6 +57,7 @@ class Run:
     """What vLLM counts: beyond a request's last token too, where a draft went on behind it."""
     digest: str
     """MD5 of all output tokens."""
+    outputs: list[list[int]] = field(default_factory=list[list[int]], repr=False)
     propose_us: list[int] = field(default_factory=list[int])
 
     @property
@@ -205,6 +206,7 @@ class VllmEngine:
             self._drafted,
             self._accepted,
             hashlib.md5(text, usedforsecurity=False).hexdigest(),
+            outputs,
             list(self._propose_us),
         )
 

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 pytest.importorskip("vllm", reason="needs the environment of `make vllm-env`")
@@ -45,11 +46,16 @@ def prompts() -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def plain(prompts: list[list[int]]) -> Iterator[str]:
-    """The digest of what vLLM decodes without drafts."""
+def undrafted() -> Iterator[VllmEngine]:
     engine = VllmEngine(PLAIN, demo_folder(), TOKENS_MAX, SEQUENCES_MAX)
-    yield engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest
+    yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def plain(undrafted: VllmEngine, prompts: list[list[int]]) -> str:
+    """The digest of what vLLM decodes without drafts."""
+    return undrafted.decode(prompts, TOKENS, SEQUENCES_MAX).digest
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +135,30 @@ def test_sampling_runs(engine: VllmEngine, prompts: list[list[int]]) -> None:
     assert first.drafted > 0
 
 
+def test_sampled_output_has_the_law_of_that_without_drafts(
+    undrafted: VllmEngine, engine: VllmEngine, prompts: list[list[int]]
+) -> None:
+    samples, tokens = 200, 5
+    everything = {"cost": "none", "probability_min": 0, "first_probability_min": 0}
+    engine.renew({**ours_in_process("law"), **everything})
+    counts: list[list[Counter[int]]] = []
+    for seed, one in ((1, undrafted), (1000, engine)):
+        run = one.decode([prompts[2]] * samples, tokens, SEQUENCES_MAX, temperature=0.9, seed=seed)
+        counts.append([Counter(column) for column in zip(*run.outputs, strict=True)])
+    assert run.accepted > samples / 2, "most tokens were drafted ones"
+    for alone, drafted in zip(*counts, strict=True):
+        distance, degrees = two_samples(alone, drafted)
+        assert distance < degrees + 4.5 * (2 * degrees) ** 0.5 + 8
+
+
+def two_samples(a: Counter[int], b: Counter[int]) -> tuple[float, int]:
+    """Chi-square of two equally large samples, rare tokens as one; degrees of freedom."""
+    common = [token for token in a | b if a[token] + b[token] >= 10]
+    pairs = [(a[token], b[token]) for token in common]
+    pairs.append((a.total() - sum(x for x, _ in pairs), b.total() - sum(y for _, y in pairs)))
+    return sum((x - y) ** 2 / max(1, x + y) for x, y in pairs), len(common)
+
+
 @pytest.mark.parametrize(
     "tree",
     [
@@ -150,7 +180,9 @@ def test_what_ends_an_engine_never_reaches_it(
         steps.append(1)
         if len(steps) < 5:
             return answer
-        return replace(answer, trees=cast(list[DraftTree], [tree] * len(answer.trees)))
+        return msgspec.structs.replace(
+            answer, trees=cast(list[DraftTree], [tree] * len(answer.trees))
+        )
 
     talk._client = cast(Client, Changing(talk._client, change))
     assert engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest == plain

@@ -4,7 +4,8 @@ vLLM passes no request ids to a `custom_class`, and its rows change places betwe
 wrapped here is not as expected, nothing is wrapped, and the proposer tells requests by their tokens.
 
 It also sends a step that verifies nothing through its rejection sampler (seen in 0.32), which costs such a
-step 0.2 to 0.3 ms on a CPU. Here they are prepared as without drafts.
+step 0.2 to 0.3 ms on a CPU. Here they are prepared as without drafts. What its sampler does wrong on CPUs is
+mended (see `cpu_sampler`).
 """
 
 import dis
@@ -12,9 +13,9 @@ import logging
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
+from retrieval_draft.adapters.vllm import cpu_sampler
 from retrieval_draft.adapters.vllm.proposer import SALT_KEY, Bound, Proposer
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,18 @@ def register() -> None:
         ("vllm.v1.worker.gpu_model_runner", "GPUModelRunner", _PREPARING),
     ):
         try:
-            _wrap(import_module(module), name, methods)
+            _wrap(getattr(import_module(module), name), methods)
         except Exception as error:
             log.warning("vLLM is not as expected, going on without %s.%s: %s", module, name, error)
+    try:
+        _wrap(import_module(cpu_sampler.MODULE), _CPU_SAMPLER)
+    except Exception as error:
+        # Nothing that versions for other devices need to have.
+        log.debug("vLLM's CPU sampler is left alone: %s", error)
 
 
-def _wrap(module: ModuleType, name: str, methods: dict[str, Callable[..., Any]]) -> None:
-    kind = getattr(module, name)
+def _wrap(kind: Any, methods: dict[str, Callable[..., Any]]) -> None:
+    """Of a class or a module, all of these or none."""
     for method in methods:
         if not callable(getattr(kind, method, None)):
             raise AttributeError(f"there is no {method}")
@@ -128,3 +134,4 @@ _CONFIG = "speculative_config"
 _RUNNER = {"propose_draft_token_ids": _naming_rows, "_update_states": _noticing_ends}
 _NEW_REQUEST = {"from_request": _keeping_salts}
 _PREPARING = {"_prepare_inputs": _without_drafts}
+_CPU_SAMPLER = {cpu_sampler.FUNCTION: cpu_sampler.mending}
