@@ -1,8 +1,9 @@
 """What an engine's steps cost, learned from how long they take, so that nobody has to measure it.
 
-A step costs what its batch costs, and something more for every row that is drafted: on a CPU each is
-computed, on a GPU they are free up to where memory is no longer what is waited for. Where a batch works
-that is a straight line; which one is learned for every number of sequences, and how steep for all.
+A step costs what its batch costs, something once if anything was drafted (stacks verify by another way
+than they sample), and something more for every row that is drafted: on a CPU each is computed, on a GPU
+they are free up to where memory is no longer what is waited for. Where a batch works that is a straight
+line; where it begins is learned for every number of sequences, its price for all.
 """
 
 import math
@@ -23,17 +24,22 @@ FIRST_STEPS = 3
 LEVEL_WEIGHT = 1 / 16
 """Of the newest step in what is usual: a changed load is followed within some dozen steps."""
 FORGOTTEN_MAX = 1 / 64
-"""Of what is known of prices, by one step; and never more than that step tells of them."""
+"""Of what is known of a price, by one step; and never more than that step tells of it."""
 ERRORS_MAX = 3.0
 """A step that is off by more than so many errors to be expected counts as one that is off by so many."""
+ERROR_MIN = 0.01
+"""Of a usual step: no step is known better, however alike those were that came."""
 CHANGE_MAX = 0.5
 """Of a usual step: an error counts for no more, so that what is usual cannot leap away."""
 DOUBT_MAX = 0.15
 """Of a usual step: where a step without drafts is known no better than this, there is no table."""
-ALIKE_SHARE = 1 / 8
-"""Steps whose drafted rows differ by less are alike, and tell next to nothing of what rows cost."""
-ALIKE_STEPS_UNKNOWN, ALIKE_STEPS_KNOWN = 16, 256
-"""After so many that are all alike one goes without drafts, to see what that costs."""
+TOLD_MIN = 0.5
+"""A step tells what drafting costs at all if it differs by so much in that from the usual one."""
+VARIED_UNKNOWN, VARIED_KNOWN = 8, 256
+"""After so many that do not tell one goes without drafts, to see what that costs."""
+FIRST_TOLD, ROW_TOLD = 1e-3, 1e-6
+"""What is known of the two prices before any step: next to nothing, and of a row still less, so that what
+steps cannot tell apart is put down to their rows."""
 TABLE_STEPS_MAX = 16
 """A table serves for so many more steps, at first for fewer: who gets a new one has to look at it."""
 
@@ -42,30 +48,59 @@ TABLE_STEPS_MAX = 16
 class _Usual:
     """The usual step of so many sequences."""
 
+    drafted: float = 0.0
+    """Share of steps that verified anything."""
     rows: float = 0.0
     milliseconds: float = 0.0
-    first: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    first: list[tuple[int, int, float]] = field(default_factory=list[tuple[int, int, float]])
     table: VerifyCost | None = None
     table_until: int = 0
 
 
-@dataclass(slots=True)
-class _Price:
-    """Of one row more: least squares over how steps differed from the usual one."""
+class _Prices:
+    """Of drafting anything, and of a row: recursive least squares over how steps differ from usual ones."""
 
-    square: float = 0.0
-    product: float = 0.0
+    def __init__(self) -> None:
+        self._first = self._row = 0.0
+        # The squares of what was seen, forgotten slowly, each price's for itself.
+        self._ff, self._fr, self._rr = FIRST_TOLD, 0.0, ROW_TOLD
 
-    def learn(self, rows: float, milliseconds: float) -> None:
-        # Steps that are all alike tell nothing of the price, and so they make nothing forgotten.
-        told = rows * rows
-        if told:
-            kept = 1 - min(told / self.square, FORGOTTEN_MAX) if self.square else 0.0
-            self.square = kept * self.square + told
-            self.product = kept * self.product + rows * milliseconds
+    def best(self) -> tuple[float, float]:
+        """Both, never below 0: what the one loses by that is the other's."""
+        first, row = self._first, self._row
+        if first < 0:
+            first, row = 0.0, row + first * self._fr / self._rr
+        elif row < 0:
+            first, row = first + row * self._fr / self._ff, 0.0
+        return max(0.0, first), max(0.0, row)
 
-    def of_row(self) -> float:
-        return max(0.0, self.product / self.square) if self.square else 0.0
+    def of(self, drafted: float, rows: float) -> float:
+        """What a step costs more that differs so."""
+        return drafted * self._first + rows * self._row
+
+    def learn(self, drafted: float, rows: float, error: float) -> None:
+        """A step that differs so was off by so many milliseconds."""
+        # Steps that are all alike tell nothing of a price, and so they make nothing forgotten.
+        kept_first = 1 - min(drafted * drafted / self._ff, FORGOTTEN_MAX)
+        kept_row = 1 - min(rows * rows / self._rr, FORGOTTEN_MAX)
+        self._ff = max(FIRST_TOLD, kept_first * self._ff) + drafted * drafted
+        self._rr = max(ROW_TOLD, kept_row * self._rr) + rows * rows
+        self._fr = math.sqrt(kept_first * kept_row) * self._fr + drafted * rows
+        first, row = self._solved(drafted, rows)
+        self._first += first * error
+        self._row += row * error
+
+    def spread(self, drafted: float, rows: float) -> float:
+        """How far `of` is off, in errors of a step."""
+        first, row = self._solved(drafted, rows)
+        return math.sqrt(max(0.0, drafted * first + rows * row))
+
+    def _solved(self, drafted: float, rows: float) -> tuple[float, float]:
+        determinant = max(self._ff * self._rr - self._fr * self._fr, FIRST_TOLD * ROW_TOLD)
+        return (
+            (self._rr * drafted - self._fr * rows) / determinant,
+            (self._ff * rows - self._fr * drafted) / determinant,
+        )
 
 
 class MeasuredCost:
@@ -73,36 +108,39 @@ class MeasuredCost:
 
     def __init__(self) -> None:
         self._usual: dict[int, _Usual] = {}
-        self._price = _Price()
+        self._prices = _Prices()
         self._error = 0.0
         self._steps = 0
-        self._alike = 0
+        self._untold = 0
+        """Steps in a row that did not tell what drafting costs at all."""
 
     def observe(self, sequences: int, nodes: int, milliseconds: float) -> None:
         """A step of so many sequences that verified so many nodes took so long."""
         if sequences < 1 or not 0 < milliseconds < math.inf:
             return
         usual = self._usual.setdefault(_class_of(sequences), _Usual())
-        rows = sequences + nodes
+        drafted, rows = int(nodes > 0), sequences + nodes
         if len(usual.first) < FIRST_STEPS:
-            usual.first.append((rows, milliseconds))
-            usual.rows = float(median(count for count, _ in usual.first))
-            usual.milliseconds = median(ms for _, ms in usual.first)
+            usual.first.append((drafted, rows, milliseconds))
+            usual.drafted = float(median(one for one, _, _ in usual.first))
+            usual.rows = float(median(count for _, count, _ in usual.first))
+            usual.milliseconds = median(ms for _, _, ms in usual.first)
             return
-        more_rows, more = rows - usual.rows, milliseconds - usual.milliseconds
-        expected = more_rows * self._price.of_row()
-        error = more - expected
+        more_drafted, more_rows = drafted - usual.drafted, rows - usual.rows
+        expected = self._prices.of(more_drafted, more_rows)
+        error = milliseconds - usual.milliseconds - expected
         # What held a step up once, another process or a pause, is not what its rows cost.
         most = CHANGE_MAX * usual.milliseconds
         if self._steps >= STEPS_MIN:
-            most = min(most, ERRORS_MAX * (self._error + self._doubt(usual, more_rows)))
+            doubt = self._doubt(usual, more_drafted, more_rows)
+            most = min(most, ERRORS_MAX * (self._error + doubt))
         weight = max(LEVEL_WEIGHT, 1 / (1 + self._steps))
         self._error += weight * (min(abs(error), CHANGE_MAX * usual.milliseconds) - self._error)
         self._steps += 1
-        is_alike = abs(more_rows) < max(1.0, ALIKE_SHARE * (usual.rows - sequences))
-        self._alike = self._alike + 1 if is_alike else 0
+        self._untold = 0 if abs(more_drafted) >= TOLD_MIN else self._untold + 1
         error = max(-most, min(most, error))
-        self._price.learn(more_rows, expected + error)
+        self._prices.learn(more_drafted, more_rows, error)
+        usual.drafted += LEVEL_WEIGHT * more_drafted
         usual.rows += LEVEL_WEIGHT * more_rows
         usual.milliseconds = max(1e-3, usual.milliseconds + LEVEL_WEIGHT * (expected + error))
 
@@ -120,35 +158,38 @@ class MeasuredCost:
         return usual.table
 
     def should_vary(self, sequences: int) -> bool:
-        """Whether the next step had better be a plain one, because all are alike; asked once a step."""
+        """Whether the next step had better be a plain one, because all have drafted; asked once a step."""
         usual = self._usual.get(_class_of(sequences))
-        if usual is None or usual.rows < sequences + 1:
+        if usual is None or usual.drafted < TOLD_MIN:
             return False
         is_known = self._is_known(usual, sequences)
-        if self._alike < (ALIKE_STEPS_KNOWN if is_known else ALIKE_STEPS_UNKNOWN):
+        if self._untold < (VARIED_KNOWN if is_known else VARIED_UNKNOWN):
             return False
-        self._alike = 0
+        self._untold = 0
         return True
 
     def _is_known(self, usual: _Usual, sequences: int) -> bool:
         """Whether a step without drafts is known, from which the usual one is so many rows away."""
         if self._steps < STEPS_MIN or len(usual.first) < FIRST_STEPS:
             return False
-        return self._doubt(usual, usual.rows - sequences) <= DOUBT_MAX * usual.milliseconds
+        doubt = self._doubt(usual, usual.drafted, usual.rows - sequences)
+        return doubt <= DOUBT_MAX * usual.milliseconds
 
-    def _doubt(self, usual: _Usual, rows: float) -> float:
-        """The error to be expected in the price of so many rows: of all of it while there is none."""
-        square = self._price.square
-        of_row = self._error / math.sqrt(square) if square else math.inf
-        return abs(rows) * min(of_row, usual.milliseconds / max(1.0, usual.rows))
+    def _doubt(self, usual: _Usual, drafted: float, rows: float) -> float:
+        """The error to be expected in the price of so much: never more than the usual step."""
+        error = max(self._error, ERROR_MIN * usual.milliseconds)
+        return min(error * self._prices.spread(drafted, rows), usual.milliseconds)
 
     def _table(self, usual: _Usual, sequences: int) -> VerifyCost:
-        drafted = max(0.0, usual.rows - sequences)
+        first, row = self._prices.best()
         # A row that is drafted costs no more than one that is not: at most its share of the usual step.
-        price = min(self._price.of_row(), usual.milliseconds / max(usual.rows, 1.0))
-        plain = usual.milliseconds - price * drafted
+        row = min(row, usual.milliseconds / max(usual.rows, 1.0))
+        left = usual.milliseconds - row * max(0.0, usual.rows - sequences)
+        first = min(first, left / 2)
+        plain = left - first * usual.drafted
         return VerifyCost(
-            int32s([0, TABLE_NODES]), np.array([plain, plain + price * TABLE_NODES], np.float32)
+            int32s([0, 1, TABLE_NODES]),
+            np.array([plain, plain + first + row, plain + first + row * TABLE_NODES], np.float32),
         )
 
 

@@ -21,6 +21,11 @@ def cpu(sequences: int, nodes: int) -> float:
     return 3.0 + 0.4 * sequences + 0.1 * nodes
 
 
+def verifying(sequences: int, nodes: int) -> float:
+    """What is drafted goes another way than what is not."""
+    return cpu(sequences, nodes) + (3.0 if nodes else 0.0)
+
+
 def gpu(sequences: int, nodes: int) -> float:
     """Rows are free up to a knee."""
     return 20.0 + 0.05 * max(0, sequences + nodes - 128)
@@ -29,11 +34,16 @@ def gpu(sequences: int, nodes: int) -> float:
 def run(
     cost: MeasuredCost, engine: Engine, sequences: int, steps: int, seed: int = 1, least: int = 0
 ) -> None:
-    """Steps that draft `least` to 8 nodes a sequence, each a little faster or slower than it should be."""
+    """Steps that draft `least` to 8 nodes a sequence, each a little faster or slower than it should be.
+
+    Those that are to be varied draft nothing.
+    """
     random = np.random.default_rng(seed)
     for _ in range(steps):
         nodes = sum(int(random.integers(least, NODES + 1)) for _ in range(min(sequences, 4)))
         nodes = nodes * sequences // min(sequences, 4)
+        if cost.should_vary(sequences):
+            nodes = 0
         noise = 1 + NOISE * float(random.uniform(-1, 1))
         cost.observe(sequences, nodes, noise * engine(sequences, nodes))
 
@@ -49,12 +59,19 @@ def at(cost: MeasuredCost, sequences: int, nodes: int) -> float:
 
 
 @pytest.mark.parametrize("sequences", [1, 8, 40])
-@pytest.mark.parametrize("engine", [cpu, gpu])
+@pytest.mark.parametrize("engine", [cpu, gpu, verifying])
 def test_a_step_costs_what_the_engine_takes_for_it(engine: Engine, sequences: int) -> None:
     cost = MeasuredCost()
     run(cost, engine, sequences, 200)
     for nodes in (0, 4 * sequences, NODES * sequences):
         assert at(cost, sequences, nodes) == pytest.approx(engine(sequences, nodes), rel=0.2)
+
+
+def test_what_drafting_anything_costs_is_told_from_what_rows_cost() -> None:
+    cost = MeasuredCost()
+    run(cost, verifying, 8, 1500, least=2)
+    assert at(cost, 8, 1) - at(cost, 8, 0) == pytest.approx(3.1, rel=0.3)
+    assert at(cost, 8, 64) - at(cost, 8, 32) == pytest.approx(3.2, rel=0.3)
 
 
 def test_above_a_knee_the_next_row_has_the_price_that_rows_have_there() -> None:
@@ -64,11 +81,12 @@ def test_above_a_knee_the_next_row_has_the_price_that_rows_have_there() -> None:
     assert at(cost, 100, 532) - at(cost, 100, 500) == pytest.approx(32 * 0.05, rel=0.25)
 
 
-def test_some_ten_steps_tell_enough() -> None:
+def test_some_ten_steps_tell_enough_once_one_of_them_was_a_plain_one() -> None:
     cost = MeasuredCost()
-    run(cost, cpu, 8, 3 + 7)
+    for step in range(9):
+        cost.observe(8, 40 + 3 * step, cpu(8, 40 + 3 * step))
     assert cost.at(8) is None
-    run(cost, cpu, 8, 8, seed=2)
+    run(cost, cpu, 8, 8, seed=2, least=4)
     assert at(cost, 8, 0) == pytest.approx(cpu(8, 0), rel=0.25)
 
 
