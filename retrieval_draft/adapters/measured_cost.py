@@ -150,20 +150,24 @@ class MeasuredCost:
         The same object for some steps. Finite, above 0, and rising from 0 nodes on.
         """
         usual = self._usual.get(_class_of(sequences))
-        if usual is None or not self._is_known(usual, sequences):
+        if usual is None:
             return None
-        if usual.table is None or self._steps >= usual.table_until:
-            usual.table = self._table(usual, sequences)
+        if self._steps >= usual.table_until:
+            is_known = self._is_known(usual, sequences)
+            usual.table = self._table(usual, sequences) if is_known else None
             usual.table_until = self._steps + min(TABLE_STEPS_MAX, self._steps // STEPS_MIN)
         return usual.table
 
     def should_vary(self, sequences: int) -> bool:
-        """Whether the next step had better be a plain one, because all have drafted; asked once a step."""
+        """Whether the next step had better be a plain one, because all have drafted; asked once a step, after
+        `at`.
+        """
+        if self._untold < VARIED_UNKNOWN:
+            return False
         usual = self._usual.get(_class_of(sequences))
         if usual is None or usual.drafted < TOLD_MIN:
             return False
-        is_known = self._is_known(usual, sequences)
-        if self._untold < (VARIED_KNOWN if is_known else VARIED_UNKNOWN):
+        if self._untold < VARIED_KNOWN and usual.table is not None:
             return False
         self._untold = 0
         return True

@@ -42,6 +42,7 @@ def run(
     for _ in range(steps):
         nodes = sum(int(random.integers(least, NODES + 1)) for _ in range(min(sequences, 4)))
         nodes = nodes * sequences // min(sequences, 4)
+        cost.at(sequences)
         if cost.should_vary(sequences):
             nodes = 0
         noise = 1 + NOISE * float(random.uniform(-1, 1))
@@ -115,7 +116,7 @@ def test_a_changed_load_is_followed() -> None:
     assert at(cost, 8, 0) == pytest.approx(3 * cpu(8, 0), rel=0.15)
     run(cost, gpu, 8, 600)
     assert at(cost, 8, 64) == pytest.approx(20, rel=0.1)
-    assert at(cost, 8, 64) - at(cost, 8, 0) < 2
+    assert at(cost, 8, 64) - at(cost, 8, 0) < 3, "plain steps are rare, and tell slowly"
 
 
 def test_a_pause_now_and_then_is_not_what_rows_cost() -> None:
@@ -186,6 +187,7 @@ def test_steps_that_are_all_alike_are_varied_now_and_then() -> None:
     cost = MeasuredCost()
     plain: list[int] = []
     for step in range(1000):
+        cost.at(4)
         nodes = 0 if cost.should_vary(4) else 32
         if not nodes:
             plain.append(step)
