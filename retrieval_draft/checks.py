@@ -1,6 +1,7 @@
 """What a step may ask: every check of a request, before anything has changed."""
 
-import numpy as np
+import math
+from itertools import pairwise
 
 from retrieval_draft.config import HIDDEN_WIDTH_MAX, POSITION_MAX, Config
 from retrieval_draft.drafting.names import FUSING_METHODS, METHODS
@@ -21,8 +22,7 @@ def check_batch(request: StepRequest, config: Config) -> None:
     if request.step_id < 1:
         raise InvalidInput("step_id", request.step_id, "1 or more")
     method = request.options.method or config.method
-    fusing = any(part.model_tree for part in request.sequences)
-    if fusing and method not in FUSING_METHODS:
+    if method not in FUSING_METHODS and any(part.model_tree for part in request.sequences):
         served = ", ".join(FUSING_METHODS)
         raise NotServed(f"model_trees: {method} does not fuse the worker's drafts; {served} does")
 
@@ -92,9 +92,10 @@ def checked(options: DraftOptions, config: Config) -> DraftOptions:
         if not len(cost.nodes) or len(cost.nodes) != len(cost.milliseconds):
             limit = "as many nodes as milliseconds, at least one"
             raise InvalidInput("options.verify_cost", len(cost.nodes), limit)
-        if int(cost.nodes[0]) != 0 or bool((np.diff(cost.nodes.astype(np.int64)) <= 0).any()):
-            raise InvalidInput("options.verify_cost.nodes", cost.nodes[0], "ascending from 0")
-        if not (np.isfinite(cost.milliseconds).all() and (cost.milliseconds > 0).all()):
+        nodes: list[int] = cost.nodes.tolist()
+        if nodes[0] != 0 or any(b <= a for a, b in pairwise(nodes)):
+            raise InvalidInput("options.verify_cost.nodes", nodes[0], "ascending from 0")
+        if not all(0 < price < math.inf for price in cost.milliseconds.tolist()):
             limit = "finite and above 0"
             raise InvalidInput("options.verify_cost.milliseconds", cost.milliseconds, limit)
     # Field by field: dataclasses.replace would cost more than the checks.

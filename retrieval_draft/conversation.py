@@ -331,22 +331,23 @@ class Conversation:
             return None
         sent, self._sent = self._sent, None
         self._breaker.answered()
-        for i, (name, sequence) in enumerate(zip(sent.sequence_ids, sent.sequences, strict=True)):
-            self._acknowledge(name, sequence, answer, i, sent.lengths[i])
+        for i, sequence in enumerate(sent.sequences):
+            status = answer.statuses[i]
+            if status == Status.OK:
+                sequence.acknowledged = length = sent.lengths[i]
+                if length > sequence.learned_to:
+                    sequence.learned_to = length
+            else:
+                self._refused(sent.sequence_ids[i], sequence, answer, i)
             # One that the drafter lacked is sent once more as a whole: it is still worth learning.
-            heard = sent.finished[i] and answer.statuses[i] != Status.RESYNC
-            if (heard or sequence.dead) and self._finishing.get(name) is sequence:
-                del self._finishing[name]
+            if sequence.dead or (sent.finished[i] and status != Status.RESYNC):
+                name = sent.sequence_ids[i]
+                if self._finishing.get(name) is sequence:
+                    del self._finishing[name]
         return answer
 
-    def _acknowledge(
-        self, name: str, sequence: OpenSequence, answer: StepResponse, i: int, length: int
-    ) -> None:
-        status = answer.statuses[i]
-        if status == Status.OK:
-            sequence.acknowledged = length
-            sequence.learned_to = max(sequence.learned_to, length)
-        elif status == Status.RESYNC:
+    def _refused(self, name: str, sequence: OpenSequence, answer: StepResponse, i: int) -> None:
+        if answer.statuses[i] == Status.RESYNC:
             self.figures.resyncs += 1
             sequence.acknowledged = 0
         else:
@@ -359,17 +360,17 @@ class Conversation:
         trees: dict[str, DraftTree] = {}
         sent, nodes_max = question.sent, question.nodes_max
         floor = self._floor if self._asking.options.verify_cost is None else NO_FLOOR
-        for i, name in enumerate(sent.sequence_ids):
-            tree = answer.trees[i]
+        for i, tree in enumerate(answer.trees):
+            name = sent.sequence_ids[i]
             sequence = self._open.get(name)
-            if sequence is None or answer.statuses[i] != Status.OK or not len(tree):
+            if sequence is None or answer.statuses[i] != Status.OK or not len(tree.token):
                 continue
             if problem := tree.problem(self._vocab_size, nodes_max.get(name, 0)):
                 self.figures.bad_trees += 1
                 log.warning("a draft tree was refused: %s", problem)
                 continue
-            kept = floor.kept(tree)
-            if not len(kept):
+            kept = tree if floor is NO_FLOOR else floor.kept(tree)
+            if not len(kept.token):
                 continue
             sequence.tree_step = sent.step_id
             sequence.tree_cut = None if kept is tree else kept

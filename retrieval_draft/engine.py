@@ -237,21 +237,20 @@ class Engine:
                 return None
             sequence = known
         check_ids(part, sequence.state.spec.vocab_size, self.config)
-        base = sequence.first if opening else part.base_position
-        if not sequence.low <= base <= sequence.stop:
+        first, ring, count = sequence.first, sequence.ring, len(part.tokens)
+        base = first if opening else part.base_position
+        if not ring.low <= base - first <= ring.stop:
             return None
-        count = len(part.tokens)
         if base + count > POSITION_MAX:
             raise InvalidInput("tokens", base + count, f"{POSITION_MAX} positions")
         if opening:
             self.clients.close(client, part.sequence_id)
             client.sequences[part.sequence_id] = sequence
-            self.clients.account(tenant, sequence.ring.nbytes)
+            self.clients.account(tenant, ring.nbytes)
         verified = feedback(sequence, part, base, self.on_committed)
-        nbytes = sequence.ring.nbytes
         sequence.cut(base, count)
-        if sequence.ring.nbytes != nbytes:
-            self.clients.account(tenant, sequence.ring.nbytes - nbytes)
+        if sequence.ring is not ring:
+            self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
         sequence.model_tree = part.model_tree or EMPTY
         sight = self._sight(sequence)
         if count:

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from retrieval_draft.drafting.kernels import tally as kernels
+from retrieval_draft.drafting.names import METHODS
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.timing import Timings
-from retrieval_draft.tree import SOURCES, TIERS, DraftTree, int32s
+from retrieval_draft.tree import SOURCES, TIERS, DraftTree, Int32Array
 
 COLUMNS = ("steps", "hits", "drafted", "accepted", "millionths")
 SUMS = (
@@ -47,10 +49,6 @@ class Counters:
 
     steps: int = 0
     tokens: int = 0
-    drafted_steps: int = 0
-    drafted: int = 0
-    accepted: int = 0
-    expected: float = 0.0
     resyncs: int = 0
     rejected: int = 0
     evicted_sequences: int = 0
@@ -58,9 +56,25 @@ class Counters:
     table: Table = field(
         default_factory=lambda: np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
     )
-    """The rows of `tally`: by source bit, depth, match length, size and probability."""
-    by_method: dict[str, list[int]] = field(default_factory=dict)
+    """The rows of `tally`: by source bit, depth, match length, size, probability and method."""
     timings: Timings = field(default_factory=Timings)
+
+    @property
+    def drafted_steps(self) -> int:
+        return self._sum(kernels.STEPS)
+
+    @property
+    def drafted(self) -> int:
+        return self._sum(kernels.DRAFTED)
+
+    @property
+    def accepted(self) -> int:
+        return self._sum(kernels.ACCEPTED)
+
+    @property
+    def expected(self) -> float:
+        """The summed path probabilities of all drafted nodes."""
+        return self._sum(kernels.EXPECTED) / kernels.MILLIONTHS
 
     def committed(self, tokens: int, steps: int) -> None:
         """So many steps gained so many tokens, the bonus tokens included."""
@@ -68,30 +82,24 @@ class Counters:
         self.tokens += tokens
 
     def verified(
-        self, tree: DraftTree, path: list[int], method: str, match_length: int = 0
-    ) -> None:
-        """The nodes `path` of this tree were kept, which was made at so long a match. O(nodes)."""
-        n = len(tree)
-        if not n:
-            return
-        expected = kernels.tally(
+        self, tree: DraftTree, committed: Int32Array, accepted: int, method: str, root: Root
+    ) -> int:
+        """This tree stood at `root`; `accepted` nodes along `committed` were kept (-1: all that agree).
+
+        Returns how many; -1, and nothing is counted, if fewer agree than were accepted. O(nodes).
+        """
+        return kernels.tally(
+            tree.token,
             tree.parent,
             tree.source,
             tree.probability,
-            int32s(path),
-            match_length,
+            committed,
+            accepted,
+            root.places[0],
+            root.place_count,
+            METHODS.index(method),
             self.table,
         )
-        self.drafted_steps += 1
-        self.drafted += n
-        self.accepted += len(path)
-        self.expected += expected
-        row = self.by_method.setdefault(method, [0] * kernels.COLUMNS)
-        row[0] += 1
-        row[1] += 1 if path else 0
-        row[2] += n
-        row[3] += len(path)
-        row[4] += int(expected * kernels.MILLIONTHS)
 
     def activity(self) -> int:
         """Rises whenever anything is counted: tells cheaply whether `counts` has news."""
@@ -114,14 +122,18 @@ class Counters:
     def depths(self) -> list[Hits]:
         return hits_of(self.counts(), "depth")
 
+    def _sum(self, column: int) -> int:
+        # Every tree counts once by its method.
+        return int(self.table[kernels.BY_METHOD :, column].sum())
+
     def _rows(self) -> Iterator[tuple[str, str, list[int]]]:
         table: list[list[int]] = self.table.tolist()
         for name, bit in TIERS.items():
             yield "tier", name, table[kernels.BY_BIT + bit]
         for name, bit in SOURCES.items():
             yield "source", name, table[kernels.BY_BIT + bit]
-        for name, row in list(self.by_method.items()):
-            yield "method", name, row
+        for i, name in enumerate(METHODS):
+            yield "method", name, table[kernels.BY_METHOD + i]
         for depth in range(1, kernels.DEPTHS):
             yield "depth", str(depth), table[kernels.BY_DEPTH + depth]
         for i, length in enumerate(kernels.MATCH_LENGTHS.tolist()):

@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from retrieval_draft.drafting.kernels.bins import SCOPES
+from retrieval_draft.drafting.kernels.evidence import LENGTH
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.metrics import Counters
 from retrieval_draft.rates import mean_accepted_length, quantile_us, rates_of, since
 from retrieval_draft.stats import _counted
@@ -20,12 +23,20 @@ def read(counters: Counters) -> pb.NamespaceStats:
     return _counted(KEY, counters.counts())
 
 
+def agreeing(length: int) -> Root:
+    """A root whose context's end stood before over so many tokens."""
+    root = Root()
+    root.places[0, 0, LENGTH], root.segments[0, SCOPES] = length, 1
+    return root
+
+
 def verify(counters: Counters, kept: list[int]) -> None:
     """A step whose tree has two nodes, of 0.75 and 0.25."""
     probability = np.array([0.75, 0.25], np.float32)
     source = np.array([1 << 0 | 1 << 8, 1 << 2 | 1 << 15], np.uint32)
     tree = DraftTree(int32s([5, 6]), int32s([-1, 0]), probability, source)
-    counters.verified(tree, kept, "mix", 9)
+    committed = int32s([*tree.token[kept].tolist(), 9])
+    assert counters.verified(tree, committed, -1, "mix", agreeing(9)) == len(kept)
     counters.committed(len(kept) + 1, 1)
 
 

@@ -74,33 +74,26 @@ class _Prices:
             first, row = first + row * self._fr / self._ff, 0.0
         return max(0.0, first), max(0.0, row)
 
-    def of(self, drafted: float, rows: float) -> float:
-        """What a step costs more that differs so."""
-        return drafted * self._first + rows * self._row
+    def of(self, drafted: float, rows: float) -> tuple[float, float]:
+        """What a step costs more that differs so, and how far that is off, in errors of a step."""
+        ff, fr, rr = self._ff, self._fr, self._rr
+        determinant = max(ff * rr - fr * fr, FIRST_TOLD * ROW_TOLD)
+        square = (rr * drafted * drafted - 2 * fr * drafted * rows + ff * rows * rows) / determinant
+        return drafted * self._first + rows * self._row, math.sqrt(max(0.0, square))
 
     def learn(self, drafted: float, rows: float, error: float) -> None:
         """A step that differs so was off by so many milliseconds."""
+        told_first, told_row = drafted * drafted, rows * rows
         # Steps that are all alike tell nothing of a price, and so they make nothing forgotten.
-        kept_first = 1 - min(drafted * drafted / self._ff, FORGOTTEN_MAX)
-        kept_row = 1 - min(rows * rows / self._rr, FORGOTTEN_MAX)
-        self._ff = max(FIRST_TOLD, kept_first * self._ff) + drafted * drafted
-        self._rr = max(ROW_TOLD, kept_row * self._rr) + rows * rows
-        self._fr = math.sqrt(kept_first * kept_row) * self._fr + drafted * rows
-        first, row = self._solved(drafted, rows)
-        self._first += first * error
-        self._row += row * error
-
-    def spread(self, drafted: float, rows: float) -> float:
-        """How far `of` is off, in errors of a step."""
-        first, row = self._solved(drafted, rows)
-        return math.sqrt(max(0.0, drafted * first + rows * row))
-
-    def _solved(self, drafted: float, rows: float) -> tuple[float, float]:
-        determinant = max(self._ff * self._rr - self._fr * self._fr, FIRST_TOLD * ROW_TOLD)
-        return (
-            (self._rr * drafted - self._fr * rows) / determinant,
-            (self._ff * rows - self._fr * drafted) / determinant,
-        )
+        kept_first = 1 - min(told_first / self._ff, FORGOTTEN_MAX)
+        kept_row = 1 - min(told_row / self._rr, FORGOTTEN_MAX)
+        ff = max(FIRST_TOLD, kept_first * self._ff) + told_first
+        rr = max(ROW_TOLD, kept_row * self._rr) + told_row
+        fr = math.sqrt(kept_first * kept_row) * self._fr + drafted * rows
+        self._ff, self._fr, self._rr = ff, fr, rr
+        part = error / max(ff * rr - fr * fr, FIRST_TOLD * ROW_TOLD)
+        self._first += part * (rr * drafted - fr * rows)
+        self._row += part * (ff * rows - fr * drafted)
 
 
 class MeasuredCost:
@@ -118,7 +111,9 @@ class MeasuredCost:
         """A step of so many sequences that verified so many nodes took so long."""
         if sequences < 1 or not 0 < milliseconds < math.inf:
             return
-        usual = self._usual.setdefault(_class_of(sequences), _Usual())
+        usual = self._usual.get(number := _class_of(sequences))
+        if usual is None:
+            usual = self._usual[number] = _Usual()
         drafted, rows = int(nodes > 0), sequences + nodes
         if len(usual.first) < FIRST_STEPS:
             usual.first.append((drafted, rows, milliseconds))
@@ -127,13 +122,12 @@ class MeasuredCost:
             usual.milliseconds = median(ms for _, _, ms in usual.first)
             return
         more_drafted, more_rows = drafted - usual.drafted, rows - usual.rows
-        expected = self._prices.of(more_drafted, more_rows)
+        expected, spread = self._prices.of(more_drafted, more_rows)
         error = milliseconds - usual.milliseconds - expected
         # What held a step up once, another process or a pause, is not what its rows cost.
         most = CHANGE_MAX * usual.milliseconds
         if self._steps >= STEPS_MIN:
-            doubt = self._doubt(usual, more_drafted, more_rows)
-            most = min(most, ERRORS_MAX * (self._error + doubt))
+            most = min(most, ERRORS_MAX * (self._error + self._doubt(usual, spread)))
         weight = max(LEVEL_WEIGHT, 1 / (1 + self._steps))
         self._error += weight * (min(abs(error), CHANGE_MAX * usual.milliseconds) - self._error)
         self._steps += 1
@@ -176,13 +170,13 @@ class MeasuredCost:
         """Whether a step without drafts is known, from which the usual one is so many rows away."""
         if self._steps < STEPS_MIN or len(usual.first) < FIRST_STEPS:
             return False
-        doubt = self._doubt(usual, usual.drafted, usual.rows - sequences)
-        return doubt <= DOUBT_MAX * usual.milliseconds
+        _, spread = self._prices.of(usual.drafted, usual.rows - sequences)
+        return self._doubt(usual, spread) <= DOUBT_MAX * usual.milliseconds
 
-    def _doubt(self, usual: _Usual, drafted: float, rows: float) -> float:
-        """The error to be expected in the price of so much: never more than the usual step."""
+    def _doubt(self, usual: _Usual, spread: float) -> float:
+        """The error to be expected in a price: never more than the usual step."""
         error = max(self._error, ERROR_MIN * usual.milliseconds)
-        return min(error * self._prices.spread(drafted, rows), usual.milliseconds)
+        return min(error * spread, usual.milliseconds)
 
     def _table(self, usual: _Usual, sequences: int) -> VerifyCost:
         first, row = self._prices.best()

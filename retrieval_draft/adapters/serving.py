@@ -257,9 +257,10 @@ class ServingDrafter:
 
     def _take(self, row: Row, now: float) -> bool:
         """Note what the step committed; whether the request may have drafts."""
-        name, length = row.request_id, len(row.history)
+        name, history = row.request_id, row.history
+        length = len(history)
         known = self._known.get(name)
-        if known is None or not _goes_on(known, row.history):
+        if known is None or length < known.length or tail(history, known.length) != known.tail:
             known = self._opened(row, _begun(row, now))
         elif not known.opened:
             known = self._opened(row, known)
@@ -267,13 +268,14 @@ class ServingDrafter:
         if known.refused:
             return False
         if length > known.length:
-            fresh = row.history[known.length :]
+            fresh = history[known.length :]
             tokens: list[int] = fresh.tolist()
             if min(tokens) < 0 or max(tokens) >= self._model.vocab_size:
                 self._refuse(known, row, "a token outside the vocabulary")
                 return False
-            self._drafter.commit(name, int32s(fresh), self._accepted(known, tokens), row.rows)
-            known.length, known.tail = length, tail(row.history, length)
+            accepted = -1 if known.tree is EMPTY else self._accepted(known.tree, tokens)
+            self._drafter.commit(name, int32s(fresh), accepted, row.rows)
+            known.length, known.tail = length, tail(history, length)
         known.tree = EMPTY
         return True
 
@@ -309,11 +311,9 @@ class ServingDrafter:
         )
         return known
 
-    def _accepted(self, known: _Known, fresh: list[int]) -> int:
-        """How much of the last draft was kept; -1 without one."""
-        if known.tree is EMPTY:
-            return -1
-        accepted = min(len(known.tree.follow(fresh)), len(fresh) - 1)
+    def _accepted(self, tree: DraftTree, fresh: list[int]) -> int:
+        """How much of the last draft was kept."""
+        accepted = min(len(tree.follow(fresh)), len(fresh) - 1)
         self.served.accepted_tokens += accepted
         return accepted
 
@@ -400,8 +400,3 @@ def _begun(row: Row, now: float) -> _Known:
     """A request that nobody was told of: all but this step's tokens are its prompt."""
     began = len(row.history) - min(row.fresh, len(row.history))
     return _Known(began, tail(row.history, began), now)
-
-
-def _goes_on(known: _Known, history: Int32Array) -> bool:
-    length = known.length
-    return len(history) >= length and tail(history, length) == known.tail

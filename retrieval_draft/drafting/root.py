@@ -37,12 +37,16 @@ class Root:
         self.corpus = int32s(self.windows.ravel())
         self.trails = Trails()
 
+    @property
+    def place_count(self) -> int:
+        return int(self.segments[0, SCOPES])
+
     def agreement(self) -> int:
         """Tokens of the context's end that stood before somewhere in the tiers, at most 64; 0 if under 3.
 
         A corpus is looked at only by drafts of `mix`. O(places).
         """
-        return longest(self.places[0], int(self.segments[0, SCOPES]))
+        return longest(self.places[0], self.place_count)
 
     def clear(self) -> None:
         """Tokens were taken back: no place agrees any more."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from retrieval_draft.drafting.root import Root
 from retrieval_draft.engine import Engine
 from retrieval_draft.engine_client import EngineClient
 from retrieval_draft.errors import Unreachable
@@ -72,7 +73,7 @@ def test_a_verified_tree_counts_at_the_match_length_where_it_was_made(
 
 
 def test_all_counts_are_bounded_and_read_back_in_order() -> None:
-    counters = Counters(by_method={name: [1, 1, 2, 1, 9] for name in METHODS})
+    counters = Counters()
     counters.table[:] = 7
     for bucket in range(2 * BUCKETS):
         seconds = 1e-6 * 2 ** (bucket / BUCKETS_PER_DOUBLING)
@@ -83,6 +84,7 @@ def test_all_counts_are_bounded_and_read_back_in_order() -> None:
     assert max(map(len, counts)) <= COUNT_CHARACTERS_MAX
     names = {kind: [row.name for row in hits_of(counts, kind)] for kind in ("tier", "source")}
     assert names == {"tier": list(TIERS), "source": list(SOURCES)}
+    assert {row.name for row in hits_of(counts, "method")} == set(METHODS)
     depths = [int(row.name) for row in hits_of(counts, "depth")]
     assert depths == sorted(depths) == list(range(1, 65))
     assert [row.name for row in hits_of(counts, "match")][:3] == ["0", "3", "4"]
@@ -95,7 +97,8 @@ def test_sums_of_parts_are_the_sums_of_the_whole() -> None:
     tree = DraftTree(int32s([1, 2]), int32s([-1, 0]))
     tree.probability[:] = [0.7, 0.1]
     for kept in ([], [0], [0, 1]) * 5:
-        counters.verified(tree, kept, "mix", len(kept))
+        committed = int32s([*tree.token[kept].tolist(), 9])
+        assert counters.verified(tree, committed, len(kept), "mix", Root()) == len(kept)
         counters.committed(len(kept) + 1, 1)
         now = counters.counts()
         for name, value in now.items():

@@ -8,40 +8,79 @@ from retrieval_draft.drafting.kernels import tally as kernels
 from tests.kernels import strategies, twins
 from tests.kernels.strategies import int32s
 
+committed = st.lists(strategies.tokens, max_size=8)
+
 
 @settings(deadline=None, max_examples=300)
-@given(strategies.trees(), st.data())
-def test_a_tree_is_counted_per_source_bit_depth_match_length_size_and_probability(
-    tree: tuple[list[int], list[int]], data: st.DataObject
+@given(strategies.trees(), committed, st.data())
+def test_a_tree_is_counted_by_bit_depth_match_length_size_probability_and_method(
+    tree: tuple[list[int], list[int]], tokens: list[int], data: st.DataObject
 ) -> None:
-    _, parent = tree
+    token, parent = tree
+    path = twins.followed(token, parent, tokens)
+    accepted = data.draw(st.integers(-1, len(path)))
+    kept = path if accepted < 0 else path[:accepted]
     source = [data.draw(st.integers(0, 2**32 - 1)) for _ in parent]
-    path: list[int] = []
-    if parent:
-        node = data.draw(st.integers(0, len(parent) - 1))
-        while node >= 0:
-            path.insert(0, node)
-            node = parent[node]
+    worth = [0.5 ** (i % 8) for i in range(len(parent))]
+    match_length, method = data.draw(st.integers(0, 64)), data.draw(st.integers(0, 9))
     counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
-    match_length = data.draw(st.integers(0, 64))
-    masks = np.array(source, np.uint32)
-    worth = np.array([0.5 ** (i % 8) for i in range(len(parent))], np.float32)
     for times in (1, 2):
-        expected = kernels.tally(int32s(parent), masks, worth, int32s(path), match_length, counts)
-        assert expected == sum(worth.tolist())
-        wanted = twins.tallied(parent, source, worth.tolist(), path, match_length)
+        found = tally(tree, source, worth, tokens, accepted, match_length, method, counts)
+        assert found == len(kept)
+        wanted = twins.tallied(parent, source, worth, kept, match_length, method)
         assert counts.tolist() == (np.array(wanted) * times).tolist()
+
+
+@settings(deadline=None, max_examples=100)
+@given(strategies.trees(), committed)
+def test_a_tree_that_kept_more_than_agrees_is_another_one(
+    tree: tuple[list[int], list[int]], tokens: list[int]
+) -> None:
+    counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
+    none = [0.0] * len(tree[0])
+    more = len(twins.followed(*tree, tokens)) + 1
+    assert tally(tree, [0] * len(none), none, tokens, more, 0, 0, counts) == -1
+    assert not counts.any()
 
 
 def test_a_tree_deeper_than_the_table_counts_in_its_last_row() -> None:
     n = kernels.DEPTHS + 5
     parent, worth = list(range(-1, n - 1)), [0.25] * n
     counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
-    masks, path = np.zeros(n, np.uint32), list(range(n))
-    kernels.tally(int32s(parent), masks, np.array(worth, np.float32), int32s(path), 9, counts)
-    assert counts.tolist() == twins.tallied(parent, [0] * n, worth, path, 9)
+    tokens = [1] * n
+    assert tally((tokens, parent), [0] * n, worth, tokens, -1, 9, 0, counts) == n
+    assert counts.tolist() == twins.tallied(parent, [0] * n, worth, list(range(n)), 9, 0)
     last = counts[kernels.BY_DEPTH + kernels.DEPTHS - 1]
     assert last[[kernels.DRAFTED, kernels.ACCEPTED]].tolist() == [7, 7]
+
+
+def tally(
+    tree: tuple[list[int], list[int]],
+    source: list[int],
+    worth: list[float],
+    tokens: list[int],
+    accepted: int,
+    match_length: int,
+    method: int,
+    counts: kernels.Table,
+) -> int:
+    """Of a root with one place, of so long an agreement."""
+    places = int32s([[0, match_length, 0, 0]])
+    token, parent, committed = int32s(tree[0]), int32s(tree[1]), int32s(tokens)
+    masks, probability = np.array(source, np.uint32), np.array(worth, np.float32)
+    return kernels.tally(
+        token, parent, masks, probability, committed, accepted, places, 1, method, counts
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(strategies.trees(), committed)
+def test_a_path_is_followed_as_far_as_it_agrees(
+    tree: tuple[list[int], list[int]], tokens: list[int]
+) -> None:
+    path = int32s([-1] * len(tree[0]))
+    count = kernels.follow_path(int32s(tree[0]), int32s(tree[1]), int32s(tokens), path)
+    assert path[:count].tolist() == twins.followed(*tree, tokens)
 
 
 @settings(deadline=None, max_examples=100)

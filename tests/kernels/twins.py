@@ -9,6 +9,7 @@ from functools import partial
 from itertools import pairwise
 
 from retrieval_draft.drafting.kernels import tally
+from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
 from tests.kernels import (
     twins_cut,
@@ -254,10 +255,27 @@ def longest_exact(places: list[tuple[int, int, int, int]]) -> int:
     return max((length for _, length, _, gap in places if gap == 0), default=0)
 
 
+def followed(tokens: Ints, parent: Ints, committed: Ints) -> list[int]:
+    """The nodes along `committed`, from the root."""
+    path: list[int] = []
+    for wanted in committed:
+        above = path[-1] if path else -1
+        children = [i for i, p in enumerate(parent) if p == above and tokens[i] == wanted]
+        if not children:
+            break
+        path.append(children[0])
+    return path
+
+
 def tallied(
-    parent: Ints, source: Ints, worth: Sequence[float], path: Ints, match_length: int
+    parent: Ints,
+    source: Ints,
+    worth: Sequence[float],
+    path: Ints,
+    match_length: int,
+    method: int,
 ) -> list[list[int]]:
-    """The table of one tree: by bit, depth, match length, size and tenth of the probability."""
+    """The table of one tree: by bit, depth, match length, size, tenth of the probability and method."""
     tree = Grown([0] * len(parent), list(parent))
     nodes = list(range(len(parent)))
     millionths = [int(p * 1_000_000) for p in worth]
@@ -283,6 +301,7 @@ def tallied(
         *of_tree([0, 3, 4, 6, 8, 12, 16, 24, 32], match_length),
         *of_tree(sizes, len(nodes)),
         *([0, 0, *counted[2:]] for counted in tenths),
+        *rows(range(len(METHODS)), lambda one, _: one == method),
     ]
 
 
@@ -316,6 +335,7 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_tree": grow_tree,
     "places.grow_path": grow_path,
     "tally.tally": tallied,
+    "tally.follow_path": followed,
     "tally.longest": longest_exact,
     "tally.row_of": row_of,
     "tally.count_bits": bits_counted,

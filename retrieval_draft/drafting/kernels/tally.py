@@ -1,10 +1,11 @@
-"""Counts what a verified tree brought: per source bit, depth, match length, size and probability."""
+"""Counts what a verified tree brought: per source bit, depth, match length, size, probability and method."""
 
 import numpy as np
 import numpy.typing as npt
-from numba import float64, int64, njit, types
+from numba import int64, njit, types
 
 from retrieval_draft.drafting.kernels.evidence import GAP, LENGTH
+from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Float32Array, Int32Array, UInt32Array
 
@@ -16,6 +17,7 @@ floats_t = types.Array(types.float32, 1, "C", readonly=True)
 counts_t = types.Array(types.int64, 2, "C")
 lengths_t = types.Array(types.int64, 1, "C", readonly=True)
 places_t = types.Array(types.int32, 2, "C")
+path_t = types.Array(types.int32, 1, "C")
 
 STEPS, HITS, DRAFTED, ACCEPTED, EXPECTED = 0, 1, 2, 3, 4
 """EXPECTED: the nodes' summed path probabilities, in MILLIONTHS. An integer, so that sums of sums agree."""
@@ -33,11 +35,12 @@ BY_DEPTH = BY_BIT + BITS
 BY_MATCH = BY_DEPTH + DEPTHS
 BY_SIZE = BY_MATCH + len(MATCH_LENGTHS)
 BY_TENTH = BY_SIZE + len(SIZES)
-ROWS = BY_TENTH + TENTHS
+BY_METHOD = BY_TENTH + TENTHS
+ROWS = BY_METHOD + len(METHODS)
 """One table of all kinds of rows, for arrays cost more to hand over than to count in."""
 
 
-@njit(int64(places_t, int64), nogil=True, cache=True)
+@leaf(int64(places_t, int64))
 def longest(places: Int32Array, count: int) -> int:
     """The longest uninterrupted agreement among a root's first `count` places; 0 without any."""
     length = 0
@@ -68,40 +71,72 @@ def count_bits(counts: Table, mask: int, column: int, more: int, expected: int) 
         row += 1
 
 
+@leaf(int64(row_t, row_t, row_t, path_t))
+def follow_path(
+    token: Int32Array, parent: Int32Array, committed: Int32Array, path: Int32Array
+) -> int:
+    """Write the nodes along the drafted path that agrees with `committed`, from the root; how many."""
+    count = 0
+    node = -1
+    at = 0
+    for wanted in committed:
+        # Nodes stand behind their parents: one pass over the tree finds the whole path.
+        while at < len(token) and (token[at] != wanted or parent[at] != node):
+            at += 1
+        if at == len(token):
+            break
+        path[count] = at
+        count += 1
+        node = at
+        at += 1
+    return count
+
+
 @njit(
-    float64(row_t, masks_t, floats_t, row_t, int64, counts_t),
+    int64(
+        row_t, row_t, masks_t, floats_t, row_t, int64, places_t, int64, int64, counts_t
+    ),
     nogil=True,
     cache=True,
-)
+)  # fmt: skip
 def tally(
+    token: Int32Array,
     parent: Int32Array,
     source: UInt32Array,
     probability: Float32Array,
-    path: Int32Array,
-    match_length: int,
+    committed: Int32Array,
+    accepted: int,
+    places: Int32Array,
+    place_count: int,
+    method: int,
     counts: Table,
-) -> float:
-    """Add one tree whose nodes `path`, from the root down, were accepted; returns its summed probability.
+) -> int:
+    """Add one tree, of which the nodes along `committed` were kept, `accepted` of them (-1: all that agree).
 
-    `counts` is int64[ROWS, COLUMNS]. Deeper nodes than the table has rows count in its last depth. The
-    whole tree counts at its size, and at the match length where it was made; a node at the tenth of its
-    probability, where STEPS and HITS stay 0.
+    Returns how many were kept; -1, and nothing is added, if fewer agree than were accepted. `counts` is
+    int64[ROWS, COLUMNS]. Deeper nodes than the table has rows count in its last depth. The whole tree
+    counts at its size, its method, and the longest uninterrupted agreement of the first `place_count`
+    `places` of its root; a node at the tenth of its probability, where STEPS and HITS stay 0. O(nodes +
+    committed).
     """
     n = len(parent)
+    path = np.empty(n, np.int32)
+    kept = follow_path(token, parent, committed, path)
+    if accepted > kept:
+        return -1
+    if accepted >= 0:
+        kept = accepted
     if n == 0:
-        return 0.0
+        return 0
     depth = np.empty(n, np.int64)
     seen = 0
     hit = 0
     deepest = 0
-    expected = 0.0
     millionths = 0
     for i in range(n):
         depth[i] = 1 if parent[i] < 0 else depth[parent[i]] + 1
         deepest = max(deepest, depth[i])
-        p = float(probability[i])
-        expected += p
-        part = int(min(1.0, max(0.0, p)) * MILLIONTHS)
+        part = int(min(1.0, max(0.0, float(probability[i]))) * MILLIONTHS)
         millionths += part
         row = BY_DEPTH + min(depth[i], DEPTHS - 1)
         counts[row, DRAFTED] += 1
@@ -114,9 +149,9 @@ def tally(
         count_bits(counts, mask, DRAFTED, 1, part)
     for row in range(1, min(deepest, DEPTHS - 1) + 1):
         counts[BY_DEPTH + row, STEPS] += 1
-    for row in range(1, min(len(path), DEPTHS - 1) + 1):
+    for row in range(1, min(kept, DEPTHS - 1) + 1):
         counts[BY_DEPTH + row, HITS] += 1
-    for node in path:
+    for node in path[:kept]:
         mask = int(source[node])
         hit |= mask
         counts[BY_DEPTH + min(depth[node], DEPTHS - 1), ACCEPTED] += 1
@@ -125,10 +160,11 @@ def tally(
         count_bits(counts, mask, ACCEPTED, 1, 0)
     count_bits(counts, seen, STEPS, 1, 0)
     count_bits(counts, hit, HITS, 1, 0)
-    for row in (BY_MATCH + row_of(MATCH_LENGTHS, match_length), BY_SIZE + row_of(SIZES, n)):
+    by_match = BY_MATCH + row_of(MATCH_LENGTHS, longest(places, place_count))
+    for row in (by_match, BY_SIZE + row_of(SIZES, n), BY_METHOD + method):
         counts[row, STEPS] += 1
-        counts[row, HITS] += min(1, len(path))
+        counts[row, HITS] += min(1, kept)
         counts[row, DRAFTED] += n
-        counts[row, ACCEPTED] += len(path)
+        counts[row, ACCEPTED] += kept
         counts[row, EXPECTED] += millionths
-    return expected
+    return kept
