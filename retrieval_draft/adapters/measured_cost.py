@@ -159,7 +159,7 @@ class MeasuredCost:
         if self._untold < VARIED_UNKNOWN:
             return False
         usual = self._usual.get(_class_of(sequences))
-        if usual is None or usual.drafted < TOLD_MIN:
+        if usual is None or len(usual.first) < FIRST_STEPS or usual.drafted < TOLD_MIN:
             return False
         if self._untold < VARIED_KNOWN and usual.table is not None:
             return False
