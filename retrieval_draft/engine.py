@@ -5,6 +5,7 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
+from collections.abc import Iterable
 from hashlib import blake2b
 
 from retrieval_draft.checks import (
@@ -17,15 +18,16 @@ from retrieval_draft.checks import (
 )
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import POSITION_MAX, Config
+from retrieval_draft.drafting.batch import Following, Learned
 from retrieval_draft.drafting.budget import cut, probability_floor
 from retrieval_draft.drafting.explaining import Preview
-from retrieval_draft.drafting.near import Near
-from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight, Verified
+from retrieval_draft.drafting.sight import Verified
+from retrieval_draft.drafts import Asked, draft_batch, draft_one, sight_of
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
-from retrieval_draft.feedback import OnCommitted, feedback
+from retrieval_draft.feedback import OnCommitted, Taken, judge, taken
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.reporter import Reporter
-from retrieval_draft.sequence import Held, Sequence
+from retrieval_draft.sequence import Sequence
 from retrieval_draft.step import (
     DraftOptions,
     Learning,
@@ -35,14 +37,10 @@ from retrieval_draft.step import (
     Status,
     StepRequest,
     StepResponse,
-    TreeShape,
 )
 from retrieval_draft.store.backend import Backend
 from retrieval_draft.stores import Stores
-from retrieval_draft.tree import EMPTY, DraftTree, Int32Array
-
-_Drafting = tuple[Sequence, Sight, int]
-"""A sequence that took its tokens, what its methods see, and how many nodes it may be given."""
+from retrieval_draft.tree import EMPTY, Int32Array
 
 
 class Engine:
@@ -167,14 +165,13 @@ class Engine:
         check_ids(part, state.spec.vocab_size, self.config)
         sequence = self._opened(tenant, state, part)
         sequence.cut(sequence.first, len(tokens))
-        sight = self._sight(sequence)
-        self._follow(sequence, sight, sequence.first, tokens)
+        self._follow(state, [taken(0, part, sequence, sequence.first)])
         began = time.perf_counter()
         floor = probability_floor(options.verify_cost, 1)
-        tree = self._draft_one(sequence, sight, options.nodes_max, floor, options).tree
+        tree = draft_one(sequence, options.nodes_max, floor, options).tree
         (tree,) = cut([tree], options.batch_nodes_max, options.verify_cost)
         draft_us = int((time.perf_counter() - began) * 1e6)
-        return Preview(tree, self._sight(sequence), draft_us)
+        return Preview(tree, sight_of(sequence), draft_us)
 
     def _answer(
         self,
@@ -189,30 +186,39 @@ class Engine:
         count = len(request.sequences)
         statuses = [Status.OK] * count
         problems: list[Problem] = []
-        drafting: dict[int, _Drafting] = {}
+        batch: list[Taken] = []
         seen: set[str] = set()
         for i, part in enumerate(request.sequences):
             try:
                 if part.sequence_id in seen:
                     raise InvalidInput("sequence_ids", part.sequence_id, "distinct in a batch")
                 seen.add(part.sequence_id)
-                taken = self._take(tenant, state, client, part)
+                one = self._take(tenant, state, client, i, part)
             except InvalidInput as error:
                 statuses[i] = Status.REJECTED
                 state.counters.rejected += 1
                 problems.append(Problem(i, error.field, error.value, error.limit, error.reason))
                 continue
-            if taken is None:
+            if one is None:
                 statuses[i] = Status.RESYNC
                 state.counters.resyncs += 1
-            elif part.finished:
-                self._finish(client, part.sequence_id)
             else:
-                drafting[i] = (*taken, _nodes_max(part, request.options, options))
-        if drafting:
-            state.asked, state.batch = options, len(drafting)
+                batch.append(one)
+        for its_state, its_batch in _by_namespace(state, batch):
+            judge(its_state, its_batch, self.on_committed)
+            self._follow(its_state, its_batch)
+        asked: list[Asked] = []
+        for one in batch:
+            self._taken(client, one)
+            if one.part.finished:
+                self._finish(client, one.part.sequence_id)
+            else:
+                nodes_max = _nodes_max(one.part, request.options, options)
+                asked.append(Asked(one.index, one.sequence, nodes_max))
+        if asked:
+            state.asked, state.batch = options, len(asked)
         followed = time.perf_counter()
-        trees, grown = self._draft(request.step_id, count, drafting, options, began)
+        trees, grown = draft_batch(request.step_id, count, asked, options, began)
         ended = time.perf_counter()
         state.counters.timings.stepped(began, followed, grown, ended)
         draft_us = int((ended - began) * 1e6)
@@ -221,9 +227,14 @@ class Engine:
     # Taking what was committed.
 
     def _take(
-        self, tenant: str, state: NamespaceState, client: ClientState, part: SequenceStep
-    ) -> tuple[Sequence, Sight] | None:
-        """The sequence with its new tokens, or None if it must be sent from the start (RESYNC).
+        self,
+        tenant: str,
+        state: NamespaceState,
+        client: ClientState,
+        index: int,
+        part: SequenceStep,
+    ) -> Taken | None:
+        """The sequence, with room for its new tokens; None if it must be sent from the start (RESYNC).
 
         Raises InvalidInput before anything has changed.
         """
@@ -247,34 +258,44 @@ class Engine:
             self.clients.close(client, part.sequence_id)
             client.sequences[part.sequence_id] = sequence
             self.clients.account(tenant, ring.nbytes)
-        verified = feedback(sequence, part, base, self.on_committed)
+        one = taken(index, part, sequence, base)
         sequence.cut(base, count)
         if sequence.ring is not ring:
             self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
-        sequence.model_tree = part.model_tree or EMPTY
-        sight = self._sight(sequence)
-        if count:
-            self._follow(sequence, sight, base, part.tokens)
+        return one
+
+    def _follow(self, state: NamespaceState, batch: list[Taken]) -> None:
+        """The sequences go on with their new tokens; those of the output teach."""
+        following: list[Following] = []
+        for one in batch:
+            sequence, tokens = one.sequence, one.part.tokens
+            if not len(tokens):
+                continue
+            teaching_from = max(0, sequence.prompt_length - one.base)
+            if sequence.learning == Learning.NONE:
+                # The mixer remembers common tokens, and drafts them for others.
+                teaching_from = len(tokens)
+            following.append(
+                Following(sequence.ring, sequence.root, sequence.kind, tokens, teaching_from)
+            )
+        if following:
+            state.methods.mix.follow_all(Learned.of(state.learned), following)
+
+    def _taken(self, client: ClientState, one: Taken) -> None:
+        """What else its new tokens mean for a sequence."""
+        sequence, part = one.sequence, one.part
         if part.rows is not None:
-            sequence.observe(part.rows, verified, base)
+            sequence.observe(part.rows, one.verified, one.base)
             if sequence.similar is not None:
                 sequence.similar.observe(part.rows, sequence.stop)
-        if sequence.held is not None and sequence.learning != Learning.NONE and count:
-            news = Verified(sequence.ring, count, verified, part.rows)
-            sequence.state.methods.learn(sequence.held.method, news)
-        sequence.held = None
+        if sequence.held is not None:
+            if sequence.learning != Learning.NONE and len(part.tokens):
+                news = Verified(sequence.ring, len(part.tokens), one.verified, part.rows)
+                sequence.state.methods.learn(sequence.held.method, news)
+            sequence.held = None
+        sequence.model_tree = part.model_tree or EMPTY
         sequence.touched = time.monotonic()
         client.unsettled.append(sequence)
-        return sequence, sight
-
-    def _follow(self, sequence: Sequence, sight: Sight, base: int, tokens: Int32Array) -> None:
-        """The sequence goes on with `tokens` from position `base` on; those of the output teach."""
-        teaching_from = max(0, sequence.prompt_length - base)
-        if sequence.learning == Learning.NONE:
-            # The mixer remembers common tokens, and drafts them for others.
-            teaching_from = len(tokens)
-        temperature = sequence.temperature or 0.0
-        sequence.state.methods.follow(sight, tokens, teaching_from, temperature)
 
     def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:
         # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
@@ -313,78 +334,22 @@ class Engine:
             sequence.state.sample.take(sequence)
         return sequence is not None
 
-    # Drafting.
-
-    def _draft(
-        self,
-        step_id: int,
-        count: int,
-        drafting: dict[int, _Drafting],
-        options: DraftOptions,
-        began: float,
-    ) -> tuple[list[DraftTree], float]:
-        """Every sequence's tree alone, then one cut over the batch; also the clock before that."""
-        drafts: dict[int, Draft] = {}
-        floor = probability_floor(options.verify_cost, len(drafting))
-        for i, (sequence, sight, nodes_max) in drafting.items():
-            spent_us = (time.perf_counter() - began) * 1e6
-            if options.draft_us_max and spent_us > options.draft_us_max:
-                break
-            drafts[i] = self._draft_one(sequence, sight, nodes_max, floor, options)
-        trees = [drafts[i].tree if i in drafts else EMPTY for i in range(count)]
-        grown = time.perf_counter()
-        trees = cut(trees, options.batch_nodes_max, options.verify_cost)
-        for i, draft in drafts.items():
-            sequence = drafting[i][0]
-            sequence.held = Held(step_id, sequence.stop, options.method, draft, trees[i])
-        return trees, grown
-
-    def _draft_one(
-        self,
-        sequence: Sequence,
-        sight: Sight,
-        nodes_max: int,
-        floor: float,
-        options: DraftOptions,
-    ) -> Draft:
-        depth_max = min(options.depth_max, WINDOW_TOKENS)
-        stop = sequence.stop
-        if sequence.length_max:
-            # Verification adds a token of its own to what it keeps.
-            depth_max = min(depth_max, sequence.length_max - stop - 1)
-        if depth_max <= 0 or stop == sequence.first:
-            return Draft(EMPTY)
-        limits = Limits(
-            nodes_max=nodes_max,
-            depth_max=depth_max,
-            children_max=options.children_max,
-            chain=options.shape == TreeShape.CHAIN,
-            end_tokens=sequence.end_tokens,
-            floor=floor,
-            temperature=sequence.temperature or 0.0,
-            seed=options.seed,
-            draws=sequence.draws,
-        )
-        if (similar := sequence.similar) is not None:
-            sight = self._sight(sequence, similar.near(sequence.ring))
-        return sequence.state.methods.draft(options.method, sight, limits)
-
-    def _sight(self, sequence: Sequence, near: Near | None = None) -> Sight:
-        state = sequence.state
-        return Sight(
-            context=sequence.ring,
-            learned=state.learned.ring,
-            recycling=state.learned.recycling,
-            segments=state.segments(sequence.corpora),
-            stand=state.learned.stand,
-            model_tree=sequence.model_tree,
-            root=sequence.root,
-            near=near,
-        )
-
 
 def _nodes_max(part: SequenceStep, asked: DraftOptions, options: DraftOptions) -> int:
     """The sequence's own cap, within what the request asks for; else the server's default."""
     if part.nodes_max is None:
         return options.nodes_max
     return min(part.nodes_max, asked.nodes_max) if asked.nodes_max else part.nodes_max
+
+
+def _by_namespace(
+    state: NamespaceState, batch: list[Taken]
+) -> Iterable[tuple[NamespaceState, list[Taken]]]:
+    """Mostly all are the request's own; adapters and cache salts have others."""
+    if all(one.sequence.state is state for one in batch):
+        return ((state, batch),) if batch else ()
+    groups: dict[int, tuple[NamespaceState, list[Taken]]] = {}
+    for one in batch:
+        its = one.sequence.state
+        groups.setdefault(id(its), (its, []))[1].append(one)
+    return groups.values()

@@ -1,8 +1,13 @@
-"""What came of a sequence's newest draft: counted, taught to its methods, and told to who listens."""
+"""What came of a batch's newest drafts: counted, taught to their methods, and told to who listens."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from retrieval_draft.sequence import Sequence
+import msgspec
+
+from retrieval_draft.drafting.batch import Judging
+from retrieval_draft.namespace import NamespaceState
+from retrieval_draft.sequence import Held
+from retrieval_draft.sequence import Sequence as OpenSequence
 from retrieval_draft.step import Learning, SequenceStep
 from retrieval_draft.store.keys import NamespaceKey
 from retrieval_draft.tree import DraftTree, Int32Array
@@ -12,51 +17,92 @@ OnCommitted = Callable[[NamespaceKey, int, Int32Array, DraftTree | None, list[in
 sequences that teach nothing. It is called within the step, and must not raise."""
 
 
-def feedback(
-    sequence: Sequence, part: SequenceStep, base: int, on_committed: OnCommitted | None
-) -> DraftTree | None:
-    """Count and teach what the held draft brought; the tree that was verified, if it is known.
+class Taken(msgspec.Struct, eq=False):
+    """A sequence that took a step's tokens, which replace it from position `base` on."""
 
-    Feedback about any other tree is ignored; its tokens are kept all the same. O(tokens + nodes).
-    """
-    held, counters, tokens = sequence.held, sequence.state.counters, part.tokens
-    new = base + len(tokens) - max(base, sequence.prompt_length)
-    if new <= 0 or sequence.stop == sequence.first:
+    index: int
+    """Into the batch."""
+    part: SequenceStep
+    sequence: OpenSequence
+    base: int
+    new: int
+    """How many of the tokens are output that nobody knew yet."""
+    held: Held | None
+    """The draft that these tokens decide over; None where nothing was drafted for them."""
+    verified: DraftTree | None = None
+    """The tree that was verified, if that is known."""
+
+
+def taken(index: int, part: SequenceStep, sequence: OpenSequence, base: int) -> Taken:
+    """Before the sequence has changed: the newest draft is left to `judge`."""
+    held, count = sequence.held, len(part.tokens)
+    new = base + count - max(base, sequence.prompt_length)
+    if new < 0 or sequence.stop == sequence.first:
         new = 0
-    if held is None or held.stop != base or not len(tokens):
-        # Nothing was drafted for these tokens: every one of them was a plain step.
-        counters.committed(new, steps=new)
-        if on_committed is not None:
-            _tell(on_committed, sequence, tokens, new, None, 0)
-        return None
-    verified, kept = None, 0
+    if held is None or held.stop != base or not count:
+        held = None
+    return Taken(index, part, sequence, base, new, held)
+
+
+def judge(state: NamespaceState, batch: Sequence[Taken], on_committed: OnCommitted | None) -> None:
+    """Count and teach what the drafts of one namespace's sequences brought, before their contexts go on.
+
+    Feedback about any other tree than the newest is ignored; its tokens are kept all the same. O(tokens +
+    nodes).
+    """
+    rows = [_row(one, one.held) for one in batch if one.held and one.held.draft.forest]
+    kept_of = iter(state.methods.mix.judge(rows, state.counters.table) if rows else ())
+    for one in batch:
+        held = one.held
+        if held is None:
+            # Nothing was drafted for these tokens: every one of them was a plain step.
+            state.counters.committed(one.new, steps=one.new)
+            _tell(on_committed, one, 0)
+            continue
+        kept = next(kept_of) if held.draft.forest is not None else -1
+        _judged(state, one, held, kept, on_committed)
+
+
+def _row(one: Taken, held: Held) -> Judging:
+    forest, part = held.draft.forest, one.part
+    assert forest is not None
+    return Judging(
+        forest,
+        held.draft.row,
+        one.sequence.root,
+        part.tokens,
+        held.in_forest and part.verified_step == held.step_id and not part.verified_tree,
+        part.accepted,
+    )
+
+
+def _judged(
+    state: NamespaceState, one: Taken, held: Held, kept: int, on_committed: OnCommitted | None
+) -> None:
+    part, counters = one.part, state.counters
     if part.verified_step == held.step_id:
         # In a batch where others verified trees of their own, an empty one stands for ours.
-        verified = part.verified_tree or held.tree
-        kept = counters.verified(verified, tokens, part.accepted, held.method, sequence.root)
+        one.verified = part.verified_tree or held.tree
+        if part.verified_tree or not held.in_forest:
+            root, method = one.sequence.root, held.method
+            kept = counters.verified(one.verified, part.tokens, part.accepted, method, root)
         if kept < 0:
-            verified, kept = None, 0
-    if verified is None and part.verified_step:
-        counters.ignored_feedback += 1
+            one.verified = None
+    if one.verified is None:
+        kept = 0
+        counters.ignored_feedback += part.verified_step > 0
     # Steps that did not ask come with the next message: one token each, behind the verified path.
-    known = verified is not None or not len(held.tree)
-    plain = max(0, new - kept - 1) if known else 0
-    counters.committed(new, steps=min(new, 1 + plain))
-    if on_committed is not None:
-        _tell(on_committed, sequence, tokens, new, verified, kept)
-    sequence.state.methods.teach(held.draft, tokens)
-    return verified
+    known = one.verified is not None or not len(held.tree)
+    plain = max(0, one.new - kept - 1) if known else 0
+    counters.committed(one.new, steps=min(one.new, 1 + plain))
+    _tell(on_committed, one, kept)
+    if held.draft.fused is not None:
+        state.methods.mix.teach_fused(held.draft, part.tokens)
 
 
-def _tell(
-    on_committed: OnCommitted,
-    sequence: Sequence,
-    tokens: Int32Array,
-    new: int,
-    verified: DraftTree | None,
-    kept: int,
-) -> None:
-    if new and sequence.learning != Learning.NONE:
+def _tell(on_committed: OnCommitted | None, one: Taken, kept: int) -> None:
+    sequence, verified, tokens = one.sequence, one.verified, one.part.tokens
+    if on_committed is not None and one.new and sequence.learning != Learning.NONE:
         path = [] if verified is None else verified.follow(tokens.tolist())[:kept]
-        key = sequence.state.key
-        on_committed(key, sequence.number, tokens[len(tokens) - new :], verified, path)
+        new = tokens[len(tokens) - one.new :]
+        on_committed(sequence.state.key, sequence.number, new, verified, path)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from retrieval_draft.drafting.mix import temperature_class
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft
 from retrieval_draft.predictions import OwnRows, Predictions
@@ -38,6 +39,8 @@ class Held(msgspec.Struct, frozen=True, eq=False, gc=False):
     draft: Draft
     tree: DraftTree
     """What was returned: the draft's tree after the cut."""
+    in_forest: bool = False
+    """Its nodes are those that the draft's forest has marked as kept."""
 
 
 class Sequence:
@@ -57,6 +60,7 @@ class Sequence:
         self.end_tokens = int32s(start.end_tokens or spec.end_tokens)
         self.corpora = start.corpora
         self.temperature = start.temperature
+        self.kind = temperature_class(start.temperature or 0.0)
         self.learning = learning
         prompt = start.first_position
         if learning != Learning.PROMPT_AND_OUTPUT:

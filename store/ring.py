@@ -34,6 +34,8 @@ class TokenRing:
         self.table = empty_table(buckets)
         self.nbytes = self._nbytes()
         """Once all of it is written."""
+        self.addresses = self._addresses()
+        """Of tokens, head, prev and table, the capacity, and how many words the table has."""
         self.stop = 0
         # Never falls back when the ring is truncated: what was overwritten does not return.
         self.low = 0
@@ -95,7 +97,7 @@ class TokenRing:
         assert self.low == 0, "positions would change"
         wider = TokenRing(capacity, BUCKETS_MIN)
         wider.table = self.table
-        wider.nbytes = wider._nbytes()
+        wider.nbytes, wider.addresses = wider._nbytes(), wider._addresses()
         wider.tokens[: self.stop] = self.tokens[: self.stop]
         kernels.insert(wider.tokens, wider.head, wider.prev, 0, 0, self.stop)
         wider.stop = self.stop
@@ -146,6 +148,11 @@ class TokenRing:
         following = self.read(end + 1, self.stop)
         boundaries = np.flatnonzero(following < 0)
         return following[: boundaries[0]] if len(boundaries) else following
+
+    def _addresses(self) -> tuple[int, int, int, int, int, int]:
+        arrays = (self.tokens, self.head, self.prev, self.table)
+        tokens, head, prev, table = (array.ctypes.data for array in arrays)
+        return tokens, head, prev, table, self.capacity, len(self.table)
 
     def _nbytes(self) -> int:
         return self.tokens.nbytes + self.head.nbytes + self.prev.nbytes + self.table.nbytes

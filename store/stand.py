@@ -44,6 +44,9 @@ class Grams(NamedTuple):
         )
 
 
+NO_GRAMS = Grams.empty(1)
+
+
 class Stand:
     """One thread observes; others may draft from `grams` beside it without a lock.
 
@@ -56,6 +59,11 @@ class Stand:
         self.grams = Grams.empty(SLOTS_MIN)
         self.rows_observed = 0
         self.unlooked = 0
+
+    @property
+    def expected(self) -> Grams:
+        """The table, if the target's predictions have ever been observed; else an empty one."""
+        return self.grams if self.rows_observed else NO_GRAMS
 
     @property
     def nbytes(self) -> int:

@@ -14,7 +14,7 @@ from retrieval_draft.drafting.sight import Draft, Limits, Sight, Verified
 from retrieval_draft.drafting.stand import StandMethod
 from retrieval_draft.drafting.suffix import Suffix
 from retrieval_draft.drafting.templates import Template
-from retrieval_draft.tree import EMPTY, Int32Array
+from retrieval_draft.tree import EMPTY
 
 
 class Method(Protocol):
@@ -32,7 +32,7 @@ class Methods:
     """One namespace's methods; `mix` carries what it has learned about its sources."""
 
     def __init__(self, stand_tree: Template | None = None, *, is_dense: bool = False) -> None:
-        self._mix = Mix(is_dense=is_dense)
+        self.mix = Mix(is_dense=is_dense)
         self._phrases = Phrases()
         drafters: tuple[Method, ...] = (
             Lookup(),
@@ -44,7 +44,7 @@ class Methods:
             Rasd(),
             Aded(),
             self._phrases,
-            self._mix,
+            self.mix,
         )
         self._by_name: dict[str, Method] = {method.name: method for method in drafters}
 
@@ -53,23 +53,13 @@ class Methods:
 
     def draft(self, name: str, sight: Sight, limits: Limits) -> Draft:
         """What the method of this name drafts; `mix` grows a shadow even where nothing may be drafted."""
-        if limits.nodes_max <= 0 and name != self._mix.name:
+        if limits.nodes_max <= 0 and name != self.mix.name:
             return Draft(EMPTY)
         return self._by_name[name].draft(sight, limits)
-
-    def follow(
-        self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
-    ) -> None:
-        """Append what was committed to the sequence's context; from `teaching_from` on it teaches."""
-        self._mix.follow(sight, tokens, teaching_from, temperature)
 
     def use(self, method: Method) -> None:
         """Draft with `method` where its name is asked for: replay looks into one, or tries another."""
         self._by_name[method.name] = method
-
-    def teach(self, draft: Draft, committed: Int32Array) -> None:
-        """Let learning methods see what followed where `draft` was made."""
-        self._mix.teach(draft, committed)
 
     def learn(self, method: str, verified: Verified) -> None:
         """Let the method that drafted keep what verification revealed, if it keeps anything of its own."""

@@ -8,13 +8,25 @@ was drafted or verified; so it learns as well while nothing is drafted. The work
 has grown (fusing).
 """
 
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import IO
 
 import numpy as np
 
+from retrieval_draft.drafting.batch import (
+    Following,
+    Growing,
+    Judging,
+    Learned,
+    following_rows,
+    growing_rows,
+    judging_rows,
+)
+from retrieval_draft.drafting.forest import Forest
 from retrieval_draft.drafting.fusing import Fusing
 from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels.bins import (
@@ -29,10 +41,13 @@ from retrieval_draft.drafting.kernels.bins import (
 )
 from retrieval_draft.drafting.kernels.following import follow
 from retrieval_draft.drafting.kernels.growth import grow
+from retrieval_draft.drafting.kernels.judging import judge
 from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
+from retrieval_draft.drafting.names import DEFAULT_METHOD, METHODS
 from retrieval_draft.drafting.near import DISAGREED, SHARE_CLASSES
-from retrieval_draft.drafting.sight import Draft, Grown, Limits, Sight, source_mask
-from retrieval_draft.tree import SOURCES, TIERS, DraftTree, Float32Array, Int32Array, UInt32Array
+from retrieval_draft.drafting.root import Root
+from retrieval_draft.drafting.sight import Draft, Limits, Sight, source_mask
+from retrieval_draft.tree import SOURCES, TIERS, Float32Array, Int32Array, Int64Array, UInt32Array
 
 CLASSES = 3
 """Temperature 0 or unknown, up to WARM_MAX, above: each learns for itself."""
@@ -48,11 +63,13 @@ PATH_PRIOR_WORTH = 0.8
 PRIOR_SIGHTINGS_MAX = 30.0
 PRIOR_TRIALS_MAX = 60.0
 """How much of what a prior has seen counts: little, so that it gives way to what comes."""
+GROWN_AT_ONCE = 16
+"""Trees, before the clock is looked at."""
 SHADOW_NODES = 4
 """Grown when nothing may be drafted, so that the path map goes on learning."""
 
-INT32, UINT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.float32)
-"""Made once: an array of a dtype is allocated in half the time of one of a class."""
+METHOD_INDEX = METHODS.index(DEFAULT_METHOD)
+NO_ROOT = Root()
 
 State = Mapping[str, Float32Array]
 
@@ -139,7 +156,7 @@ def temperature_class(temperature: float) -> int:
 class Mix:
     """One namespace's mixer. Several threads may draft and teach: a torn update costs a bad draft."""
 
-    name = "mix"
+    name = DEFAULT_METHOD
 
     def __init__(self, prior: State | None = None, *, is_dense: bool = False) -> None:
         """With `is_dense` sights may have neighbours (`Sight.near`)."""
@@ -148,130 +165,164 @@ class Mix:
         if is_dense:
             _expect_dense(state)
         self._state = state
-        stretch = stretch_of(state["worth"][..., 0])
-        common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
-        common[:, 0] = -1
+        # By temperature class; the last two by shape as well.
+        self._common = np.zeros((CLASSES, 2, COMMON_KEPT + 1), np.int32)
+        self._common[:, 0] = -1
+        self._skill = state["worth"], stretch_of(state["worth"][..., 0]), state["weights"]
+        self._paths = state["path_worth"], state["path_scale"]
         empty = fresh()
         self._fusing = Fusing(empty["path_worth"], empty["path_scale"])
-        # Views by temperature class and shape, made once: a step takes them hundreds of times a second.
-        self._common = list(common)
-        self._skill = list(zip(state["worth"], stretch, state["weights"], strict=True))
-        self._paths = [
-            list(zip(worth, scale, strict=True))
-            for worth, scale in zip(state["path_worth"], state["path_scale"], strict=True)
-        ]
 
     def state(self) -> dict[str, Float32Array]:
         """Copies of what was learned of the sources, by name: a prior for others. No token is in it."""
         return {name: array.copy() for name, array in self._state.items()}
 
+    # A batch at once.
+
+    def judge(self, batch: Sequence[Judging], counts: Int64Array) -> list[int]:
+        """Let the path map see what followed, and count what was verified in `counts` (kernels/tally).
+
+        Returns how many nodes of each tree were kept; -1 if fewer agree than were accepted, or if it was
+        not verified. O(nodes + tokens).
+        """
+        rows, tokens = judging_rows(batch)
+        kept = np.empty(len(batch), np.int64)
+        judge(rows, tokens, *self._paths, METHOD_INDEX, counts, kept)
+        found: list[int] = kept.tolist()
+        return found
+
+    def follow_all(self, learned: Learned, batch: Sequence[Following]) -> None:
+        """Append what was committed to every context. O(tokens).
+
+        The roots become those of what comes next.
+        """
+        rows, tokens = following_rows(batch)
+        ring, grams = learned.ring, learned.expected
+        follow(
+            rows,
+            ring.tokens,
+            ring.table,
+            ring.head,
+            ring.prev,
+            ring.low,
+            ring.stop,
+            learned.recycling.successors,
+            learned.recycling.logprobs,
+            grams.keys,
+            grams.visits,
+            grams.tokens,
+            grams.shares,
+            self._common,
+            *self._skill,
+            tokens,
+            0,
+            len(rows),
+        )
+        for one in batch:
+            one.context.advance(len(one.tokens))
+
+    def grow_all(
+        self,
+        learned: Learned,
+        batch: Sequence[Growing],
+        *,
+        chain: bool,
+        children_max: int = 1 << 16,
+        floor: float = 0.0,
+        deadline: float = math.inf,
+    ) -> Forest:
+        """A tree for each, SHADOW_NODES or more of it: a shadow, where less may be drafted, to learn from.
+
+        O(nodes), whatever has been learned. Roots must stand in their corpora already (`Sight.stand_in`).
+        Who was not come to by the `deadline` of time.perf_counter has an empty tree.
+        """
+        rows, end_tokens = growing_rows(batch, SHADOW_NODES)
+        room = max(SHADOW_NODES, max(one.nodes_max for one in batch))
+        forest = Forest([one.kind for one in batch], int(chain), room)
+        ring, grams = learned.ring, learned.expected
+        for first in range(0, len(rows), GROWN_AT_ONCE):
+            if time.perf_counter() > deadline:
+                break
+            grow(
+                rows,
+                ring.tokens,
+                ring.table,
+                ring.stop,
+                learned.recycling.successors,
+                learned.recycling.logprobs,
+                grams.keys,
+                grams.visits,
+                grams.tokens,
+                grams.shares,
+                self._common,
+                *self._skill,
+                *self._paths,
+                children_max,
+                int(chain),
+                floor,
+                end_tokens,
+                forest.block,
+                forest.sizes,
+                first,
+                min(first + GROWN_AT_ONCE, len(rows)),
+            )
+        if self._is_dense:
+            for i, one in enumerate(batch):
+                if one.neighbours:
+                    _name_dense(forest.source(i))
+        return forest
+
+    # One sequence as its methods see it.
+
     def follow(
         self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
     ) -> None:
-        """Append `tokens` to the context, whose ring has room; from index `teaching_from` on they teach.
-
-        `sight.root` becomes the root of what comes next. O(tokens).
-        """
-        kind, root = temperature_class(temperature), sight.root
-        context, learned, stand = sight.context, sight.learned, sight.expected
-        follow(
-            context.tokens,
-            context.table,
-            context.head,
-            context.prev,
-            context.low,
-            context.stop,
-            learned.tokens,
-            learned.table,
-            learned.head,
-            learned.prev,
-            learned.low,
-            learned.stop,
-            root.corpus,
-            sight.recycling.successors,
-            sight.recycling.logprobs,
-            stand.keys,
-            stand.visits,
-            stand.tokens,
-            stand.shares,
-            self._common[kind],
-            root.tails,
-            root.places,
-            root.segments,
-            *self._skill[kind],
-            tokens,
-            teaching_from,
-        )
-        context.advance(len(tokens))
+        """`follow_all` of one: append `tokens` to the context; from index `teaching_from` on they teach."""
+        kind = temperature_class(temperature)
+        one = Following(sight.context, sight.root, kind, tokens, teaching_from)
+        self.follow_all(_learned(sight), (one,))
 
     def draft(self, sight: Sight, limits: Limits) -> Draft:
-        """O(nodes), whatever has been learned."""
-        kind, shape = temperature_class(limits.temperature), int(limits.chain)
-        root, n = sight.root, max(limits.nodes_max, SHADOW_NODES)
+        """`grow_all` of one, fused with the worker's own draft if there is one. O(nodes)."""
         if sight.segments or sight.near is not None:
-            sight.stand_in(n + 1)
-        token, parent, bins = np.empty(n, INT32), np.empty(n, INT32), np.empty(n, INT32)
-        probability, source = np.empty(n, FLOAT32), np.empty(n, UINT32)
-        context, learned, stand = sight.context, sight.learned, sight.expected
-        size = grow(
-            context.tokens,
-            context.table,
-            context.stop,
-            learned.tokens,
-            learned.table,
-            learned.stop,
-            root.corpus,
-            sight.recycling.successors,
-            sight.recycling.logprobs,
-            stand.keys,
-            stand.visits,
-            stand.tokens,
-            stand.shares,
-            self._common[kind],
-            root.tails,
-            root.places,
-            root.segments,
-            *self._skill[kind],
-            *self._paths[kind][shape],
-            n,
+            sight.stand_in(max(limits.nodes_max, SHADOW_NODES) + 1)
+        kind = temperature_class(limits.temperature)
+        one = Growing(
+            sight.context,
+            sight.root,
+            kind,
+            limits.nodes_max,
             limits.depth_max,
-            limits.children_max,
-            shape,
-            limits.floor,
             limits.end_tokens,
-            token,
-            parent,
-            probability,
-            source,
-            bins,
+            not sight.segments,
         )
-        if size < n:
-            token, parent, bins = token[:size], parent[:size], bins[:size]
-            probability, source = probability[:size], source[:size]
-        if self._is_dense and not sight.segments:
-            _name_dense(source)
-        tree = grown = DraftTree(token, parent, probability, source)
+        forest = self.grow_all(
+            _learned(sight),
+            (one,),
+            chain=limits.chain,
+            children_max=limits.children_max,
+            floor=limits.floor,
+        )
         if len(sight.model_tree) and limits.nodes_max > 0:
-            tree, fused = self._fusing.fuse(sight.model_tree, grown, limits, kind)
-            return Draft(tree, Grown(grown, bins, (kind, shape)), fused)
-        if size > limits.nodes_max:
-            # In the order of growth every prefix is a tree.
-            most = limits.nodes_max
-            tree = DraftTree(token[:most], parent[:most], probability[:most], source[:most])
-        return Draft(tree, Grown(grown, bins, (kind, shape)))
+            tree, fused = self._fusing.fuse(sight.model_tree, forest.tree(0), limits, kind)
+            return Draft(tree, forest, 0, fused)
+        return Draft(forest.tree(0, limits.nodes_max), forest)
 
     def teach(self, draft: Draft, committed: Int32Array) -> None:
         """`committed` followed where the draft was made, whatever was verified: the path map learns."""
+        self.teach_fused(draft, committed)
+        if draft.forest is not None:
+            rows, _ = judging_rows((Judging(draft.forest, draft.row, NO_ROOT, committed),))
+            judge(rows, committed, *self._paths, METHOD_INDEX, NO_COUNTS, np.empty(1, np.int64))
+
+    def teach_fused(self, draft: Draft, committed: Int32Array) -> None:
+        """The same of what was fused with the worker's own draft, if anything was."""
         if draft.fused is not None:
             self._fusing.teach(draft.fused, committed)
-        grown = draft.grown
-        if grown is None or not len(grown.tree):
-            return
-        paths.teach_paths(
-            grown.tree.token,
-            grown.tree.parent,
-            grown.tree.probability,
-            grown.bins,
-            committed,
-            *self._paths[grown.kind[0]][grown.kind[1]],
-        )
+
+
+NO_COUNTS: Int64Array = np.zeros((0, 0), np.int64)
+
+
+def _learned(sight: Sight) -> Learned:
+    return Learned(sight.learned, sight.recycling, sight.expected)

@@ -36,6 +36,11 @@ class Root:
         self.lengths = np.zeros(CORPUS_PLACES_MAX, np.int32)
         self.corpus = int32s(self.windows.ravel())
         self.trails = Trails()
+        arrays = (self.tails, self.places, self.segments, self.corpus)
+        tails, places, segments, corpus = (array.ctypes.data for array in arrays)
+        self.places_address: int = places
+        self.addresses = tails, places, segments, corpus, len(self.corpus)
+        """Of tails, places, segments and corpus, and how many words that has."""
 
     @property
     def place_count(self) -> int:

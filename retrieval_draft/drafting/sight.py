@@ -6,6 +6,7 @@ from functools import cached_property
 import msgspec
 import numpy as np
 
+from retrieval_draft.drafting.forest import Forest
 from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.places import WINDOW_TOKENS as WINDOW_TOKENS
 from retrieval_draft.drafting.places import Places
@@ -24,7 +25,6 @@ AGREEMENT_MAX = 32
 """Agreements are measured up to here; all longer ones are equally good evidence."""
 CORPUS_AGREEMENT_MIN = 2
 NOTHING_OBSERVED = Stand(0)
-NO_GRAMS = Grams.empty(1)
 NO_TOKENS = np.empty(0, np.int32)
 
 
@@ -63,8 +63,7 @@ class Sight(msgspec.Struct, frozen=True, eq=False, dict=True):
 
     @property
     def expected(self) -> Grams:
-        """STAND's table, if the target's predictions have ever been observed; else an empty one."""
-        return self.stand.grams if self.stand.rows_observed else NO_GRAMS
+        return self.stand.expected
 
     @cached_property
     def query(self) -> Int32Array:
@@ -116,14 +115,6 @@ class Sight(msgspec.Struct, frozen=True, eq=False, dict=True):
         return Places(windows[:count], lengths[:count])
 
 
-class Grown(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """All that `mix` grew, for its path map: bins int32[n] say where the paths stand, `kind` in which map."""
-
-    tree: DraftTree
-    bins: Int32Array
-    kind: tuple[int, int]
-
-
 class Fused(msgspec.Struct, frozen=True, eq=False, gc=False):
     """The union of a worker's draft and ours: bins int32[n] say what its nodes are made of, path_bins where
     its paths stand, `kind` in which map.
@@ -136,10 +127,14 @@ class Fused(msgspec.Struct, frozen=True, eq=False, gc=False):
 
 
 class Draft(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A tree within the limits, and what it teaches once tokens decide over it."""
+    """A tree within the limits, and what it teaches once tokens decide over it.
+
+    `mix` grew it as tree `row` of the forest, perhaps with more nodes than were drafted.
+    """
 
     tree: DraftTree
-    grown: Grown | None = None
+    forest: Forest | None = None
+    row: int = 0
     fused: Fused | None = None
 
 

@@ -127,7 +127,7 @@ def test_the_same_session_has_the_same_answers(ways: list[Way], seed: int) -> No
             learned(engine)
     one, other = (state_of(engine) for engine, _ in ways)
     assert one.learned.digest() == other.learned.digest()
-    mixers = (one.methods._mix.state(), other.methods._mix.state())
+    mixers = (one.methods.mix.state(), other.methods.mix.state())
     assert all((array == mixers[1][name]).all() for name, array in mixers[0].items())
     assert (one.counters.table == other.counters.table).all()
     figures = [calls.client.stats(NAMESPACE).namespaces[0] for _, calls in ways]

@@ -55,8 +55,8 @@ def test_every_methods_tree_keeps_every_limit(
 ) -> None:
     methods = Methods()
     for committed in followed:
-        methods.teach(methods["mix"].draft(seen, asked), int32s(committed))
-        methods.follow(seen, int32s(committed), 0, asked.temperature)
+        methods.mix.teach(methods.mix.draft(seen, asked), int32s(committed))
+        methods.mix.follow(seen, int32s(committed), 0, asked.temperature)
         # Searches are kept by the view that asked for them.
         seen = replace(seen)
     for name in METHODS:

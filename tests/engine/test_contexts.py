@@ -32,13 +32,13 @@ def open_sequence(engine: Engine) -> Sequence:
 def knowledge(engine: Engine) -> dict[str, bytes]:
     """What the namespace's mixer and its learned tier hold, but for what is read past the end."""
     state = state_of(engine)
-    mixer = {name: array.tobytes() for name, array in state.methods._mix.state().items()}
+    mixer = {name: array.tobytes() for name, array in state.methods.mix.state().items()}
     del mixer["path_worth"], mixer["path_scale"]
     tier = state.learned
     ring = tier.ring
     return {
         **mixer,
-        "common": b"".join(one.tobytes() for one in state.methods._mix._common),
+        "common": b"".join(one.tobytes() for one in state.methods.mix._common),
         "ring": ring.read(ring.low, ring.stop).tobytes(),
         "counts": slots_in(ring.table).tobytes(),
         "matrix": tier.recycling.successors.tobytes(),

@@ -97,7 +97,7 @@ def test_it_leaves_no_trace(engine: Engine, method: str) -> None:
     state = state_of(engine)
 
     def trace() -> tuple[object, ...]:
-        mixer = state.methods._mix
+        mixer = state.methods.mix
         arrays = [*mixer.state().values(), *mixer._common]
         bytes_ = b"".join(array.tobytes() for array in arrays)
         open_ = len(engine.clients.open_sequences())

@@ -137,7 +137,7 @@ def test_another_verified_tree_than_ours_is_what_counts(engine: Engine, calls: C
 
 def test_tokens_without_feedback_teach_mix(engine: Engine, calls: Caller) -> None:
     calls.step(part("s", 0, TEXT, prompt=8))
-    mix = state_of(engine).methods._mix
+    mix = state_of(engine).methods.mix
     before = mix.state()
     calls.step(part("s", 8, [9]))
     changed = {name for name, array in mix.state().items() if (array != before[name]).any()}

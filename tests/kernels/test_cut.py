@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import cut as kernels
+from retrieval_draft.drafting.kernels.growth import KEEP, PLANES, PROBABILITY
 from tests.kernels import twins_cut as twins
 from tests.kernels.strategies import int32s, quick
 
@@ -79,3 +80,37 @@ def test_a_price_is_read_between_two_entries_or_behind_the_last(table: Table, co
 def test_the_gentlest_slope_is_the_smallest_price_of_a_node(table: Table) -> None:
     found = kernels.gentlest(int32s(table[0]), prices(table[1]))
     assert np.isclose(found, twins.gentlest(*table))
+
+
+@quick(200)
+@given(
+    st.lists(probabilities, min_size=1, max_size=4),
+    st.lists(st.integers(0, 24), min_size=4, max_size=4),
+    st.integers(0, 30),
+    st.one_of(tables(), st.just((list[int](), list[float]()))),
+)
+def test_a_block_of_trees_is_cut_as_its_nodes_in_one_row(
+    trees: list[list[float]], most: list[int], nodes_max: int, table: Table
+) -> None:
+    count, room = len(trees), max(1, *map(len, trees))
+    block = np.full((PLANES, count, room), -9, np.int32)
+    for i, tree in enumerate(trees):
+        block[PROBABILITY, i, : len(tree)] = prices(tree).view(np.int32)
+    sizes, bounds = np.array([*map(len, trees)]), np.array(most[:count])
+    kept, cost = np.full(count, -9), (int32s(table[0]), prices(table[1]))
+    kernels.cut_block(block, sizes, bounds, nodes_max, *cost, kept)
+    row = prices([p for tree, some in zip(trees, most, strict=False) for p in tree[:some]])
+    keep = np.zeros(len(row), np.bool_)
+    if nodes_max or table[0]:
+        kernels.cut(row, count, nodes_max, *cost, 0, keep)
+    else:
+        keep[:] = True
+    at = 0
+    for i, tree in enumerate(trees):
+        drafted = min(len(tree), most[i])
+        its = keep[at : at + drafted].tolist()
+        at += drafted
+        marks = block[KEEP, i, : len(tree)].tolist()
+        assert marks == [*map(int, its), *[0] * (len(tree) - drafted)]
+        is_prefix = its == sorted(its, reverse=True)
+        assert kept[i] == (sum(its) if is_prefix else -1 - sum(its))

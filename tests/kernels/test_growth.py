@@ -49,17 +49,13 @@ def test_a_tree_takes_the_most_probable_candidate_next(
     trials = dice.uniform(20, 200, path_kernels.BINS)
     worth = np.stack([trials * dice.uniform(0, 1, path_kernels.BINS), trials]).astype(np.float32)
     scale = dice.uniform(0.5, 2, path_kernels.DEPTHS).astype(np.float32)
-    token, parent = np.empty(nodes_max, np.int32), np.empty(nodes_max, np.int32)
-    probability, source = np.empty(nodes_max, np.float32), np.empty(nodes_max, np.uint32)
-    bins = np.empty(nodes_max, np.int32)
-    t = both.tiers
-    size = growth.grow(
-        t.context, t.context_table, both.context.stop, t.learned, t.learned_table,
-        both.learned.stop, t.corpus, t.successors, t.logprobs, t.stand_keys, t.stand_visits,
-        t.stand_tokens, t.stand_shares, t.common, *root, *skill, worth, scale,
-        nodes_max, depth_max, children_max, int(chain), floor, int32s(ends),
-        token, parent, probability, source, bins,
+    worths, scales = flat_paths(), np.ones((worlds.CLASSES, 2, path_kernels.DEPTHS), np.float32)
+    worths[1, int(chain)], scales[1, int(chain)] = worth, scale
+    block = grown_block(
+        both, [root], [1], [nodes_max], skill, worths, scales, depth_max, children_max, chain, floor, ends
     )  # fmt: skip
+    token, parent, probability, source, bins = (plane[0] for plane in block)
+    size = len(token)
     try:
         grown = twins.grow(
             both.world, twins_mixing.Skill(*skill), places, both.tail(), both.context.stop,
@@ -89,22 +85,87 @@ def test_a_larger_tree_begins_with_the_smaller_one(
     # Common tokens below what waits are left out, which may move what else they were listed by.
     both.tiers.common[:] = 0
     both.tiers.common[0] = -1
-    skill, t = worlds.skill_of(seed), both.tiers
-    worth = np.ones((2, path_kernels.BINS), np.float32)
-    scale = np.ones(path_kernels.DEPTHS, np.float32)
+    skill = worlds.skill_of(seed)
+    scales = np.ones((worlds.CLASSES, 2, path_kernels.DEPTHS), np.float32)
     trees = []
     for nodes_max in (fewer, fewer + more):
-        token, parent = np.empty(nodes_max, np.int32), np.empty(nodes_max, np.int32)
-        probability, source = np.empty(nodes_max, np.float32), np.empty(nodes_max, np.uint32)
-        size = growth.grow(
-            t.context, t.context_table, both.context.stop, t.learned, t.learned_table,
-            both.learned.stop, t.corpus, t.successors, t.logprobs, t.stand_keys, t.stand_visits,
-            t.stand_tokens, t.stand_shares, t.common, *root, *skill, worth, scale,
-            nodes_max, 6, 1 << 16, 0, 0.0, int32s([]),
-            token, parent, probability, source, np.empty(nodes_max, np.int32),
-        )  # fmt: skip
-        trees.append(list(zip(token[:size].tolist(), parent[:size].tolist(), strict=True)))
+        block = grown_block(
+            both, [root], [1], [nodes_max], skill, flat_paths(), scales, 6, 1 << 16, False, 0.0, []
+        )
+        trees.append(list(zip(block[0][0].tolist(), block[1][0].tolist(), strict=True)))
     assert trees[1][: len(trees[0])] == trees[0]
+
+
+@quick(100)
+@given(
+    worlds.worlds(),
+    st.data(),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=4),
+    st.booleans(),
+)
+def test_a_batch_grows_every_tree_as_if_it_were_alone(
+    both: Both, data: st.DataObject, batch: list[tuple[int, int]], chain: bool
+) -> None:
+    kinds, nodes = [kind for kind, _ in batch], [most for _, most in batch]
+    roots = []
+    for _ in batch:
+        roots.append(worlds.empty_nodes(1))
+        worlds.write_node(roots[-1], 0, both.tail(), 0, data.draw(worlds.places_in(both)))
+    skill, scales = (
+        worlds.skill_of(3),
+        np.ones((worlds.CLASSES, 2, path_kernels.DEPTHS), np.float32),
+    )
+    rest = skill, flat_paths(), scales, 5, 3, chain, 0.0, [1]
+    together = grown_block(both, roots, kinds, nodes, *rest)
+    for i, root in enumerate(roots):
+        alone = grown_block(both, [root], [kinds[i]], [nodes[i]], *rest)
+        for plane, its in zip(together, alone, strict=True):
+            assert plane[i].tolist() == its[0].tolist()
+
+
+def flat_paths() -> np.ndarray:
+    return np.ones((worlds.CLASSES, 2, 2, path_kernels.BINS), np.float32)
+
+
+def grown_block(
+    both: Both,
+    roots: list[Nodes],
+    kinds: list[int],
+    nodes: list[int],
+    skill: Skill,
+    path_worth: np.ndarray,
+    path_scale: np.ndarray,
+    depth_max: int,
+    children_max: int,
+    chain: bool,
+    floor: float,
+    ends: list[int],
+) -> list[list[np.ndarray]]:
+    """By plane and sequence what was grown; all classes have the same skill."""
+    t, corpus = both.tiers, both.tiers.corpus
+    rows = np.array(
+        [
+            worlds.row_of(both.context, root, corpus, kind, most, depth_max, 0, len(ends))
+            for root, kind, most in zip(roots, kinds, nodes, strict=True)
+        ],
+        np.int64,
+    )
+    block = np.full((growth.PLANES, len(rows), max(nodes)), -9, np.int32)
+    sizes = np.full(len(rows), -9, np.int64)
+    everything: list[np.ndarray] = [t.common, *skill]
+    common, worth, stretch, weights = (np.stack([one] * worlds.CLASSES) for one in everything)
+    for first in range(0, len(rows), 2):
+        growth.grow(
+            rows, t.learned, t.learned_table, both.learned.stop, t.successors, t.logprobs,
+            t.stand_keys, t.stand_visits, t.stand_tokens, t.stand_shares, common, worth, stretch, weights,
+            path_worth, path_scale, children_max, int(chain), floor, int32s(ends),
+            block, sizes, first, min(first + 2, len(rows)),
+        )  # fmt: skip
+    kinds_of = (np.int32, np.int32, np.float32, np.uint32, np.int32)
+    return [
+        [block[plane, i, : sizes[i]].view(kind) for i in range(len(rows))]
+        for plane, kind in enumerate(kinds_of)
+    ]
 
 
 def test_every_input_that_lists_candidates_is_named() -> None:
@@ -115,15 +176,44 @@ def test_every_input_that_lists_candidates_is_named() -> None:
     assert int(frontier.sources_of(0)) == 0
 
 
-def followed(both: Both, skill: Skill, root: Nodes, tokens: list[int], teaching_from: int) -> None:
-    t, context, learned = both.tiers, both.context, both.learned
+def followed(
+    both: Both, skill: Skill, root: Nodes, tokens: list[int], teaching_from: int, kind: int = 2
+) -> None:
+    """The kernel's changes of the class's skill and common tokens; those of others stay as they are."""
+    follow_rows(both, [root], [tokens], [teaching_from], [kind], skill)
+    both.context.advance(len(tokens))
+
+
+def follow_rows(
+    both: Both,
+    roots: list[Nodes],
+    texts: list[list[int]],
+    teaching: list[int],
+    kinds: list[int],
+    skill: Skill,
+) -> None:
+    t, learned = both.tiers, both.learned
+    rows, at = [], 0
+    for root, text, teaching_from, kind in zip(roots, texts, teaching, kinds, strict=True):
+        end = at + len(text)
+        row = worlds.row_of(both.context, root, t.corpus, kind, at, end, teaching_from)
+        rows.append(row)
+        at = end
+    kind = kinds[0]
+    arrays = [worlds.by_class(array, kind) for array in (t.common, *skill)]
+    before = [array.copy() for array in arrays]
+    common, worth, stretch, weights = arrays
     following.follow(
-        t.context, t.context_table, context.head, context.prev, context.low, context.stop,
-        t.learned, t.learned_table, learned.head, learned.prev, learned.low, learned.stop,
-        t.corpus, t.successors, t.logprobs, t.stand_keys, t.stand_visits, t.stand_tokens,
-        t.stand_shares, t.common, *root, *skill, int32s(tokens), teaching_from,
+        np.array(rows, np.int64), t.learned, t.learned_table, learned.head, learned.prev,
+        learned.low, learned.stop, t.successors, t.logprobs, t.stand_keys, t.stand_visits,
+        t.stand_tokens, t.stand_shares, common, worth, stretch, weights,
+        int32s([one for text in texts for one in text]),
+        0, len(rows),
     )  # fmt: skip
-    context.advance(len(tokens))
+    for array, old, mine in zip(arrays, before, (t.common, *skill), strict=True):
+        mine[:] = array[kind]
+        others = [one for one in range(worlds.CLASSES) if one != kind]
+        assert (array[others] == old[others]).all(), "each class learns for itself"
 
 
 @quick(300)

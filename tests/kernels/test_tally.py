@@ -74,13 +74,17 @@ def tally(
 
 
 @settings(deadline=None, max_examples=100)
-@given(strategies.trees(), committed)
-def test_a_path_is_followed_as_far_as_it_agrees(
-    tree: tuple[list[int], list[int]], tokens: list[int]
+@given(strategies.trees(), committed, st.data())
+def test_a_path_is_followed_as_far_as_it_agrees_among_the_nodes_that_are_kept(
+    tree: tuple[list[int], list[int]], tokens: list[int], data: st.DataObject
 ) -> None:
     path = int32s([-1] * len(tree[0]))
-    count = kernels.follow_path(int32s(tree[0]), int32s(tree[1]), int32s(tokens), path)
-    assert path[:count].tolist() == twins.followed(*tree, tokens)
+    keep = [int(data.draw(st.booleans())) for _ in tree[0]]
+    arrays = int32s(tree[0]), int32s(tree[1]), int32s(keep), int32s(tokens)
+    count = kernels.follow_path(*arrays, path)
+    whole = twins.followed(*tree, tokens)
+    gone = next((i for i, node in enumerate(whole) if not keep[node]), len(whole))
+    assert path[:count].tolist() == whole[:gone]
 
 
 @settings(deadline=None, max_examples=100)

@@ -12,6 +12,7 @@ from retrieval_draft.drafting.kernels import tally
 from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.store.kernels.ring import CHAIN_STEPS_MAX, ORDERS
 from tests.kernels import (
+    twins_address,
     twins_cut,
     twins_embedding,
     twins_evidence,
@@ -335,10 +336,13 @@ TWINS: dict[str, Callable[..., object]] = {
     "places.grow_tree": grow_tree,
     "places.grow_path": grow_path,
     "tally.tally": tallied,
+    "tally.tally_within": tallied,
+    "judging.judge": tallied,
     "tally.follow_path": followed,
     "tally.longest": longest_exact,
     "tally.row_of": row_of,
     "tally.count_bits": bits_counted,
+    **twins_address.TWINS,
     **twins_cut.TWINS,
     **twins_embedding.TWINS,
     **twins_evidence.TWINS,

@@ -43,6 +43,8 @@ def gentlest(nodes: Sequence[int], milliseconds: Sequence[float]) -> float:
 
 TWINS: dict[str, Callable[..., object]] = {
     "cut.cut": gains,
+    "cut.cut_block": gains,
+    "cut.worth_keeping": gains,
     "cut.price_within": price_of,
     "cut.gentlest": gentlest,
 }

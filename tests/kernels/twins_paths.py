@@ -69,4 +69,5 @@ TWINS: dict[str, Callable[..., object]] = {
     "paths.path_bin": path_bin,
     "paths.map_paths": map_paths,
     "paths.teach_paths": teach_paths,
+    "paths.teach_within": teach_paths,
 }

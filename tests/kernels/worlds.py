@@ -21,11 +21,13 @@ from retrieval_draft.store.kernels import stand
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Grams
+from retrieval_draft.tree import Int32Array
 from tests.kernels import twins_ngrams
 from tests.kernels.strategies import VOCAB, int32s
 from tests.kernels.twins_evidence import Evidence, Place, Places, World
 
 CAPACITY = 32
+CLASSES = 3
 TEXT_MAX = 12
 """Two texts and the tokens that follow stay within the steps that a search takes."""
 WINDOW = 5
@@ -146,6 +148,18 @@ def places_in(draw: st.DrawFn, both: Both) -> Places:
             sorted(drawn, key=lambda place: (place.gap > 0, -place.length * (place.gap == 0)))
         )
     return found[0], found[1], found[2]
+
+
+def row_of(ring: TokenRing, root: Nodes, corpus: Int32Array, kind: int, *more: int) -> list[int]:
+    """A sequence's row of a batch, as kernels/contexts has it."""
+    addresses = [array.ctypes.data for array in root]
+    where = [*ring.addresses, *addresses, corpus.ctypes.data, len(corpus)]
+    return [*where, ring.low, ring.stop, kind, *more]
+
+
+def by_class(array: np.ndarray, kind: int) -> np.ndarray:
+    """A mixer's array by temperature class, of which `kind` is this one; the others must stay as they are."""
+    return np.stack([array if one == kind else np.full_like(array, 7) for one in range(CLASSES)])
 
 
 def empty_nodes(count: int) -> Nodes:

@@ -3,12 +3,16 @@
 import numpy as np
 from numba import float64, int64, njit, types
 
+from retrieval_draft.drafting.kernels.growth import KEEP, PROBABILITY
 from retrieval_draft.store.kernels.leaf import leaf
-from retrieval_draft.tree import BoolArray, Float32Array, Int32Array
+from retrieval_draft.tree import BoolArray, Float32Array, Int32Array, Int64Array
 
 floats_t = types.Array(types.float32, 1, "C", readonly=True)
 counts_t = types.Array(types.int32, 1, "C", readonly=True)
 flags_t = types.Array(types.boolean, 1, "C")
+order_t = types.Array(types.int64, 1, "C")
+sizes_t = types.Array(types.int64, 1, "C")
+cube_t = types.Array(types.int32, 3, "C")
 
 PRICE_MIN = 1e-9
 
@@ -35,6 +39,40 @@ def price_within(nodes: Int32Array, milliseconds: Float32Array, above: int, coun
     return max(PRICE_MIN, float(found))
 
 
+@leaf(int64(floats_t, order_t, int64, int64, counts_t, floats_t, int64))
+def worth_keeping(
+    probability: Float32Array,
+    order: Int64Array,
+    sequences: int,
+    nodes_max: int,
+    nodes: Int32Array,
+    milliseconds: Float32Array,
+    drawn: int,
+) -> int:
+    """How many of the nodes are to stay, the first ones of `order`: of descending path probability."""
+    count = len(order)
+    most = min(count, nodes_max) if nodes_max > 0 else count
+    if len(nodes) == 0:
+        return most
+    kept = 0
+    above = 0
+    best = sequences / price_within(nodes, milliseconds, 0, 0)
+    total = 0.0
+    for i in range(1, most + 1):
+        total += probability[order[i - 1]]
+        while above < len(nodes) and nodes[above] < i:
+            above += 1
+        rate = (sequences + total) / price_within(nodes, milliseconds, above, i)
+        if rate > best:
+            best = rate
+            kept = i
+        elif drawn and rate < best:
+            break
+        elif drawn:
+            kept = i
+    return kept
+
+
 @njit(
     int64(floats_t, int64, int64, counts_t, floats_t, int64, flags_t),
     nogil=True,
@@ -55,30 +93,62 @@ def cut(
     from 0, the prefix of the best (sequences + sum of p) / price; where children were `drawn`, the prefix
     ends where that first falls. O(n log n).
     """
-    count = len(probability)
     order = np.argsort(-probability, kind="mergesort")
-    most = min(count, nodes_max) if nodes_max > 0 else count
-    kept = most
-    if len(nodes) > 0:
-        kept = 0
-        above = 0
-        best = sequences / price_within(nodes, milliseconds, 0, 0)
-        total = 0.0
-        for i in range(1, most + 1):
-            total += probability[order[i - 1]]
-            while above < len(nodes) and nodes[above] < i:
-                above += 1
-            rate = (sequences + total) / price_within(nodes, milliseconds, above, i)
-            if rate > best:
-                best = rate
-                kept = i
-            elif drawn and rate < best:
-                break
-            elif drawn:
-                kept = i
+    kept = worth_keeping(probability, order, sequences, nodes_max, nodes, milliseconds, drawn)
     for i in range(kept):
         keep[order[i]] = True
     return kept
+
+
+@njit(
+    types.void(cube_t, sizes_t, sizes_t, int64, counts_t, floats_t, sizes_t), nogil=True, cache=True
+)
+def cut_block(
+    block: Int32Array,
+    sizes: Int64Array,
+    most: Int64Array,
+    nodes_max: int,
+    nodes: Int32Array,
+    milliseconds: Float32Array,
+    kept: Int64Array,
+) -> None:
+    """`cut` of a batch's trees as `growth` leaves them, of tree i's sizes[i] nodes the first most[i]: marks
+    plane KEEP.
+
+    kept[i] becomes how many stay of tree i; if they are not its first ones, that less than -1.
+    """
+    total = 0
+    for i in range(len(sizes)):
+        kept[i] = min(sizes[i], most[i])
+        for k in range(sizes[i]):
+            block[KEEP, i, k] = 1 if k < kept[i] else 0
+        total += kept[i]
+    if total == 0 or (len(nodes) == 0 and (nodes_max == 0 or total <= nodes_max)):
+        return
+    probability = np.empty(total, np.float32)
+    at = 0
+    for i in range(len(sizes)):
+        own = block[PROBABILITY, i].view(np.float32)
+        for k in range(kept[i]):
+            probability[at] = own[k]
+            at += 1
+    order = np.argsort(-probability, kind="mergesort")
+    stays = np.zeros(total, np.bool_)
+    sequences = len(sizes)
+    for k in range(worth_keeping(probability, order, sequences, nodes_max, nodes, milliseconds, 0)):
+        stays[order[k]] = True
+    at = 0
+    for i in range(sequences):
+        count = 0
+        last = 0
+        for k in range(kept[i]):
+            if stays[at]:
+                count += 1
+                last = k + 1
+            else:
+                block[KEEP, i, k] = 0
+            at += 1
+        kept[i] = count if last == count else -1 - count
 
 
 @njit(float64(counts_t, floats_t), nogil=True, cache=True)

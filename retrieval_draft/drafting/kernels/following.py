@@ -5,6 +5,20 @@ from numba import int64, njit, types
 
 from retrieval_draft.drafting.kernels import matching, mixing
 from retrieval_draft.drafting.kernels.bins import CONTEXT, SCOPES
+from retrieval_draft.drafting.kernels.contexts import (
+    CAPACITY,
+    END,
+    FIRST,
+    HEAD,
+    KIND,
+    LOW,
+    PREV,
+    STOP,
+    TEACHING_FROM,
+    root_of,
+    rows_t,
+    tiers_of,
+)
 from retrieval_draft.drafting.kernels.evidence import (
     CANDIDATES_MAX,
     FOUND_ROWS,
@@ -37,14 +51,16 @@ from retrieval_draft.drafting.kernels.mixing import (
     Chosen,
     Skill,
     chosen_t,
+    float_cube_t,
     float_table_t,
-    floats_t,
     skill_t,
 )
 from retrieval_draft.store.kernels import ngrams, ring
+from retrieval_draft.store.kernels.address import table_at
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
-from retrieval_draft.tree import Float32Array, Int32Array
+from retrieval_draft.store.kernels.ring import ORDER_COUNT as CHAIN_COUNT
+from retrieval_draft.tree import Float32Array, Int32Array, Int64Array
 
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
 
@@ -134,30 +150,22 @@ def follow_within(
 
 @njit(
     types.void(
-        row_t, row_t, table_t, table_t, int64, int64,
-        row_t, row_t, table_t, table_t, int64, int64,
-        row_t, table_t, bytes_t, keys_t, visits_t, table_t, shares_t, table_t,
-        table_t, cube_t, table_t,
-        float_table_t, floats_t, float_table_t,
-        read_row_t, int64,
+        rows_t, row_t, row_t, table_t, table_t, int64, int64,
+        table_t, bytes_t, keys_t, visits_t, table_t, shares_t, cube_t,
+        float_cube_t, float_table_t, float_cube_t,
+        read_row_t, int64, int64,
     ),
     nogil=True,
     cache=True,
 )  # fmt: skip
 def follow(
-    context: Int32Array,
-    context_table: Int32Array,
-    context_head: Int32Array,
-    context_prev: Int32Array,
-    context_low: int,
-    context_stop: int,
+    rows: Int64Array,
     learned: Int32Array,
     learned_table: Int32Array,
     learned_head: Int32Array,
     learned_prev: Int32Array,
     learned_low: int,
     learned_stop: int,
-    corpus: Int32Array,
     successors: Int32Array,
     logprobs: np.ndarray,
     stand_keys: np.ndarray,
@@ -165,24 +173,19 @@ def follow(
     stand_tokens: Int32Array,
     stand_shares: np.ndarray,
     common: Int32Array,
-    root_tails: Int32Array,
-    root_places: Int32Array,
-    root_segments: Int32Array,
     worth: Float32Array,
     stretch: Float32Array,
     weights: Float32Array,
     tokens: Int32Array,
-    teaching_from: int,
+    first: int,
+    end: int,
 ) -> None:
-    """Append `tokens` to the context; each from index `teaching_from` on teaches before it is learned.
+    """Append what was committed to the contexts of sequences first..end-1, whose `rows` are as in `contexts`.
 
-    The context's ring must have room for them. The root is left as that of what comes next. Costs
-    O(orders + candidates) a token, O(orders) for those that do not teach.
+    Each token from index TEACHING_FROM on teaches before it is learned. The rings must have room for
+    them. The roots are left as those of what comes next. Arrays of the mixer are by temperature class.
+    Costs O(orders + candidates) a token, O(orders) for those that do not teach.
     """
-    tiers = Tiers(
-        context, context_table, learned, learned_table, corpus, successors, logprobs,
-        stand_keys, stand_visits, stand_tokens, stand_shares, common,
-    )  # fmt: skip
     moved = Nodes(
         np.empty((1, TAIL + 1), np.int32),
         np.empty((1, PLACES_MAX, PLACE_COLUMNS), np.int32),
@@ -196,9 +199,18 @@ def follow(
         np.empty(ORDER_COUNT, np.uint64),
     )
     chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
-    follow_within(
-        tiers, context_head, context_prev, context_low, context_stop,
-        learned_head, learned_prev, learned_low, learned_stop,
-        Nodes(root_tails, root_places, root_segments), Skill(worth, stretch, weights),
-        tokens, teaching_from, moved, found, chosen,
-    )  # fmt: skip
+    for i in range(first, end):
+        kind, capacity = rows[i, KIND], rows[i, CAPACITY]
+        tiers = tiers_of(
+            rows, i, learned, learned_table, successors, logprobs,
+            stand_keys, stand_visits, stand_tokens, stand_shares, common,
+        )  # fmt: skip
+        follow_within(
+            tiers,
+            table_at(rows[i, HEAD], CHAIN_COUNT, capacity),
+            table_at(rows[i, PREV], CHAIN_COUNT, capacity),
+            rows[i, LOW], rows[i, STOP],
+            learned_head, learned_prev, learned_low, learned_stop,
+            root_of(rows, i), Skill(worth[kind], stretch[kind], weights[kind]),
+            tokens[rows[i, FIRST] : rows[i, END]], rows[i, TEACHING_FROM], moved, found, chosen,
+        )  # fmt: skip

@@ -7,6 +7,17 @@ from numba import float64, int64, njit, types
 
 from retrieval_draft.drafting.kernels import matching, mixing, paths
 from retrieval_draft.drafting.kernels.bins import SCOPES
+from retrieval_draft.drafting.kernels.contexts import (
+    DEPTH_MAX,
+    ENDS_END,
+    ENDS_FIRST,
+    KIND,
+    NODES_MAX,
+    STOP,
+    root_of,
+    rows_t,
+    tiers_of,
+)
 from retrieval_draft.drafting.kernels.evidence import (
     CANDIDATES_MAX,
     FOUND_ROWS,
@@ -46,15 +57,24 @@ from retrieval_draft.drafting.kernels.mixing import (
     Chosen,
     Skill,
     chosen_t,
+    float_cube_t,
     float_table_t,
     floats_t,
     skill_t,
 )
 from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
-from retrieval_draft.tree import Float32Array, Int32Array, UInt32Array
+from retrieval_draft.tree import Float32Array, Int32Array, Int64Array, UInt32Array
+
+TOKEN, PARENT, PROBABILITY, SOURCE, PATH_BIN, KEEP = 0, 1, 2, 3, 4, 5
+PLANES = 6
+"""Of a batch's trees, one block of int32: probabilities are float32 and sources uint32 in the same words;
+what stands in the path map; and whether the node was kept when the batch was cut (`cut`)."""
 
 masks_t = types.Array(types.uint32, 1, "C")
+read_row_t = types.Array(types.int32, 1, "C", readonly=True)
+sizes_t = types.Array(types.int64, 1, "C")
+path_worth_t = types.Array(types.float32, 4, "C")
 
 
 class Grown(NamedTuple):
@@ -157,25 +177,20 @@ def grow_within(
 
 
 @njit(
-    int64(
-        row_t, row_t, int64, row_t, row_t, int64, row_t, table_t, bytes_t,
-        keys_t, visits_t, table_t, shares_t, table_t,
-        table_t, cube_t, table_t,
-        float_table_t, floats_t, float_table_t, float_table_t, floats_t,
-        int64, int64, int64, int64, float64, row_t,
-        row_t, row_t, floats_t, masks_t, row_t,
+    types.void(
+        rows_t, row_t, row_t, int64,
+        table_t, bytes_t, keys_t, visits_t, table_t, shares_t, cube_t,
+        float_cube_t, float_table_t, float_cube_t, path_worth_t, float_cube_t,
+        int64, int64, float64, row_t, cube_t, sizes_t, int64, int64,
     ),
     nogil=True,
     cache=True,
 )  # fmt: skip
 def grow(
-    context: Int32Array,
-    context_table: Int32Array,
-    context_stop: int,
+    rows: Int64Array,
     learned: Int32Array,
     learned_table: Int32Array,
     learned_stop: int,
-    corpus: Int32Array,
     successors: Int32Array,
     logprobs: np.ndarray,
     stand_keys: np.ndarray,
@@ -183,39 +198,31 @@ def grow(
     stand_tokens: Int32Array,
     stand_shares: np.ndarray,
     common: Int32Array,
-    root_tails: Int32Array,
-    root_places: Int32Array,
-    root_segments: Int32Array,
     worth: Float32Array,
     stretch: Float32Array,
     weights: Float32Array,
     path_worth: Float32Array,
     path_scale: Float32Array,
-    nodes_max: int,
-    depth_max: int,
     children_max: int,
     chain: int,
     floor: float,
     end_tokens: Int32Array,
-    token: Int32Array,
-    parent: Int32Array,
-    probability: Float32Array,
-    source: UInt32Array,
-    path_bins: Int32Array,
-) -> int:
-    """Grow one tree from the root and map its path probabilities; returns its size.
+    block: Int32Array,
+    sizes: Int64Array,
+    first: int,
+    end: int,
+) -> None:
+    """Grow a tree from the root of each of sequences first..end-1, whose `rows` are as in `contexts`.
 
-    The outputs have nodes_max entries. No node's own estimate lies below `floor`. O(nodes x (orders +
-    candidates) + nodes^2).
+    Path probabilities are mapped. Tree i fills columns 0..sizes[i]-1 of block[:, i], int32[PLANES, batch,
+    nodes]. No node's own estimate lies below `floor`. Arrays of the mixer are by temperature class.
+    O(nodes x (orders + candidates) + nodes^2) a tree.
     """
-    tiers = Tiers(
-        context, context_table, learned, learned_table, corpus, successors, logprobs,
-        stand_keys, stand_visits, stand_tokens, stand_shares, common,
-    )  # fmt: skip
+    room = block.shape[2]
     nodes = Nodes(
-        np.empty((nodes_max + 1, TAIL + 1), np.int32),
-        np.empty((nodes_max + 1, PLACES_MAX, PLACE_COLUMNS), np.int32),
-        np.empty((nodes_max + 1, SCOPES + 1), np.int32),
+        np.empty((room + 1, TAIL + 1), np.int32),
+        np.empty((room + 1, PLACES_MAX, PLACE_COLUMNS), np.int32),
+        np.empty((room + 1, SCOPES + 1), np.int32),
     )
     found = Found(
         np.empty((FOUND_ROWS, FOUND_WIDTH), np.int32),
@@ -225,22 +232,42 @@ def grow(
         np.empty(ORDER_COUNT, np.uint64),
     )
     chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
-    frontier = Frontier(
-        np.empty(nodes_max, np.float64),
-        np.arange(nodes_max, dtype=np.int32),
-        np.empty(nodes_max, np.int32),
-        np.empty(nodes_max, np.int32),
-        np.empty(nodes_max, np.int32),
+    waiting = Frontier(
+        np.empty(room, np.float64),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
+        np.empty(room, np.int32),
     )
     hopes = Hopes(
-        np.empty(nodes_max + 1, np.float64),
-        np.empty(nodes_max + 1, np.int32),
-        np.empty(nodes_max, np.float64),
+        np.empty(room + 1, np.float64),
+        np.empty(room + 1, np.int32),
+        np.empty(room, np.float64),
     )
-    size = grow_within(
-        tiers, context_stop, learned_stop, Nodes(root_tails, root_places, root_segments),
-        Skill(worth, stretch, weights), nodes_max, depth_max, 1 if chain else children_max, floor,
-        end_tokens, Grown(token, parent, probability, source), nodes, found, chosen, frontier, hopes,
-    )  # fmt: skip
-    paths.map_paths(parent, probability, size, path_worth, path_scale, path_bins)
-    return size
+    for i in range(first, end):
+        kind = rows[i, KIND]
+        nodes_max = min(room, rows[i, NODES_MAX])
+        tiers = tiers_of(
+            rows, i, learned, learned_table, successors, logprobs,
+            stand_keys, stand_visits, stand_tokens, stand_shares, common,
+        )  # fmt: skip
+        for k in range(nodes_max):
+            waiting.slot[k] = k
+        # What finds no room among so many could never be taken.
+        frontier = Frontier(
+            waiting.probability[:nodes_max], waiting.slot[:nodes_max], waiting.token[:nodes_max],
+            waiting.parent[:nodes_max], waiting.listed[:nodes_max],
+        )  # fmt: skip
+        probability = block[PROBABILITY, i].view(np.float32)
+        size = grow_within(
+            tiers, rows[i, STOP], learned_stop, root_of(rows, i),
+            Skill(worth[kind], stretch[kind], weights[kind]), nodes_max, rows[i, DEPTH_MAX],
+            1 if chain else children_max, floor, end_tokens[rows[i, ENDS_FIRST] : rows[i, ENDS_END]],
+            Grown(block[TOKEN, i], block[PARENT, i], probability, block[SOURCE, i].view(np.uint32)),
+            nodes, found, chosen, frontier, hopes,
+        )  # fmt: skip
+        paths.map_paths(
+            block[PARENT, i], probability, size, path_worth[kind, chain], path_scale[kind, chain],
+            block[PATH_BIN, i],
+        )  # fmt: skip
+        sizes[i] = size

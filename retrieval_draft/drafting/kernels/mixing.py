@@ -76,6 +76,7 @@ row_t = types.Array(types.int32, 1, "C")
 table_t = types.Array(types.int32, 2, "C")
 floats_t = types.Array(types.float32, 1, "C")
 float_table_t = types.Array(types.float32, 2, "C")
+float_cube_t = types.Array(types.float32, 3, "C")
 doubles_t = types.Array(types.float64, 1, "C")
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from numba import float64, int64, njit, types
 
 from retrieval_draft.store.kernels.leaf import leaf
-from retrieval_draft.tree import Float32Array, Int32Array
+from retrieval_draft.tree import BoolArray, Float32Array, Float64Array, Int32Array
 
 row_t = types.Array(types.int32, 1, "C")
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
 floats_t = types.Array(types.float32, 1, "C")
 counts_t = types.Array(types.float32, 2, "C")
+flags_t = types.Array(types.boolean, 1, "C")
+doubles_t = types.Array(types.float64, 1, "C")
 
 DEPTHS = 6
 LEVELS = 24
@@ -71,6 +73,49 @@ def map_paths(
         probability[i] = min(p, above)
 
 
+@leaf(
+    types.void(
+        row_t, row_t, floats_t, row_t, read_row_t, counts_t, floats_t, flags_t, flags_t, doubles_t
+    )
+)  # fmt: skip
+def teach_within(
+    token: Int32Array,
+    parent: Int32Array,
+    probability: Float32Array,
+    bins: Int32Array,
+    committed: Int32Array,
+    worth: Float32Array,
+    scale: Float32Array,
+    kept: BoolArray,
+    unknown: BoolArray,
+    surplus: Float64Array,
+) -> None:
+    """`teach_paths` within given working arrays, of as many entries as nodes, and DEPTHS."""
+    for d in range(DEPTHS):
+        surplus[d] = 0.0
+    for i in range(len(token)):
+        above = parent[i]
+        depth = bins[i] // BINS
+        reached = above < 0 or kept[above]
+        kept[i] = False
+        unknown[i] = (reached and depth > len(committed)) or (above >= 0 and unknown[above])
+        if unknown[i]:
+            continue
+        kept[i] = reached and token[i] == committed[depth - 1]
+        hit = 1.0 if kept[i] else 0.0
+        b = bins[i] % BINS
+        worth[0, b] += hit
+        worth[1, b] += 1.0
+        if worth[1, b] > TRIALS_MAX:
+            worth[0, b] *= 0.5
+            worth[1, b] *= 0.5
+        surplus[depth_class(depth)] += hit - probability[i]
+    for d in range(DEPTHS):
+        if surplus[d] != 0.0:
+            changed = scale[d] * math.exp(SCALE_RATE * surplus[d])
+            scale[d] = min(SCALE_MAX, max(1.0 / SCALE_MAX, changed))
+
+
 @njit(
     types.void(row_t, row_t, floats_t, row_t, read_row_t, counts_t, floats_t),
     nogil=True,
@@ -91,26 +136,7 @@ def teach_paths(
     whether it would have gone on: these nodes count for nothing.
     """
     n = len(token)
-    kept = np.zeros(n, np.bool_)
-    unknown = np.zeros(n, np.bool_)
-    surplus = np.zeros(DEPTHS, np.float64)
-    for i in range(n):
-        above = parent[i]
-        depth = bins[i] // BINS
-        reached = above < 0 or kept[above]
-        if (reached and depth > len(committed)) or (above >= 0 and unknown[above]):
-            unknown[i] = True
-            continue
-        kept[i] = reached and token[i] == committed[depth - 1]
-        hit = 1.0 if kept[i] else 0.0
-        b = bins[i] % BINS
-        worth[0, b] += hit
-        worth[1, b] += 1.0
-        if worth[1, b] > TRIALS_MAX:
-            worth[0, b] *= 0.5
-            worth[1, b] *= 0.5
-        surplus[depth_class(depth)] += hit - probability[i]
-    for d in range(DEPTHS):
-        if surplus[d] != 0.0:
-            changed = scale[d] * math.exp(SCALE_RATE * surplus[d])
-            scale[d] = min(SCALE_MAX, max(1.0 / SCALE_MAX, changed))
+    teach_within(
+        token, parent, probability, bins, committed, worth, scale,
+        np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty(DEPTHS, np.float64),
+    )  # fmt: skip

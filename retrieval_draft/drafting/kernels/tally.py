@@ -71,17 +71,20 @@ def count_bits(counts: Table, mask: int, column: int, more: int, expected: int) 
         row += 1
 
 
-@leaf(int64(row_t, row_t, row_t, path_t))
+@leaf(int64(row_t, row_t, row_t, row_t, path_t))
 def follow_path(
-    token: Int32Array, parent: Int32Array, committed: Int32Array, path: Int32Array
+    token: Int32Array, parent: Int32Array, keep: Int32Array, committed: Int32Array, path: Int32Array
 ) -> int:
-    """Write the nodes along the drafted path that agrees with `committed`, from the root; how many."""
+    """Write the nodes along the drafted path that agrees with `committed`, from the root; how many.
+
+    Nodes where `keep` is 0 are not there.
+    """
     count = 0
     node = -1
     at = 0
     for wanted in committed:
         # Nodes stand behind their parents: one pass over the tree finds the whole path.
-        while at < len(token) and (token[at] != wanted or parent[at] != node):
+        while at < len(token) and (token[at] != wanted or parent[at] != node or keep[at] == 0):
             at += 1
         if at == len(token):
             break
@@ -90,6 +93,81 @@ def follow_path(
         node = at
         at += 1
     return count
+
+
+@leaf(
+    int64(
+        row_t, row_t, masks_t, floats_t, row_t, row_t, int64, places_t, int64, int64, counts_t,
+        path_t, path_t,
+    )
+)  # fmt: skip
+def tally_within(
+    token: Int32Array,
+    parent: Int32Array,
+    source: UInt32Array,
+    probability: Float32Array,
+    keep: Int32Array,
+    committed: Int32Array,
+    accepted: int,
+    places: Int32Array,
+    place_count: int,
+    method: int,
+    counts: Table,
+    path: Int32Array,
+    depth: Int32Array,
+) -> int:
+    """`tally` of the nodes where `keep` is not 0, whose parents are kept as well, within working arrays."""
+    kept = follow_path(token, parent, keep, committed, path)
+    if accepted > kept:
+        return -1
+    if accepted >= 0:
+        kept = accepted
+    n = 0
+    seen = 0
+    hit = 0
+    deepest = 0
+    millionths = 0
+    for i in range(len(token)):
+        if keep[i] == 0:
+            continue
+        n += 1
+        depth[i] = 1 if parent[i] < 0 else depth[parent[i]] + 1
+        deepest = max(deepest, depth[i])
+        part = int(min(1.0, max(0.0, float(probability[i]))) * MILLIONTHS)
+        millionths += part
+        row = BY_DEPTH + min(depth[i], DEPTHS - 1)
+        counts[row, DRAFTED] += 1
+        counts[row, EXPECTED] += part
+        row = BY_TENTH + min(TENTHS - 1, part * TENTHS // MILLIONTHS)
+        counts[row, DRAFTED] += 1
+        counts[row, EXPECTED] += part
+        mask = int(source[i])
+        seen |= mask
+        count_bits(counts, mask, DRAFTED, 1, part)
+    if n == 0:
+        return 0
+    for row in range(1, min(deepest, DEPTHS - 1) + 1):
+        counts[BY_DEPTH + row, STEPS] += 1
+    for row in range(1, min(kept, DEPTHS - 1) + 1):
+        counts[BY_DEPTH + row, HITS] += 1
+    for k in range(kept):
+        node = path[k]
+        mask = int(source[node])
+        hit |= mask
+        counts[BY_DEPTH + min(depth[node], DEPTHS - 1), ACCEPTED] += 1
+        part = int(min(1.0, max(0.0, float(probability[node]))) * MILLIONTHS)
+        counts[BY_TENTH + min(TENTHS - 1, part * TENTHS // MILLIONTHS), ACCEPTED] += 1
+        count_bits(counts, mask, ACCEPTED, 1, 0)
+    count_bits(counts, seen, STEPS, 1, 0)
+    count_bits(counts, hit, HITS, 1, 0)
+    by_match = BY_MATCH + row_of(MATCH_LENGTHS, longest(places, place_count))
+    for row in (by_match, BY_SIZE + row_of(SIZES, n), BY_METHOD + method):
+        counts[row, STEPS] += 1
+        counts[row, HITS] += min(1, kept)
+        counts[row, DRAFTED] += n
+        counts[row, ACCEPTED] += kept
+        counts[row, EXPECTED] += millionths
+    return kept
 
 
 @njit(
@@ -119,52 +197,8 @@ def tally(
     `places` of its root; a node at the tenth of its probability, where STEPS and HITS stay 0. O(nodes +
     committed).
     """
-    n = len(parent)
-    path = np.empty(n, np.int32)
-    kept = follow_path(token, parent, committed, path)
-    if accepted > kept:
-        return -1
-    if accepted >= 0:
-        kept = accepted
-    if n == 0:
-        return 0
-    depth = np.empty(n, np.int64)
-    seen = 0
-    hit = 0
-    deepest = 0
-    millionths = 0
-    for i in range(n):
-        depth[i] = 1 if parent[i] < 0 else depth[parent[i]] + 1
-        deepest = max(deepest, depth[i])
-        part = int(min(1.0, max(0.0, float(probability[i]))) * MILLIONTHS)
-        millionths += part
-        row = BY_DEPTH + min(depth[i], DEPTHS - 1)
-        counts[row, DRAFTED] += 1
-        counts[row, EXPECTED] += part
-        row = BY_TENTH + min(TENTHS - 1, part * TENTHS // MILLIONTHS)
-        counts[row, DRAFTED] += 1
-        counts[row, EXPECTED] += part
-        mask = int(source[i])
-        seen |= mask
-        count_bits(counts, mask, DRAFTED, 1, part)
-    for row in range(1, min(deepest, DEPTHS - 1) + 1):
-        counts[BY_DEPTH + row, STEPS] += 1
-    for row in range(1, min(kept, DEPTHS - 1) + 1):
-        counts[BY_DEPTH + row, HITS] += 1
-    for node in path[:kept]:
-        mask = int(source[node])
-        hit |= mask
-        counts[BY_DEPTH + min(depth[node], DEPTHS - 1), ACCEPTED] += 1
-        part = int(min(1.0, max(0.0, float(probability[node]))) * MILLIONTHS)
-        counts[BY_TENTH + min(TENTHS - 1, part * TENTHS // MILLIONTHS), ACCEPTED] += 1
-        count_bits(counts, mask, ACCEPTED, 1, 0)
-    count_bits(counts, seen, STEPS, 1, 0)
-    count_bits(counts, hit, HITS, 1, 0)
-    by_match = BY_MATCH + row_of(MATCH_LENGTHS, longest(places, place_count))
-    for row in (by_match, BY_SIZE + row_of(SIZES, n), BY_METHOD + method):
-        counts[row, STEPS] += 1
-        counts[row, HITS] += min(1, kept)
-        counts[row, DRAFTED] += n
-        counts[row, ACCEPTED] += kept
-        counts[row, EXPECTED] += millionths
-    return kept
+    n = len(token)
+    return tally_within(
+        token, parent, source, probability, np.ones(n, np.int32), committed, accepted,
+        places, place_count, method, counts, np.empty(n, np.int32), np.empty(n, np.int32),
+    )  # fmt: skip
