@@ -141,7 +141,8 @@ class ServingDrafter:
         self._swept = self._reported = clock()
         self._base = settings.namespace or model_namespace(model.name)
         self._shared = {self._base}
-        self._times = step_times_of(settings, shape, clock)
+        self.times = step_times_of(settings, shape, clock)
+        """What the engine's steps cost; another drafter of the same engine may go on with it."""
         create = created(model, settings, self._base)
         self._conversation = Conversation(
             client,
@@ -184,16 +185,16 @@ class ServingDrafter:
         that have nothing new, as prompts that are read in parts.
         """
         began = self._clock()
-        if self._times is not None:
-            self._times.ended([row.request_id for row in rows], others)
+        if self.times is not None:
+            self.times.ended([row.request_id for row in rows], others)
         try:
             trees = self._step(rows, began)
         except Exception:
             self._fault()
             trees = [EMPTY] * len(rows)
         self._note(began)
-        if self._times is not None:
-            self._times.begins(trees)
+        if self.times is not None:
+            self.times.begins(trees)
         return trees
 
     def rests(self) -> bool:
@@ -246,9 +247,9 @@ class ServingDrafter:
             # Their tokens are kept, and sent when they end or when the batch is small again.
             self.served.throttled += 1
             asked = {}
-        if asked and self._times is not None:
-            self._conversation.price(self._times.cost())
-            if self._times.should_vary():
+        if asked and self.times is not None:
+            self._conversation.price(self.times.cost())
+            if self.times.should_vary():
                 self.served.varied += 1
                 asked = {}
         trees = self._drafter.draft(asked) if asked else self._conversation.draft({})

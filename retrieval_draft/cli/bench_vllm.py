@@ -51,28 +51,25 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     races: list[Race] = []
     with ExitStack() as stack:
         running = stack.enter_context(sidecar())
-        bench = Bench(demo_folder(), running, lambda text: err().print(text))
+        warming = [tokenizer.encode(text).ids for text in shipped()[-SEQUENCES_MAX:]]
+        bench = Bench(demo_folder(), running, warming, lambda text: err().print(text))
         stack.callback(bench.close)
         first = [(arm, lengths[0]) for arm in ARMS]
         together = Workload(texts, tokens, SEQUENCES_MAX)
         races.append(bench.race(first, together, rounds))
         races.append(bench.race(first, Workload(alone, tokens, 1), rounds))
         some = [one for one in first if one[0] in (PLAIN, SUFFIX, IN_PROCESS)]
-        undrafted = [
-            *bench.undrafted(lengths[0], together),
-            *bench.undrafted(lengths[0], Workload(alone, tokens, 1)),
-        ]
         sampled = Workload(alone, tokens, SEQUENCES_MAX, SAMPLES)
         races.append(bench.race(some, sampled, rounds))
         for more in lengths[1:]:
-            races.append(bench.race([(SUFFIX, more), (IN_PROCESS, more)], together, 1))
+            races.append(bench.race([(SUFFIX, more), (IN_PROCESS, more)], together, rounds))
         try:
             races.append(bench.race([(DEFAULT, 0)], together, rounds))
         except Exception as error:  # vLLM's other runner need not run on every machine
             err().print(f"default vLLM does not run here: {error}")
         shared = [one for most in lengths for one in bench.sharing(texts, tokens, most)]
     arms = [one for race in races for one in race.arms]
-    ratios = [*(one for race in races for one in race.ratios), *undrafted]
+    ratios = [one for race in races for one in race.ratios]
     greedy = {one.concurrency: set[str]() for one in arms}
     for one in arms:
         if one.samples == 1:
@@ -115,13 +112,14 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
         )
         print_table(
             "tokens per second, one round's arms against each other, medians over rounds",
-            ("arm", "over", "draft tokens", "at once", "by the clock", "by CPU time"),
+            ("arm", "over", "draft tokens", "at once", "samples", "by the clock", "by CPU time"),
             [
                 (
                     one.arm,
                     one.over,
                     str(one.tokens_max),
                     str(one.concurrency),
+                    str(one.samples),
                     f"{one.by_clock:.3f}",
                     f"{one.by_cpu:.3f}",
                 )

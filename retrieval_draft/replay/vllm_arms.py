@@ -4,10 +4,9 @@ All engines live in this process, so that arms alternate within seconds and no s
 begins every run with a drafter that has learned nothing. Needs the environment of `make vllm-env`.
 """
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -83,6 +82,18 @@ class Run:
         return float(np.percentile(self.propose_us or [0], percent))
 
 
+@dataclass(slots=True)
+class Counts:
+    """What vLLM's scheduler counts, and the drafter's part of every step."""
+
+    rows: int = 0
+    """Of all decoding steps that a drafter was asked for, drafted or not."""
+    drafts: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    propose_us: list[int] = field(default_factory=list[int])
+
+
 class VllmEngine:
     """One engine; `kind` is plain, default, ngram, suffix or ours."""
 
@@ -120,23 +131,29 @@ class VllmEngine:
         _register_kernels_once()
         worker = self._llm.llm_engine.model_executor.driver_worker.worker
         self._runner: Any = worker.model_runner
+        self.counts = Counts()
         self._begun = 0
-        self._propose_us: list[int] = []
-        self._drafts = self._drafted = self._accepted = self._rows = 0
         self._count()
 
     def renew(self, settings: dict[str, object] | None = None, *, is_absent: bool = False) -> None:
         """A drafter that has learned nothing yet; ours with these settings, ready when this returns.
 
-        With `is_absent` there is nothing at the address that they name.
+        What the engine's steps cost is the engine's, and ours goes on knowing it. With `is_absent` there is
+        nothing at the address that they name.
         """
         if self.kind not in (SUFFIX, OURS):
             return
+        before = self._serving()
         self.close_drafter()
         config = self.config(settings)
         self._runner.drafter = type(self._runner.drafter)(config)
-        if self.kind == OURS and settings is not None and not is_absent:
-            self._wait_for(self._runner.drafter.drafter)
+        serving = self._serving()
+        if serving is None or settings is None:
+            return
+        if before is not None and before.times is not None and serving.times is not None:
+            serving.times = before.times
+        if not is_absent:
+            self._wait_for(serving)
 
     def config(self, settings: dict[str, object] | None) -> Any:
         """vLLM's configuration, with these settings of ours."""
@@ -157,9 +174,7 @@ class VllmEngine:
 
     def close_drafter(self) -> None:
         """What ours has learned is flushed."""
-        serving = getattr(self._runner, "drafter", None)
-        serving = getattr(serving, "drafter", None)
-        if self.kind == OURS and serving is not None:
+        if (serving := self._serving()) is not None:
             serving.close()
 
     def decode(
@@ -171,63 +186,56 @@ class VllmEngine:
         seed: int = 0,
     ) -> Run:
         """Every prompt once; each is sampled with a seed of its own."""
-        stop_timing = self._timed()
-        self._drafts = self._drafted = self._accepted = self._rows = 0
-        began, spent = time.perf_counter(), time.process_time()
-        outputs: list[list[int]] = []
-        for at in range(0, len(prompts), concurrency):
-            part = list(enumerate(prompts))[at : at + concurrency]
-            made = self._llm.generate(
-                [{"prompt_token_ids": prompt} for _, prompt in part],
-                [
-                    self._parameters(
-                        temperature=temperature,
-                        seed=seed + i if temperature else None,
-                        max_tokens=tokens,
-                        ignore_eos=True,
-                        detokenize=False,
-                    )
-                    for i, _ in part
-                ],
-                use_tqdm=False,
-            )
-            outputs += [list(one.outputs[0].token_ids) for one in made]
-        seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - spent
-        stop_timing()
-        text = repr(outputs).encode()
-        return Run(
-            sum(map(len, outputs)),
-            len(outputs),
-            seconds,
-            cpu_seconds,
-            # Without a drafter every step yields one token.
-            (self._rows or sum(map(len, outputs))) - len(outputs),
-            self._drafts,
-            self._drafted,
-            self._accepted,
-            hashlib.md5(text, usedforsecurity=False).hexdigest(),
-            outputs,
-            list(self._propose_us),
-        )
+        from retrieval_draft.replay.vllm_turns import Decoding
 
-    def begin(self, prompts: Sequence[list[int]], tokens: int) -> None:
-        """All prompts at once, greedily, by `step`."""
-        for prompt in prompts:
+        decoding = Decoding(self, prompts, tokens, concurrency, temperature, seed)
+        while not decoding.is_over:
+            decoding.take_turn()
+        return decoding.run()
+
+    def begin(
+        self, prompts: Sequence[list[int]], tokens: int, temperature: float, seed: int
+    ) -> list[str]:
+        """All of them at once, and their ids; sampled ones have seeds from `seed` on."""
+        names: list[str] = []
+        for i, prompt in enumerate(prompts):
             self._begun += 1
+            names.append(f"request-{self._begun}")
             self._llm.llm_engine.add_request(
-                f"begun-{self._begun}",
+                names[-1],
                 {"prompt_token_ids": prompt},
                 self._parameters(
-                    temperature=0.0, max_tokens=tokens, ignore_eos=True, detokenize=False
+                    temperature=temperature,
+                    seed=seed + i if temperature else None,
+                    max_tokens=tokens,
+                    ignore_eos=True,
+                    detokenize=False,
                 ),
             )
+        return names
 
     @property
     def is_busy(self) -> bool:
         return bool(self._llm.llm_engine.has_unfinished_requests())
 
-    def step(self) -> None:
-        self._llm.llm_engine.step()
+    def step(self) -> dict[str, list[int]]:
+        """One step; the outputs of the requests that ended with it."""
+        return {
+            one.request_id: list(one.outputs[0].token_ids)
+            for one in self._llm.llm_engine.step()
+            if one.finished
+        }
+
+    def pause(self) -> None:
+        """Others have the machine now: what passes until the next step is not what a step takes."""
+        if (serving := self._serving()) is not None:
+            serving.step([])
+
+    def count_anew(self) -> None:
+        """From here on `counts` counts, and the drafter's part of every step is timed."""
+        self.counts = Counts()
+        if getattr(self._runner, "drafter", None) is not None:
+            self._time()
 
     def close(self) -> None:
         self.close_drafter()
@@ -240,25 +248,26 @@ class VllmEngine:
                 raise FailedPrecondition("the drafter does not come up")
             time.sleep(0.02)
 
-    def _timed(self) -> Callable[[], object]:
-        """Time the drafter's part of every step until what is returned is called."""
-        self._propose_us = []
-        if getattr(self._runner, "drafter", None) is None:
-            return lambda: None
+    def _serving(self) -> Any:
+        """Ours, if this engine has it and it is not switched off."""
+        drafter = getattr(self._runner, "drafter", None)
+        return getattr(drafter, "drafter", None) if self.kind == OURS else None
+
+    def _time(self) -> None:
         # Not the drafter's own: ours is left out of steps while its sidecar is away.
-        propose = self._runner.propose_draft_token_ids
+        vars(self._runner).pop("propose_draft_token_ids", None)
+        propose, counts = self._runner.propose_draft_token_ids, self.counts
 
         def timed(*args: object, **kwargs: object) -> object:
             began = time.perf_counter()
             found = propose(*args, **kwargs)
-            self._propose_us.append(int(1e6 * (time.perf_counter() - began)))
+            counts.propose_us.append(int(1e6 * (time.perf_counter() - began)))
             given = (*args, *kwargs.values())
             sampled = next(one for one in given if isinstance(one, list))
-            self._rows += sum(len(row) > 0 for row in sampled)
+            counts.rows += sum(len(row) > 0 for row in sampled)
             return found
 
         self._runner.propose_draft_token_ids = timed
-        return lambda: vars(self._runner).pop("propose_draft_token_ids")
 
     def _count(self) -> None:
         """Count what vLLM's scheduler counts: its exported counters are of the newest engine alone."""
@@ -269,9 +278,9 @@ class VllmEngine:
             stats: object, num_draft_tokens: int, num_accepted_tokens: int, *args: Any, **more: Any
         ) -> object:
             if num_draft_tokens:
-                self._drafts += 1
-                self._drafted += num_draft_tokens
-                self._accepted += num_accepted_tokens
+                self.counts.drafts += 1
+                self.counts.drafted += num_draft_tokens
+                self.counts.accepted += num_accepted_tokens
             return counted(stats, num_draft_tokens, num_accepted_tokens, *args, **more)
 
         scheduler.make_spec_decoding_stats = counting

@@ -7,7 +7,6 @@ machine's. Every comparison is of one run, and arms alternate.
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,18 +27,17 @@ from retrieval_draft.replay.vllm_arms import (
     ours_in_process,
 )
 from retrieval_draft.replay.vllm_sharing import Pair, Sharing
-from retrieval_draft.replay.vllm_turns import turns
+from retrieval_draft.replay.vllm_turns import Decoding, in_turns
 
 IN_PROCESS, BY_SIDECAR, ABSENT = "ours, in-process", "ours, sidecar", "ours, no sidecar"
 SWITCHED_OFF = "ours, off"
 """Proposes nothing: what vLLM itself does more for any `custom_class`, as far as our plugin leaves it."""
-IN_TURNS = "plain, step by step in turns"
 Rounds = list[tuple[Run, ...]]
 SEQUENCES_MAX = 8
 SAMPLES = 3
 TEMPERATURE = 0.7
 SIDECAR_SECONDS_MAX = 300.0
-WARMING, WARMING_TOKENS = [[1, 2, 3, 4, 5, 6, 7, 8] * 4] * 2, 24
+WARMING_TOKENS = 64
 ALONE_SHARE = 4
 """Of so many prompts one is decoded where sequences go one by one: that takes the longest."""
 
@@ -86,6 +84,7 @@ class Ratio:
     over: str
     tokens_max: int
     concurrency: int
+    samples: int
     by_clock: float
     by_cpu: float
     """Of the engines' processes: a sidecar's is its own."""
@@ -132,8 +131,15 @@ def sidecar() -> Iterator[Sidecar]:
 class Bench:
     """Engines that are made once, at first use, and what they came to."""
 
-    def __init__(self, model: Path, sidecar: Sidecar, told: Callable[[str], None]) -> None:
-        self._model, self._sidecar, self._told = model, sidecar, told
+    def __init__(
+        self,
+        model: Path,
+        sidecar: Sidecar,
+        warming: list[list[int]],
+        told: Callable[[str], None],
+    ) -> None:
+        """Engines are warmed with these prompts."""
+        self._model, self._sidecar, self._warming, self._told = model, sidecar, warming, told
         self._engines: dict[tuple[str, int], VllmEngine] = {}
         self._namespaces = 0
 
@@ -142,30 +148,15 @@ class Bench:
             engine.close()
 
     def race(self, arms: list[tuple[str, int]], workload: Workload, rounds: int) -> Race:
-        """Every arm (name, tokens drafted at most) on the workload, in turn, so many times."""
+        """Every arm (name, tokens drafted at most) on the workload, so many times, in turns of some steps."""
         runs: dict[tuple[str, int], list[tuple[Run, float]]] = {arm: [] for arm in arms}
         for round_ in range(rounds):
-            for arm in arms if round_ % 2 == 0 else arms[::-1]:
-                self._told(f"{arm[0]} {arm[1]}, {workload.concurrency} at once, round {round_ + 1}")
-                runs[arm].append(self._run(*arm, workload))
+            self._told(f"{workload.concurrency} at once, round {round_ + 1}")
+            for arm, run in self._round(arms, workload, round_).items():
+                runs[arm].append(run)
         found = [_arm(arm, workload, one) for arm, one in runs.items()]
         alone = {arm: [run for run, _ in one] for arm, one in runs.items()}
-        # Sampled texts depend on the drafts: their speeds are not of the same work.
-        ratios = _ratios(alone, workload.concurrency) if workload.samples == 1 else []
-        return Race(found, ratios)
-
-    def undrafted(self, tokens_max: int, workload: Workload) -> list[Ratio]:
-        """What our drafter costs that proposes nothing: off, or its sidecar absent."""
-        plain, ours = self._engine(PLAIN, tokens_max), self._engine(OURS, tokens_max)
-        found: list[Ratio] = []
-        for arm in (SWITCHED_OFF, ABSENT):
-            self._told(f"{arm} and {PLAIN} in turns, {workload.concurrency} at once")
-            ours.renew(self._settings(arm), is_absent=arm == ABSENT)
-            prompts = workload.prompts[: workload.concurrency]
-            cost = turns((plain, ours), prompts, workload.tokens)
-            speeds = 1 / cost.by_clock, 1 / cost.by_cpu
-            found.append(Ratio(arm, IN_TURNS, tokens_max, workload.concurrency, *speeds))
-        return found
+        return Race(found, _ratios(alone, workload))
 
     def sharing(self, prompts: list[list[int]], tokens: int, tokens_max: int) -> Iterator[Sharing]:
         """Of disjoint halves, through one sidecar and through one Redis."""
@@ -186,22 +177,27 @@ class Bench:
                     through, halves, tokens, theirs, partial(_named, settings, self._fresh)
                 )
 
-    def _run(self, arm: str, tokens_max: int, workload: Workload) -> tuple[Run, float]:
-        """The run, and the sidecar's share of one core meanwhile."""
-        kind = OURS if arm in (IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF) else arm
-        engine = self._engine(kind, tokens_max)
-        engine.renew(self._settings(arm), is_absent=arm == ABSENT)
+    def _round(
+        self, arms: list[tuple[str, int]], workload: Workload, first: int
+    ) -> dict[tuple[str, int], tuple[Run, float]]:
+        """Every arm's run, and the sidecar's share of one core while its arm had the machine."""
         prompts = [prompt for prompt in workload.prompts for _ in range(workload.samples)]
-        spent, began = self._sidecar.cpu_seconds(), time.perf_counter()
-        run = engine.decode(
-            prompts,
-            workload.tokens,
-            workload.concurrency,
-            TEMPERATURE if workload.samples > 1 else 0.0,
-            seed=1,
-        )
-        share = (self._sidecar.cpu_seconds() - spent) / (time.perf_counter() - began)
-        return run, share
+        temperature = TEMPERATURE if workload.samples > 1 else 0.0
+        decodings: dict[tuple[str, int], Decoding] = {}
+        for arm, tokens_max in arms:
+            engine = self._engine(arm, tokens_max)
+            engine.renew(self._settings(arm), is_absent=arm == ABSENT)
+            decodings[arm, tokens_max] = Decoding(
+                engine, prompts, workload.tokens, workload.concurrency, temperature, seed=1
+            )
+        spent = self._sidecar.cpu_seconds()
+        in_turns(decodings, first)
+        spent = self._sidecar.cpu_seconds() - spent
+        runs = {arm: decoding.run() for arm, decoding in decodings.items()}
+        return {
+            arm: (run, spent / run.seconds if arm[0] == BY_SIDECAR else 0.0)
+            for arm, run in runs.items()
+        }
 
     def _settings(self, arm: str) -> dict[str, object] | None:
         namespace = self._fresh()
@@ -212,14 +208,18 @@ class Bench:
         }
         return settings.get(arm)
 
-    def _engine(self, kind: str, tokens_max: int) -> VllmEngine:
-        key = (kind, 0 if kind in (PLAIN, DEFAULT) else tokens_max)
+    def _engine(self, arm: str, tokens_max: int) -> VllmEngine:
+        key = (arm, 0 if arm in (PLAIN, DEFAULT) else tokens_max)
         if key not in self._engines:
-            self._told(f"starting vLLM, {kind}")
+            self._told(f"starting vLLM, {arm}")
+            kind = OURS if arm in (IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF) else arm
             engine = VllmEngine(kind, self._model, tokens_max, SEQUENCES_MAX)
-            engine.renew(ours_in_process(self._fresh()))
-            # What is compiled or loaded at first use is not this run's to measure.
-            engine.decode(WARMING, WARMING_TOKENS, SEQUENCES_MAX)
+            # What is compiled or loaded at first use is not this run's to measure, nor what a step costs to
+            # be found out. What is decoded here is forgotten before the first round.
+            settings = self._settings(arm)
+            engine.renew(settings, is_absent=arm == ABSENT)
+            engine.decode(self._warming, WARMING_TOKENS, SEQUENCES_MAX)
+            engine.decode(self._warming[:1], WARMING_TOKENS, 1)
             self._engines[key] = engine
         return self._engines[key]
 
@@ -247,8 +247,8 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
     )
 
 
-def _ratios(runs: dict[tuple[str, int], list[Run]], concurrency: int) -> list[Ratio]:
-    """Ours over the better of vLLM's own in each round."""
+def _ratios(runs: dict[tuple[str, int], list[Run]], workload: Workload) -> list[Ratio]:
+    """Ours over the better of others in each round."""
     found: list[Ratio] = []
     for arm, names in COMPARED:
         for tokens_max in sorted({most for one, most in runs if one == arm}):
@@ -265,7 +265,11 @@ def _ratios(runs: dict[tuple[str, int], list[Run]], concurrency: int) -> list[Ra
             named = f"better of {' and '.join(over)}" if len(over) > 1 else over[0]
             by_clock = ratio(lambda run: run.tokens_per_second)
             by_cpu = ratio(lambda run: run.tokens_per_cpu_second)
-            found.append(Ratio(arm, named, tokens_max, concurrency, by_clock, by_cpu))
+            found.append(
+                Ratio(
+                    arm, named, tokens_max, workload.concurrency, workload.samples, by_clock, by_cpu
+                )
+            )
     return found
 
 
@@ -292,4 +296,7 @@ ARMS = (PLAIN, NGRAM, SUFFIX, IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF)
 COMPARED = (
     (IN_PROCESS, (NGRAM, SUFFIX)),
     (BY_SIDECAR, (NGRAM, SUFFIX)),
+    (IN_PROCESS, (PLAIN,)),
+    (ABSENT, (PLAIN,)),
+    (SWITCHED_OFF, (PLAIN,)),
 )

@@ -1,57 +1,89 @@
-"""What a step without drafts costs: two engines decode the same prompts, a few steps each in turn.
-
-Where nothing is drafted, what is looked for is a hundredth of a step, and a machine's speed changes more
-from one second to the next. Turns of some ten milliseconds see the same machine.
+"""Engines that take turns of a few steps: a machine's speed changes more from one second to the next than
+what is to be told apart.
 """
 
+import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import median
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
-from retrieval_draft.replay.vllm_arms import VllmEngine
+from retrieval_draft.replay.vllm_arms import Run, VllmEngine
 
-TURN_STEPS = 4
-PASSES = 6
+TURN_STEPS = 12
 
-
-@dataclass(frozen=True, slots=True)
-class Turns:
-    """The second engine's median step, in the first one's."""
-
-    by_clock: float
-    by_cpu: float
+_Name = TypeVar("_Name")
 
 
-def turns(
-    engines: tuple[VllmEngine, VllmEngine], prompts: Sequence[list[int]], tokens: int
-) -> Turns:
-    """All prompts at once in each of them, PASSES times; medians over passes."""
-    found: list[Turns] = []
-    for number in range(PASSES):
-        spent: list[tuple[list[float], list[float]]] = [([], []), ([], [])]
-        for engine in engines:
-            engine.begin(prompts, tokens)
-        turn = number
-        while all(engine.is_busy for engine in engines):
-            one = turn % 2
-            _take_turn(engines[one], *spent[one])
-            turn += 1
-        for engine in engines:
-            while engine.is_busy:
-                engine.step()
-        (clock, cpu), (their_clock, their_cpu) = spent
-        found.append(Turns(median(their_clock) / median(clock), median(their_cpu) / median(cpu)))
-    return Turns(median(one.by_clock for one in found), median(one.by_cpu for one in found))
+class Decoding:
+    """An engine's way through a workload: so many prompts at once, and the next ones when all have ended."""
 
+    def __init__(
+        self,
+        engine: VllmEngine,
+        prompts: Sequence[list[int]],
+        tokens: int,
+        concurrency: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._engine = engine
+        self._tokens, self._temperature, self._seed = tokens, temperature, seed
+        self._prompts, self._concurrency = list(prompts), concurrency
+        self._begun: list[str] = []
+        self._outputs: dict[str, list[int]] = {}
+        self._seconds = self._cpu_seconds = 0.0
+        engine.count_anew()
 
-def _take_turn(engine: VllmEngine, clock: list[float], cpu: list[float]) -> None:
-    for i in range(TURN_STEPS):
-        if not engine.is_busy:
-            return
+    @property
+    def is_over(self) -> bool:
+        return len(self._outputs) == len(self._prompts)
+
+    def take_turn(self) -> None:
+        """So many steps, or those that are left."""
         began, spent = time.perf_counter(), time.process_time()
-        engine.step()
-        # The first one finds the other engine's memory in the caches.
-        if i:
-            clock.append(time.perf_counter() - began)
-            cpu.append(time.process_time() - spent)
+        for _ in range(TURN_STEPS):
+            if self.is_over:
+                break
+            if not self._engine.is_busy:
+                at = len(self._begun)
+                wave, seed = self._prompts[at : at + self._concurrency], self._seed + at
+                self._begun += self._engine.begin(wave, self._tokens, self._temperature, seed)
+            self._outputs |= self._engine.step()
+        self._seconds += time.perf_counter() - began
+        self._cpu_seconds += time.process_time() - spent
+
+    def pause(self) -> None:
+        """Another one's turn begins."""
+        self._engine.pause()
+
+    def run(self) -> Run:
+        """What it came to."""
+        counts = self._engine.counts
+        outputs = [self._outputs[name] for name in self._begun]
+        tokens = sum(map(len, outputs))
+        return Run(
+            tokens,
+            len(outputs),
+            self._seconds,
+            self._cpu_seconds,
+            # Without a drafter every step yields one token.
+            (counts.rows or tokens) - len(outputs),
+            counts.drafts,
+            counts.drafted,
+            counts.accepted,
+            hashlib.md5(repr(outputs).encode(), usedforsecurity=False).hexdigest(),
+            outputs,
+            list(counts.propose_us),
+        )
+
+
+def in_turns(decodings: Mapping[_Name, Decoding], first: int) -> None:
+    """All of them to their ends, beginning with the one of this number."""
+    names = list(decodings)
+    at = first
+    while any(not one.is_over for one in decodings.values()):
+        one = decodings[names[at % len(names)]]
+        at += 1
+        if not one.is_over:
+            one.take_turn()
+            one.pause()
