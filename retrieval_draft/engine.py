@@ -259,9 +259,10 @@ class Engine:
             client.sequences[part.sequence_id] = sequence
             self.clients.account(tenant, ring.nbytes)
         one = taken(index, part, sequence, base)
-        sequence.cut(base, count)
-        if sequence.ring is not ring:
-            self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
+        if base - first != ring.stop or ring.stop + count > ring.room:
+            sequence.cut(base, count)
+            if sequence.ring is not ring:
+                self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
         return one
 
     def _follow(self, state: NamespaceState, batch: list[Taken]) -> None:
@@ -317,7 +318,7 @@ class Engine:
 
     def _journal(self, sequence: Sequence, tokens_min: int, rows_min: int) -> None:
         # What a deleted namespace saw must not reach one that was created anew under its name.
-        if sequence.state.gone:
+        if sequence.state.gone or not sequence.has_gathered(tokens_min):
             return
         for record in sequence.records(tokens_min, rows_min):
             self.stores.backend.append(sequence.state.key, record)

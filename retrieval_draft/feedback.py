@@ -37,9 +37,9 @@ def taken(index: int, part: SequenceStep, sequence: OpenSequence, base: int) -> 
     """Before the sequence has changed: the newest draft is left to `judge`."""
     held, count = sequence.held, len(part.tokens)
     new = base + count - max(base, sequence.prompt_length)
-    if new < 0 or sequence.stop == sequence.first:
+    if new < 0 or not sequence.ring.stop:
         new = 0
-    if held is None or held.stop != base or not count:
+    if held is not None and (held.stop != base or not count):
         held = None
     return Taken(index, part, sequence, base, new, held)
 
@@ -50,40 +50,43 @@ def judge(state: NamespaceState, batch: Sequence[Taken], on_committed: OnCommitt
     Feedback about any other tree than the newest is ignored; its tokens are kept all the same. O(tokens +
     nodes).
     """
-    rows = [_row(one, one.held) for one in batch if one.held and one.held.draft.forest]
+    rows = [
+        Judging(
+            forest,
+            held.draft.row,
+            one.sequence.root,
+            one.part.tokens,
+            held.in_forest
+            and one.part.verified_step == held.step_id
+            and one.part.verified_tree is None,
+            one.part.accepted,
+        )
+        for one in batch
+        if (held := one.held) is not None and (forest := held.draft.forest) is not None
+    ]
     kept_of = iter(state.methods.mix.judge(rows, state.counters.table) if rows else ())
+    steps = tokens = 0
     for one in batch:
-        held = one.held
-        if held is None:
-            # Nothing was drafted for these tokens: every one of them was a plain step.
-            state.counters.committed(one.new, steps=one.new)
-            _tell(on_committed, one, 0)
-            continue
-        kept = next(kept_of) if held.draft.forest is not None else -1
-        _judged(state, one, held, kept, on_committed)
+        held, kept = one.held, 0
+        # What nothing was drafted for is a plain step a token.
+        taken_steps = one.new
+        if held is not None:
+            kept = next(kept_of) if held.draft.forest is not None else -1
+            kept, taken_steps = _judged(state, one, held, kept)
+        tokens += one.new
+        steps += taken_steps
+        if on_committed is not None:
+            _tell(on_committed, one, kept)
+    state.counters.committed(tokens, steps)
 
 
-def _row(one: Taken, held: Held) -> Judging:
-    forest, part = held.draft.forest, one.part
-    assert forest is not None
-    return Judging(
-        forest,
-        held.draft.row,
-        one.sequence.root,
-        part.tokens,
-        held.in_forest and part.verified_step == held.step_id and not part.verified_tree,
-        part.accepted,
-    )
-
-
-def _judged(
-    state: NamespaceState, one: Taken, held: Held, kept: int, on_committed: OnCommitted | None
-) -> None:
+def _judged(state: NamespaceState, one: Taken, held: Held, kept: int) -> tuple[int, int]:
+    """How many nodes were kept, and in how many steps the tokens came."""
     part, counters = one.part, state.counters
     if part.verified_step == held.step_id:
         # In a batch where others verified trees of their own, an empty one stands for ours.
         one.verified = part.verified_tree or held.tree
-        if part.verified_tree or not held.in_forest:
+        if part.verified_tree is not None or not held.in_forest:
             root, method = one.sequence.root, held.method
             kept = counters.verified(one.verified, part.tokens, part.accepted, method, root)
         if kept < 0:
@@ -92,17 +95,16 @@ def _judged(
         kept = 0
         counters.ignored_feedback += part.verified_step > 0
     # Steps that did not ask come with the next message: one token each, behind the verified path.
-    known = one.verified is not None or not len(held.tree)
+    known = one.verified is not None or not len(held.tree.token)
     plain = max(0, one.new - kept - 1) if known else 0
-    counters.committed(one.new, steps=min(one.new, 1 + plain))
-    _tell(on_committed, one, kept)
     if held.draft.fused is not None:
         state.methods.mix.teach_fused(held.draft, part.tokens)
+    return kept, min(one.new, 1 + plain)
 
 
-def _tell(on_committed: OnCommitted | None, one: Taken, kept: int) -> None:
+def _tell(on_committed: OnCommitted, one: Taken, kept: int) -> None:
     sequence, verified, tokens = one.sequence, one.verified, one.part.tokens
-    if on_committed is not None and one.new and sequence.learning != Learning.NONE:
+    if one.new and sequence.learning != Learning.NONE:
         path = [] if verified is None else verified.follow(tokens.tolist())[:kept]
         new = tokens[len(tokens) - one.new :]
         on_committed(sequence.state.key, sequence.number, new, verified, path)

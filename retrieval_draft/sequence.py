@@ -124,6 +124,13 @@ class Sequence:
         if self.learning != Learning.NONE and len(rows):
             self._unread.append((rows, verified, base))
 
+    def has_gathered(self, tokens_min: int) -> bool:
+        """Whether `records` may have anything: predictions, or so many tokens."""
+        predictions = self._predictions
+        if self._unread or predictions.own_count or predictions.path_count:
+            return True
+        return self.first + self.ring.stop - self.learned_to >= tokens_min
+
     def records(self, tokens_min: int, rows_min: int) -> Iterator[Record]:
         """What is to be journalled once so much has gathered; each position and each row once."""
         if self.learning == Learning.NONE:

@@ -55,11 +55,12 @@ class OpenSequence:
             finished=finished,
             verified_step=self.verified_step,
             accepted=self.accepted,
-            rows=joined(self.rows),
+            rows=joined(self.rows) if self.rows else None,
             model_tree=model_tree,
             verified_tree=self.verified_tree,
         )
-        self.rows = []
+        if self.rows:
+            self.rows = []
         self.verified_step, self.accepted, self.verified_tree = 0, -1, None
         self.asked_step = step_id
         return sent

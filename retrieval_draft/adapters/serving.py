@@ -275,7 +275,7 @@ class ServingDrafter:
                 self._refuse(known, row, "a token outside the vocabulary")
                 return False
             accepted = -1 if known.tree is EMPTY else self._accepted(known.tree, tokens)
-            self._drafter.commit(name, int32s(fresh), accepted, row.rows)
+            self._drafter.commit(name, fresh, accepted, row.rows)
             known.length, known.tail = length, tail(history, length)
         known.tree = EMPTY
         return True

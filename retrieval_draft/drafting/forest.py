@@ -39,16 +39,24 @@ class Forest:
         self.sizes: Int64Array = np.zeros(count, INT64)
         self._kinds, self._shape = kinds, shape
         self._stride = count * nodes_max
-        self._address: int = self.block.ctypes.data
+        self._address: int = self.block.__array_interface__["data"][0]
+        self._counts: list[int] | None = None
         self._probability: Float32Array = self.block[PROBABILITY].view(FLOAT32)
         self._source: UInt32Array = self.block[SOURCE].view(UINT32)
 
     def __len__(self) -> int:
         return len(self._kinds)
 
+    @property
+    def counts(self) -> list[int]:
+        """The nodes of every tree, once they have grown."""
+        if self._counts is None:
+            self._counts = self.sizes.tolist()
+        return self._counts
+
     def tree(self, i: int, nodes_max: int | None = None) -> DraftTree:
         """Tree i as it grew, its first nodes at most: in the order of growth every prefix is a tree."""
-        size = int(self.sizes[i])
+        size = self.counts[i]
         return self._first(i, size if nodes_max is None else min(size, nodes_max))
 
     def source(self, i: int) -> UInt32Array:
@@ -75,7 +83,7 @@ class Forest:
     def address(self, i: int) -> tuple[int, int, int, int, int]:
         """Columns PLANE to SHAPE of tree i's row for kernels/judging."""
         first = self._address + i * self.block.shape[2] * WORD_BYTES
-        return first, self._stride, int(self.sizes[i]), self._kinds[i], self._shape
+        return first, self._stride, self.counts[i], self._kinds[i], self._shape
 
     def _first(self, i: int, count: int) -> DraftTree:
         block = self.block
@@ -88,6 +96,6 @@ class Forest:
 
     def _some(self, i: int) -> DraftTree:
         """Those that were kept."""
-        size = int(self.sizes[i])
+        size = self.counts[i]
         nodes = np.flatnonzero(self.block[KEEP, i, :size])
         return pruned(self._first(i, size), nodes)

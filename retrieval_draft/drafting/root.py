@@ -38,7 +38,6 @@ class Root:
         self.trails = Trails()
         arrays = (self.tails, self.places, self.segments, self.corpus)
         tails, places, segments, corpus = (array.ctypes.data for array in arrays)
-        self.places_address: int = places
         self.addresses = tails, places, segments, corpus, len(self.corpus)
         """Of tails, places, segments and corpus, and how many words that has."""
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import judging as kernels
 from retrieval_draft.drafting.kernels import paths, tally
+from retrieval_draft.drafting.kernels.bins import SCOPES
 from retrieval_draft.drafting.kernels.evidence import LENGTH, PLACE_COLUMNS, PLACES_MAX
 from retrieval_draft.drafting.kernels.growth import (
     KEEP,
@@ -74,6 +75,7 @@ def test_every_tree_teaches_its_path_map_and_the_verified_ones_are_counted(
     room = max(1, *(len(tree.token) for tree in batch))
     block = np.full((PLANES, len(batch), room), -9, np.int32)
     places = [np.zeros((PLACES_MAX, PLACE_COLUMNS), np.int32) for _ in batch]
+    segments = int32s([0] * SCOPES + [1])
     rows: list[list[int]] = []
     at = 0
     for i, tree in enumerate(batch):
@@ -100,7 +102,7 @@ def test_every_tree_teaches_its_path_map_and_the_verified_ones_are_counted(
         rows.append(
             [
                 block[TOKEN, i].ctypes.data, len(batch) * room, n, tree.kind, tree.shape, at, end,
-                tree.accepted, tree.verified, places[i].ctypes.data, 1,
+                tree.accepted, tree.verified, places[i].ctypes.data, segments.ctypes.data,
             ]
         )  # fmt: skip
         at = end

@@ -4,6 +4,7 @@ import numpy as np
 from numba import int64, njit, types
 
 from retrieval_draft.drafting.kernels import growth, paths, tally
+from retrieval_draft.drafting.kernels.bins import SCOPES
 from retrieval_draft.drafting.kernels.evidence import PLACE_COLUMNS, PLACES_MAX
 from retrieval_draft.drafting.kernels.mixing import float_cube_t
 from retrieval_draft.store.kernels.address import row_at, table_at
@@ -16,8 +17,8 @@ FIRST, END = 5, 6
 """Which of the batch's tokens were committed."""
 ACCEPTED, VERIFIED = 7, 8
 """How many nodes were kept, -1 = all that agree; whether this was the tree that was verified."""
-PLACES, PLACE_COUNT = 9, 10
-"""Address of the root's places, and how many."""
+PLACES, SEGMENTS = 9, 10
+"""Addresses of the root's."""
 COLUMNS = 11
 WORD_BYTES = 4
 
@@ -71,5 +72,5 @@ def judge(
                 token, parent, row_at(first + growth.SOURCE * plane, size).view(np.uint32),
                 probability, row_at(first + growth.KEEP * plane, size), committed,
                 rows[i, ACCEPTED], table_at(rows[i, PLACES], PLACES_MAX, PLACE_COLUMNS),
-                rows[i, PLACE_COUNT], method, counts, path, depth,
+                row_at(rows[i, SEGMENTS], SCOPES + 1)[SCOPES], method, counts, path, depth,
             )  # fmt: skip
