@@ -40,7 +40,7 @@ class Forest:
         self._kinds, self._shape = kinds, shape
         self._stride = count * nodes_max
         self._address: int = self.block.__array_interface__["data"][0]
-        self._counts: list[int] | None = None
+        self._counts: list[int] = []
         self._probability: Float32Array = self.block[PROBABILITY].view(FLOAT32)
         self._source: UInt32Array = self.block[SOURCE].view(UINT32)
 
@@ -50,7 +50,7 @@ class Forest:
     @property
     def counts(self) -> list[int]:
         """The nodes of every tree, once they have grown."""
-        if self._counts is None:
+        if not self._counts:
             self._counts = self.sizes.tolist()
         return self._counts
 
