@@ -97,6 +97,12 @@ def sight_of(sequence: Sequence, near: Near | None = None) -> Sight:
     )
 
 
+def learned_of(state: NamespaceState) -> Learned:
+    """What its models have produced, for one batch: a snapshot that is loaded brings another."""
+    tier = state.learned
+    return Learned(tier.ring, tier.recycling, tier.stand.expected)
+
+
 def _grown_all(
     asked: list[Asked], options: DraftOptions, began: float
 ) -> tuple[list[tuple[Forest, list[Asked]]], list[tuple[Asked, Draft]]]:
@@ -156,7 +162,7 @@ def _grown(
             )
         )
     return state.methods.mix.grow_all(
-        Learned.of(state.learned),
+        learned_of(state),
         batch,
         chain=options.shape == TreeShape.CHAIN,
         children_max=options.children_max,

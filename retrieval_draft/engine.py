@@ -18,11 +18,11 @@ from retrieval_draft.checks import (
 )
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import POSITION_MAX, Config
-from retrieval_draft.drafting.batch import Following, Learned
+from retrieval_draft.drafting.batch import Following
 from retrieval_draft.drafting.budget import cut, probability_floor
 from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.sight import Verified
-from retrieval_draft.drafts import Asked, draft_batch, draft_one, sight_of
+from retrieval_draft.drafts import Asked, draft_batch, draft_one, learned_of, sight_of
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
 from retrieval_draft.feedback import OnCommitted, Taken, judge, taken
 from retrieval_draft.namespace import NamespaceState
@@ -280,7 +280,7 @@ class Engine:
                 Following(sequence.ring, sequence.root, sequence.kind, tokens, teaching_from)
             )
         if following:
-            state.methods.mix.follow_all(Learned.of(state.learned), following)
+            state.methods.mix.follow_all(learned_of(state), following)
 
     def _taken(self, client: ClientState, one: Taken) -> None:
         """What else its new tokens mean for a sequence."""

@@ -19,9 +19,9 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     """Inside vLLM, on this CPU: no drafts, its ngram and suffix, and ours through both transports.
 
     Runs in the environment of `make vllm-env`. The demo model continues Python files that it never saw;
-    the V1 runner, no async scheduling, one thread; arms alternate, and figures are medians. By CPU time
-    arms can be compared on a busy machine too. Every arm starts having learned nothing. The last line is
-    one JSON document.
+    the V1 runner, no async scheduling, one thread; arms take turns of 12 steps. Lengths and times are
+    medians over rounds, ratios are of all rounds together. By CPU time arms can be compared on a busy
+    machine too. Every arm starts having learned nothing. The last line is one JSON document.
     """
     from retrieval_draft.cli.options import numbers_of
     from retrieval_draft.gpu.demo.prompts import shipped
@@ -111,7 +111,7 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
             out(),
         )
         print_table(
-            "tokens per second, one round's arms against each other, medians over rounds",
+            "tokens per second against each other, in turns of 12 steps, all rounds together",
             ("arm", "over", "draft tokens", "at once", "samples", "by the clock", "by CPU time"),
             [
                 (

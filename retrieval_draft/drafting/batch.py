@@ -11,7 +11,6 @@ import numpy as np
 
 from retrieval_draft.drafting.forest import Forest
 from retrieval_draft.drafting.root import Root
-from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Grams
@@ -26,10 +25,6 @@ class Learned(msgspec.Struct, frozen=True, eq=False, gc=False):
     ring: TokenRing
     recycling: Recycling
     expected: Grams
-
-    @classmethod
-    def of(cls, tier: LearnedTier) -> "Learned":
-        return cls(tier.ring, tier.recycling, tier.stand.expected)
 
 
 class Following(msgspec.Struct, frozen=True, eq=False, gc=False):

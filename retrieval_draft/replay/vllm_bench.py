@@ -32,7 +32,9 @@ from retrieval_draft.replay.vllm_turns import Decoding, in_turns
 IN_PROCESS, BY_SIDECAR, ABSENT = "ours, in-process", "ours, sidecar", "ours, no sidecar"
 SWITCHED_OFF = "ours, off"
 """Proposes nothing: what vLLM itself does more for any `custom_class`, as far as our plugin leaves it."""
-Rounds = list[tuple[Run, ...]]
+PLAIN_AGAIN = "plain, again"
+"""A second engine like the first: what it differs by is chance, and so is as much of any other ratio."""
+OURS_ARMS = (IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF)
 SEQUENCES_MAX = 8
 SAMPLES = 3
 TEMPERATURE = 0.7
@@ -78,7 +80,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One arm over another of the same round, tokens per second; medians over rounds."""
+    """One arm over others that took turns with it: tokens per second, of all rounds together.
+
+    No median of rounds: of the better of two arms in a round, chance picks one.
+    """
 
     arm: str
     over: str
@@ -209,10 +214,10 @@ class Bench:
         return settings.get(arm)
 
     def _engine(self, arm: str, tokens_max: int) -> VllmEngine:
-        key = (arm, 0 if arm in (PLAIN, DEFAULT) else tokens_max)
+        key = (arm, 0 if arm in (PLAIN, PLAIN_AGAIN, DEFAULT) else tokens_max)
         if key not in self._engines:
             self._told(f"starting vLLM, {arm}")
-            kind = OURS if arm in (IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF) else arm
+            kind = PLAIN if arm == PLAIN_AGAIN else OURS if arm in OURS_ARMS else arm
             engine = VllmEngine(kind, self._model, tokens_max, SEQUENCES_MAX)
             # What is compiled or loaded at first use is not this run's to measure, nor what a step costs to
             # be found out. What is decoded here is forgotten before the first round.
@@ -248,29 +253,38 @@ def _arm(arm: tuple[str, int], workload: Workload, runs: list[tuple[Run, float]]
 
 
 def _ratios(runs: dict[tuple[str, int], list[Run]], workload: Workload) -> list[Ratio]:
-    """Ours over the better of others in each round."""
+    """Of the arms that are compared, each over the best of those that it is compared with."""
     found: list[Ratio] = []
     for arm, names in COMPARED:
         for tokens_max in sorted({most for one, most in runs if one == arm}):
-            ours = runs[arm, tokens_max]
-            over = [name for name in names if (name, tokens_max) in runs]
-            if not over:
+            if any((name, tokens_max) not in runs for name in names):
                 continue
-            others = [runs[name, tokens_max] for name in over]
-            rounds = list(zip(ours, *others, strict=True))
-
-            def ratio(speed: Callable[[Run], float], rounds: Rounds = rounds) -> float:
-                return median(speed(one) / max(map(speed, theirs)) for one, *theirs in rounds)
-
-            named = f"better of {' and '.join(over)}" if len(over) > 1 else over[0]
-            by_clock = ratio(lambda run: run.tokens_per_second)
-            by_cpu = ratio(lambda run: run.tokens_per_cpu_second)
+            ours = runs[arm, tokens_max]
+            theirs = [runs[name, tokens_max] for name in names]
             found.append(
                 Ratio(
-                    arm, named, tokens_max, workload.concurrency, workload.samples, by_clock, by_cpu
+                    arm,
+                    f"better of {' and '.join(names)}" if len(names) > 1 else names[0],
+                    tokens_max,
+                    workload.concurrency,
+                    workload.samples,
+                    _tokens_per(ours, _seconds) / max(_tokens_per(one, _seconds) for one in theirs),
+                    _tokens_per(ours, _cpu) / max(_tokens_per(one, _cpu) for one in theirs),
                 )
             )
     return found
+
+
+def _tokens_per(runs: list[Run], seconds: Callable[[Run], float]) -> float:
+    return sum(run.tokens for run in runs) / sum(map(seconds, runs))
+
+
+def _seconds(run: Run) -> float:
+    return run.seconds
+
+
+def _cpu(run: Run) -> float:
+    return run.cpu_seconds
 
 
 def _named(
@@ -292,11 +306,14 @@ def _redis(stack: ExitStack) -> str:
     return server.url
 
 
-ARMS = (PLAIN, NGRAM, SUFFIX, IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF)
+ARMS = (PLAIN, PLAIN_AGAIN, NGRAM, SUFFIX, IN_PROCESS, BY_SIDECAR, ABSENT, SWITCHED_OFF)
 COMPARED = (
     (IN_PROCESS, (NGRAM, SUFFIX)),
     (BY_SIDECAR, (NGRAM, SUFFIX)),
+    (IN_PROCESS, (SUFFIX,)),
     (IN_PROCESS, (PLAIN,)),
+    (SUFFIX, (PLAIN,)),
     (ABSENT, (PLAIN,)),
     (SWITCHED_OFF, (PLAIN,)),
+    (PLAIN_AGAIN, (PLAIN,)),
 )

@@ -8,8 +8,7 @@ here looks whether they are still there.
 import ctypes
 from typing import Any
 
-from numba import int64, njit, types
-from numba.core import config
+from numba import config, int64, njit, types
 from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 
