@@ -193,30 +193,22 @@ class VllmEngine:
             decoding.take_turn()
         return decoding.run()
 
-    def begin(
-        self, prompts: Sequence[list[int]], tokens: int, temperature: float, seed: int
-    ) -> list[str]:
-        """All of them at once, and their ids; sampled ones have seeds from `seed` on."""
-        names: list[str] = []
-        for i, prompt in enumerate(prompts):
-            self._begun += 1
-            names.append(f"request-{self._begun}")
-            self._llm.llm_engine.add_request(
-                names[-1],
-                {"prompt_token_ids": prompt},
-                self._parameters(
-                    temperature=temperature,
-                    seed=seed + i if temperature else None,
-                    max_tokens=tokens,
-                    ignore_eos=True,
-                    detokenize=False,
-                ),
-            )
-        return names
-
-    @property
-    def is_busy(self) -> bool:
-        return bool(self._llm.llm_engine.has_unfinished_requests())
+    def begin(self, prompt: list[int], tokens: int, temperature: float, seed: int) -> str:
+        """From the next step on; its id. Without a temperature the seed is not used."""
+        self._begun += 1
+        name = f"request-{self._begun}"
+        self._llm.llm_engine.add_request(
+            name,
+            {"prompt_token_ids": prompt},
+            self._parameters(
+                temperature=temperature,
+                seed=seed if temperature else None,
+                max_tokens=tokens,
+                ignore_eos=True,
+                detokenize=False,
+            ),
+        )
+        return name
 
     def step(self) -> dict[str, list[int]]:
         """One step; the outputs of the requests that ended with it."""

@@ -188,12 +188,14 @@ class Bench:
         """Every arm's run, and the sidecar's share of one core while its arm had the machine."""
         prompts = [prompt for prompt in workload.prompts for _ in range(workload.samples)]
         temperature = TEMPERATURE if workload.samples > 1 else 0.0
+        # Every round draws anew: arms decode different texts there, and one text says little.
+        seed = 1 + first * len(prompts)
         decodings: dict[tuple[str, int], Decoding] = {}
         for arm, tokens_max in arms:
             engine = self._engine(arm, tokens_max)
             engine.renew(self._settings(arm), is_absent=arm == ABSENT)
             decodings[arm, tokens_max] = Decoding(
-                engine, prompts, workload.tokens, workload.concurrency, temperature, seed=1
+                engine, prompts, workload.tokens, workload.concurrency, temperature, seed
             )
         spent = self._sidecar.cpu_seconds()
         in_turns(decodings, first)

@@ -15,7 +15,7 @@ _Name = TypeVar("_Name")
 
 
 class Decoding:
-    """An engine's way through a workload: so many prompts at once, and the next ones when all have ended."""
+    """An engine's way through a workload: so many prompts at once, the next one when one has ended."""
 
     def __init__(
         self,
@@ -44,10 +44,11 @@ class Decoding:
         for _ in range(TURN_STEPS):
             if self.is_over:
                 break
-            if not self._engine.is_busy:
-                at = len(self._begun)
-                wave, seed = self._prompts[at : at + self._concurrency], self._seed + at
-                self._begun += self._engine.begin(wave, self._tokens, self._temperature, seed)
+            first = len(self._begun)
+            last = len(self._outputs) + self._concurrency
+            for i, prompt in enumerate(self._prompts[first:last], first):
+                name = self._engine.begin(prompt, self._tokens, self._temperature, self._seed + i)
+                self._begun.append(name)
             self._outputs |= self._engine.step()
         self._seconds += time.perf_counter() - began
         self._cpu_seconds += time.process_time() - spent
