@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 PIPE_COLUMNS = 108
-FIRST_START = "loading kernels; only a first start compiles them, half a minute of one core"
+FIRST_START = "loading kernels; only a first start compiles them, a minute of one core"
 
 
 def print_json(value: object) -> None:

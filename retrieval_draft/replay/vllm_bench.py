@@ -80,7 +80,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """One arm over others that took turns with it: tokens per second, of all rounds together.
+    """One arm over the best of others that took turns with it: tokens per second, of all rounds together.
 
     No median of rounds: of the better of two arms in a round, chance picks one.
     """
@@ -266,7 +266,7 @@ def _ratios(runs: dict[tuple[str, int], list[Run]], workload: Workload) -> list[
             found.append(
                 Ratio(
                     arm,
-                    f"better of {' and '.join(names)}" if len(names) > 1 else names[0],
+                    " or ".join(names),
                     tokens_max,
                     workload.concurrency,
                     workload.samples,
