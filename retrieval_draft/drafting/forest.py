@@ -13,6 +13,7 @@ from retrieval_draft.drafting.kernels.growth import (
     TOKEN,
 )
 from retrieval_draft.step import VerifyCost
+from retrieval_draft.store.kernels.address import address_of
 from retrieval_draft.tree import (
     DraftTree,
     Float32Array,
@@ -39,7 +40,7 @@ class Forest:
         self.sizes: Int64Array = np.zeros(count, INT64)
         self._kinds, self._shape = kinds, shape
         self._stride = count * nodes_max
-        self._address: int = self.block.__array_interface__["data"][0]
+        self._address = address_of(self.block)
         self._counts: list[int] = []
         self._probability: Float32Array = self.block[PROBABILITY].view(FLOAT32)
         self._source: UInt32Array = self.block[SOURCE].view(UINT32)
