@@ -6,7 +6,6 @@ begins every run with a drafter that has learned nothing. Needs the environment 
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -176,22 +175,6 @@ class VllmEngine:
         """What ours has learned is flushed."""
         if (serving := self._serving()) is not None:
             serving.close()
-
-    def decode(
-        self,
-        prompts: Sequence[list[int]],
-        tokens: int,
-        concurrency: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> Run:
-        """Every prompt once; each is sampled with a seed of its own."""
-        from retrieval_draft.replay.vllm_turns import Decoding
-
-        decoding = Decoding(self, prompts, tokens, concurrency, temperature, seed)
-        while not decoding.is_over:
-            decoding.take_turn()
-        return decoding.run()
 
     def begin(self, prompt: list[int], tokens: int, temperature: float, seed: int) -> str:
         """From the next step on; its id. Without a temperature the seed is not used."""

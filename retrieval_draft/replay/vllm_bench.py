@@ -171,7 +171,7 @@ class Bench:
             pair = Pair(self._model, tokens_max, SEQUENCES_MAX, stack)
             suffix = self._engine(SUFFIX, tokens_max)
             suffix.renew()
-            theirs = suffix.decode(halves[1], tokens, SEQUENCES_MAX)
+            theirs = Decoding(suffix, halves[1], tokens, SEQUENCES_MAX).to_end()
             redis = _redis(stack)
             for through, settings in (
                 ("one sidecar", lambda name: ours_by_sidecar(name, self._sidecar.target)),
@@ -223,10 +223,9 @@ class Bench:
             engine = VllmEngine(kind, self._model, tokens_max, SEQUENCES_MAX)
             # What is compiled or loaded at first use is not this run's to measure, nor what a step costs to
             # be found out. What is decoded here is forgotten before the first round.
-            settings = self._settings(arm)
-            engine.renew(settings, is_absent=arm == ABSENT)
-            engine.decode(self._warming, WARMING_TOKENS, SEQUENCES_MAX)
-            engine.decode(self._warming[:1], WARMING_TOKENS, 1)
+            engine.renew(self._settings(arm), is_absent=arm == ABSENT)
+            Decoding(engine, self._warming, WARMING_TOKENS, SEQUENCES_MAX).to_end()
+            Decoding(engine, self._warming[:1], WARMING_TOKENS, 1).to_end()
             self._engines[key] = engine
         return self._engines[key]
 
@@ -261,8 +260,8 @@ def _ratios(runs: dict[tuple[str, int], list[Run]], workload: Workload) -> list[
         for tokens_max in sorted({most for one, most in runs if one == arm}):
             if any((name, tokens_max) not in runs for name in names):
                 continue
-            ours = runs[arm, tokens_max]
-            theirs = [runs[name, tokens_max] for name in names]
+            by_clock, by_cpu = _speeds(runs[arm, tokens_max])
+            theirs = [_speeds(runs[name, tokens_max]) for name in names]
             found.append(
                 Ratio(
                     arm,
@@ -270,23 +269,20 @@ def _ratios(runs: dict[tuple[str, int], list[Run]], workload: Workload) -> list[
                     tokens_max,
                     workload.concurrency,
                     workload.samples,
-                    _tokens_per(ours, _seconds) / max(_tokens_per(one, _seconds) for one in theirs),
-                    _tokens_per(ours, _cpu) / max(_tokens_per(one, _cpu) for one in theirs),
+                    by_clock / max(clock for clock, _ in theirs),
+                    by_cpu / max(cpu for _, cpu in theirs),
                 )
             )
     return found
 
 
-def _tokens_per(runs: list[Run], seconds: Callable[[Run], float]) -> float:
-    return sum(run.tokens for run in runs) / sum(map(seconds, runs))
-
-
-def _seconds(run: Run) -> float:
-    return run.seconds
-
-
-def _cpu(run: Run) -> float:
-    return run.cpu_seconds
+def _speeds(runs: list[Run]) -> tuple[float, float]:
+    """Tokens per second of all of them together, by the clock and by CPU time."""
+    tokens = sum(run.tokens for run in runs)
+    return (
+        tokens / sum(run.seconds for run in runs),
+        tokens / sum(run.cpu_seconds for run in runs),
+    )
 
 
 def _named(

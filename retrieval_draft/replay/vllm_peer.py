@@ -15,6 +15,7 @@ import msgspec
 
 from retrieval_draft.errors import Unreachable
 from retrieval_draft.replay.vllm_arms import OURS, Run, VllmEngine
+from retrieval_draft.replay.vllm_turns import Decoding
 
 STOP_SECONDS_MAX = 60.0
 
@@ -92,7 +93,7 @@ def main(model: str, tokens_max: str, sequences_max: str) -> None:
             if isinstance(order, Join):
                 engine.renew(order.settings)
             else:
-                done = engine.decode(order.prompts, order.tokens, order.concurrency)
+                done = Decoding(engine, order.prompts, order.tokens, order.concurrency).to_end()
             answers.write(msgspec.json.encode(done) + b"\n")
         engine.close()
 

@@ -15,7 +15,10 @@ _Name = TypeVar("_Name")
 
 
 class Decoding:
-    """An engine's way through a workload: so many prompts at once, the next one when one has ended."""
+    """An engine's way through a workload: so many prompts at once, the next one when one has ended.
+
+    Every prompt once; each is sampled with a seed of its own, from `seed` on.
+    """
 
     def __init__(
         self,
@@ -56,6 +59,12 @@ class Decoding:
     def pause(self) -> None:
         """Another one's turn begins."""
         self._engine.pause()
+
+    def to_end(self) -> Run:
+        """Without others."""
+        while not self.is_over:
+            self.take_turn()
+        return self.run()
 
     def run(self) -> Run:
         """What it came to."""

@@ -31,6 +31,7 @@ from retrieval_draft.replay.vllm_arms import (
     ours_by_sidecar,
     ours_in_process,
 )
+from retrieval_draft.replay.vllm_turns import Decoding
 from retrieval_draft.step import StepResponse
 from retrieval_draft.tokenizer import demo_folder, load_tokenizer
 from retrieval_draft.tree import DraftTree, int32s
@@ -55,7 +56,7 @@ def undrafted() -> Iterator[VllmEngine]:
 @pytest.fixture(scope="module")
 def plain(undrafted: VllmEngine, prompts: list[list[int]]) -> str:
     """The digest of what vLLM decodes without drafts."""
-    return undrafted.decode(prompts, TOKENS, SEQUENCES_MAX).digest
+    return Decoding(undrafted, prompts, TOKENS, SEQUENCES_MAX).to_end().digest
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +91,7 @@ def test_greedy_output_is_that_without_drafts(
     engine: VllmEngine, prompts: list[list[int]], plain: str
 ) -> None:
     engine.renew(ours_in_process("greedy"))
-    run = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    run = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
     assert run.digest == plain
     assert run.accepted > 20
     # What vLLM's scheduler counts is what our side does, but for drafts of requests that ended.
@@ -108,10 +109,10 @@ def test_requests_end_by_their_ids_and_are_learned(
     engine: VllmEngine, prompts: list[list[int]], plain: str
 ) -> None:
     engine.renew(ours_in_process("ends"))
-    cold = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    cold = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
     # Only the plugin knows that a request is over: by tokens alone it would be open for a minute more.
     assert len(serving(engine).open_requests()) <= SEQUENCES_MAX
-    warm = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    warm = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
     assert warm.digest == cold.digest == plain
     assert warm.steps < 0.8 * cold.steps
 
@@ -121,15 +122,15 @@ def test_requests_told_by_their_tokens_do_as_well(
 ) -> None:
     engine.renew(ours_in_process("tracked"))
     monkeypatch.setattr(Proposer, "bind", lambda *_: None)
-    run = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    run = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
     assert run.digest == plain
     assert run.accepted > 20
 
 
 def test_sampling_runs(engine: VllmEngine, prompts: list[list[int]]) -> None:
     engine.renew(ours_in_process("sampling"))
-    first = engine.decode(prompts, TOKENS, SEQUENCES_MAX, temperature=0.8, seed=1)
-    second = engine.decode(prompts, TOKENS, SEQUENCES_MAX, temperature=0.8, seed=2)
+    first = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX, temperature=0.8, seed=1).to_end()
+    second = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX, temperature=0.8, seed=2).to_end()
     assert first.tokens == second.tokens == len(prompts) * TOKENS
     assert first.digest != second.digest
     assert first.drafted > 0
@@ -143,7 +144,9 @@ def test_sampled_output_has_the_law_of_that_without_drafts(
     engine.renew({**ours_in_process("law"), **everything})
     counts: list[list[Counter[int]]] = []
     for seed, one in ((1, undrafted), (1000, engine)):
-        run = one.decode([prompts[2]] * samples, tokens, SEQUENCES_MAX, temperature=0.9, seed=seed)
+        run = Decoding(
+            one, [prompts[2]] * samples, tokens, SEQUENCES_MAX, temperature=0.9, seed=seed
+        ).to_end()
         counts.append([Counter(column) for column in zip(*run.outputs, strict=True)])
     assert run.accepted > samples / 2, "most tokens were drafted ones"
     for alone, drafted in zip(*counts, strict=True):
@@ -185,7 +188,7 @@ def test_what_ends_an_engine_never_reaches_it(
         )
 
     talk._client = cast(Client, Changing(talk._client, change))
-    assert engine.decode(prompts, TOKENS, SEQUENCES_MAX).digest == plain
+    assert Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end().digest == plain
     assert len(steps) > 5
 
 
@@ -216,7 +219,7 @@ def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
     process = started(tmp_path)
     target = ready(process)
     engine.renew({**ours_by_sidecar("killed", target), "step_ms_max": 1000})
-    before = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    before = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
     assert before.digest == plain
     assert before.accepted > 20
     inner = serving(engine)
@@ -230,7 +233,7 @@ def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
         return step(rows, others=others)
 
     monkeypatch.setattr(inner, "step", killing)
-    during = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+    during = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
     assert during.digest == plain
     assert inner.figures.failed > 0
     process.wait()
@@ -238,9 +241,9 @@ def test_a_sidecar_killed_and_restarted_under_load_costs_drafts_alone(
     try:
         # It comes up while vLLM decodes.
         deadline = time.monotonic() + SECONDS_MAX
-        after = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+        after = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
         while not after.accepted and time.monotonic() < deadline:
-            after = engine.decode(prompts, TOKENS, SEQUENCES_MAX)
+            after = Decoding(engine, prompts, TOKENS, SEQUENCES_MAX).to_end()
             assert after.digest == plain
         assert after.accepted > 0
         assert inner.served.errors == 0
