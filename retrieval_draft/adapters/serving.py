@@ -6,17 +6,16 @@ may be asked is found out here, so that an adapter is its stack's hook and nothi
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import msgspec
-import numpy as np
 
 from retrieval_draft.adapters.background import BackgroundClient
 from retrieval_draft.adapters.pricing import cost_of, floor_of, step_times_of
+from retrieval_draft.adapters.served import Served
 from retrieval_draft.adapters.settings import Settings
 from retrieval_draft.adapters.tracking import tail
 from retrieval_draft.asking import Figures
@@ -96,26 +95,6 @@ class _Known:
     refused: bool = False
     opened: bool = False
     """Not while the drafter is away."""
-
-
-@dataclass(slots=True)
-class Served:
-    """What drafting brought, by vLLM's words: mean accepted length is 1 + accepted / drafts."""
-
-    steps: int = 0
-    throttled: int = 0
-    """Steps without drafts because the batch was too large."""
-    varied: int = 0
-    """Steps without drafts because steps have been too much alike to tell what they cost."""
-    drafts: int = 0
-    draft_tokens: int = 0
-    accepted_tokens: int = 0
-    errors: int = 0
-    """Faults of ours that ended here."""
-    refused: int = 0
-    """Requests without drafts: ids outside the vocabulary, or one namespace too many."""
-    step_us: deque[int] = field(default_factory=lambda: deque[int](maxlen=4096))
-    """How long `step` took, the last 4096."""
 
 
 class ServingDrafter:
@@ -357,16 +336,7 @@ class ServingDrafter:
 
     def summary(self) -> str:
         """What drafting came to so far, in a line for people."""
-        served, figures = self.served, self.figures
-        mean = 1 + served.accepted_tokens / max(1, served.drafts)
-        times = np.percentile(list(served.step_us) or [0], (50, 99))
-        return (
-            f"{served.drafts} drafts, mean accepted length {mean:.2f}, "
-            f"{served.accepted_tokens} of {served.draft_tokens} tokens accepted, "
-            f"added per step p50 {times[0]:.0f} us p99 {times[1]:.0f} us; "
-            f"steps late {figures.late} failed {figures.failed} skipped {figures.skipped} "
-            f"paced {figures.paced} throttled {served.throttled}, errors {served.errors}"
-        )
+        return self.served.summary(self.figures)
 
     def _guarded(self, action: Callable[[], Result], otherwise: Result) -> Result:
         try:
