@@ -259,10 +259,9 @@ class Engine:
             client.sequences[part.sequence_id] = sequence
             self.clients.account(tenant, ring.nbytes)
         one = taken(index, part, sequence, base)
-        if base - first != ring.stop or ring.stop + count > ring.room:
-            sequence.cut(base, count)
-            if sequence.ring is not ring:
-                self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
+        sequence.cut(base, count)
+        if sequence.ring is not ring:
+            self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
         return one
 
     def _follow(self, state: NamespaceState, batch: list[Taken]) -> None:

@@ -27,6 +27,8 @@ EXPECTED = "expected_thousandths"
 
 Table = npt.NDArray[np.int64]
 
+TALLY_ROWS = kernels.BY_METHOD + len(METHODS)
+
 
 @dataclass(frozen=True, slots=True)
 class Hits:
@@ -53,9 +55,7 @@ class Counters:
     rejected: int = 0
     evicted_sequences: int = 0
     ignored_feedback: int = 0
-    table: Table = field(
-        default_factory=lambda: np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
-    )
+    table: Table = field(default_factory=lambda: np.zeros((TALLY_ROWS, kernels.COLUMNS), np.int64))
     """The rows of `tally`: by source bit, depth, match length, size, probability and method."""
     timings: Timings = field(default_factory=Timings)
 

@@ -55,12 +55,11 @@ class OpenSequence:
             finished=finished,
             verified_step=self.verified_step,
             accepted=self.accepted,
-            rows=joined(self.rows) if self.rows else None,
+            rows=joined(self.rows),
             model_tree=model_tree,
             verified_tree=self.verified_tree,
         )
-        if self.rows:
-            self.rows = []
+        self.rows = []
         self.verified_step, self.accepted, self.verified_tree = 0, -1, None
         self.asked_step = step_id
         return sent

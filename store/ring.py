@@ -27,8 +27,7 @@ class TokenRing:
     def __init__(self, capacity: int, buckets: int) -> None:
         assert capacity & (capacity - 1) == 0, "a power of two, for masking"
         chains = (kernels.ORDER_COUNT, capacity)
-        self.capacity = self.room = capacity
-        """`room`: positions below it are written without `reserve` or a larger ring."""
+        self.capacity = capacity
         self.tokens = zeroed(capacity)
         self.head = zeroed(kernels.ORDER_COUNT * capacity).reshape(chains)
         self.prev = zeroed(kernels.ORDER_COUNT * capacity).reshape(chains)

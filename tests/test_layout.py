@@ -178,7 +178,7 @@ def test_adapters_need_no_worker_but_for_trees_in_torch() -> None:
 
 
 def test_kernels_import_arithmetic_types_and_kernels_alone() -> None:
-    allowed = {"math", "numpy", "numpy.typing", "numba", f"{OURS}.tree", f"{OURS}.drafting.names"}
+    allowed = {"math", "numpy", "numpy.typing", "numba", f"{OURS}.tree"}
     # The decorator is typed for the others.
     plumbing = {
         "collections.abc",
@@ -253,7 +253,7 @@ def test_every_verb_explains_itself(verb: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=60,
     )
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith(f"Usage: retrieval-draft {verb}".rstrip())

@@ -101,9 +101,10 @@ def judging_rows(batch: Sequence[Judging]) -> tuple[Int64Array, Int32Array]:
     rows: list[tuple[int, ...]] = []
     at = 0
     for one in batch:
-        end, root = at + len(one.tokens), one.root.addresses
+        end = at + len(one.tokens)
+        _, places, segments, *_ = one.root.addresses
         rows.append(
-            (*one.forest.address(one.row), at, end, one.accepted, one.verified, root[1], root[2])
+            (*one.forest.address(one.row), at, end, one.accepted, one.verified, places, segments)
         )
         at = end
     return np.array(rows, np.int64), joined([one.tokens for one in batch])

@@ -12,6 +12,7 @@ from retrieval_draft.drafting.kernels.growth import (
     SOURCE,
     TOKEN,
 )
+from retrieval_draft.drafting.kernels.judging import WORD_BYTES
 from retrieval_draft.step import VerifyCost
 from retrieval_draft.store.kernels.address import address_of
 from retrieval_draft.tree import (
@@ -27,7 +28,6 @@ INT32, UINT32, FLOAT32 = np.dtype(np.int32), np.dtype(np.uint32), np.dtype(np.fl
 INT64 = np.dtype(np.int64)
 NO_NODES: Int32Array = np.empty(0, np.int32)
 NO_PRICE: Float32Array = np.empty(0, np.float32)
-WORD_BYTES = 4
 
 
 class Forest:

@@ -19,6 +19,7 @@ from retrieval_draft.drafting.kernels.growth import (
     SOURCE,
     TOKEN,
 )
+from retrieval_draft.metrics import TALLY_ROWS
 from tests.kernels import strategies, twins, twins_paths
 from tests.kernels.strategies import int32s, quick
 
@@ -106,7 +107,7 @@ def test_every_tree_teaches_its_path_map_and_the_verified_ones_are_counted(
             ]
         )  # fmt: skip
         at = end
-    counts = np.zeros((tally.ROWS, tally.COLUMNS), np.int64)
+    counts = np.zeros((TALLY_ROWS, tally.COLUMNS), np.int64)
     kept = np.full(len(batch), -9, np.int64)
     tokens = int32s([token for tree in batch for token in tree.committed])
     kernels.judge(np.array(rows, np.int64), tokens, worth, scale, METHOD, counts, kept)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import tally as kernels
+from retrieval_draft.metrics import TALLY_ROWS
 from tests.kernels import strategies, twins
 from tests.kernels.strategies import int32s
 
@@ -23,7 +24,7 @@ def test_a_tree_is_counted_by_bit_depth_match_length_size_probability_and_method
     source = [data.draw(st.integers(0, 2**32 - 1)) for _ in parent]
     worth = [0.5 ** (i % 8) for i in range(len(parent))]
     match_length, method = data.draw(st.integers(0, 64)), data.draw(st.integers(0, 9))
-    counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
+    counts = np.zeros((TALLY_ROWS, kernels.COLUMNS), np.int64)
     for times in (1, 2):
         found = tally(tree, source, worth, tokens, accepted, match_length, method, counts)
         assert found == len(kept)
@@ -36,7 +37,7 @@ def test_a_tree_is_counted_by_bit_depth_match_length_size_probability_and_method
 def test_a_tree_that_kept_more_than_agrees_is_another_one(
     tree: tuple[list[int], list[int]], tokens: list[int]
 ) -> None:
-    counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
+    counts = np.zeros((TALLY_ROWS, kernels.COLUMNS), np.int64)
     none = [0.0] * len(tree[0])
     more = len(twins.followed(*tree, tokens)) + 1
     assert tally(tree, [0] * len(none), none, tokens, more, 0, 0, counts) == -1
@@ -46,7 +47,7 @@ def test_a_tree_that_kept_more_than_agrees_is_another_one(
 def test_a_tree_deeper_than_the_table_counts_in_its_last_row() -> None:
     n = kernels.DEPTHS + 5
     parent, worth = list(range(-1, n - 1)), [0.25] * n
-    counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
+    counts = np.zeros((TALLY_ROWS, kernels.COLUMNS), np.int64)
     tokens = [1] * n
     assert tally((tokens, parent), [0] * n, worth, tokens, -1, 9, 0, counts) == n
     assert counts.tolist() == twins.tallied(parent, [0] * n, worth, list(range(n)), 9, 0)
@@ -107,7 +108,7 @@ def test_a_value_counts_in_the_last_row_that_it_reaches(value: int) -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 3), st.integers(0, 9), st.integers(0, 99))
 def test_every_bit_of_a_mask_is_counted(mask: int, column: int, more: int, expected: int) -> None:
-    counts = np.zeros((kernels.ROWS, kernels.COLUMNS), np.int64)
+    counts = np.zeros((TALLY_ROWS, kernels.COLUMNS), np.int64)
     kernels.count_bits(counts, mask, column, more, expected)
-    empty = [[0] * kernels.COLUMNS for _ in range(kernels.ROWS)]
+    empty = [[0] * kernels.COLUMNS for _ in range(TALLY_ROWS)]
     assert counts.tolist() == twins.bits_counted(empty, mask, column, more, expected)

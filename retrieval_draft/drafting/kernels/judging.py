@@ -19,7 +19,6 @@ ACCEPTED, VERIFIED = 7, 8
 """How many nodes were kept, -1 = all that agree; whether this was the tree that was verified."""
 PLACES, SEGMENTS = 9, 10
 """Addresses of the root's."""
-COLUMNS = 11
 WORD_BYTES = 4
 
 rows_t = types.Array(types.int64, 2, "C")

@@ -5,7 +5,6 @@ import numpy.typing as npt
 from numba import int64, njit, types
 
 from retrieval_draft.drafting.kernels.evidence import GAP, LENGTH
-from retrieval_draft.drafting.names import METHODS
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import Float32Array, Int32Array, UInt32Array
 
@@ -36,8 +35,9 @@ BY_MATCH = BY_DEPTH + DEPTHS
 BY_SIZE = BY_MATCH + len(MATCH_LENGTHS)
 BY_TENTH = BY_SIZE + len(SIZES)
 BY_METHOD = BY_TENTH + TENTHS
-ROWS = BY_METHOD + len(METHODS)
-"""One table of all kinds of rows, for arrays cost more to hand over than to count in."""
+"""One table of all kinds of rows, for arrays cost more to hand over than to count in. The last rows are by
+method, as many as there are methods.
+"""
 
 
 @leaf(int64(places_t, int64))
