@@ -6,13 +6,16 @@ from collections.abc import Iterable
 
 import msgspec
 
-from retrieval_draft.drafting.batch import Growing, Learned
+from retrieval_draft.drafting.batch import NO_TOKENS, Growing, Learned, Row, row_of
 from retrieval_draft.drafting.budget import cut, probability_floor
 from retrieval_draft.drafting.forest import Forest
-from retrieval_draft.drafting.mix import SHADOW_NODES
+from retrieval_draft.drafting.kernels.growth import SHADOW_NODES
+from retrieval_draft.drafting.kernels.stepping import CUT, GROW
+from retrieval_draft.drafting.mix import NO_COUNTS, name_neighbours
 from retrieval_draft.drafting.names import DEFAULT_METHOD
 from retrieval_draft.drafting.near import Near
 from retrieval_draft.drafting.sight import WINDOW_TOKENS, Draft, Limits, Sight
+from retrieval_draft.feedback import Taken
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.sequence import Held, Sequence
 from retrieval_draft.step import DraftOptions, TreeShape
@@ -27,43 +30,95 @@ class Asked(msgspec.Struct, frozen=True, eq=False):
     index: int
     sequence: Sequence
     nodes_max: int
+    row: int
+    """Where it stands among those whose tokens were taken."""
+
+    def grown_row(self, options: DraftOptions, stop: int) -> Row:
+        """Columns NODES_MAX to ENDS_COUNT of its row; `stop` is the position of what comes next."""
+        depth_max = _depth_max(self.sequence, options, stop)
+        return (self.nodes_max, max(0, depth_max), *self.sequence.ends)
+
+
+def asked_of(batch: Iterable[Taken], request: DraftOptions, options: DraftOptions) -> list[Asked]:
+    """Who goes on is drafted for: up to its own cap, within what the request asks for, or else to the
+    server's default in `options`.
+    """
+    asked: list[Asked] = []
+    for row, one in enumerate(batch):
+        if not one.part.finished:
+            nodes_max = one.part.nodes_max
+            if nodes_max is None:
+                nodes_max = options.nodes_max
+            elif request.nodes_max:
+                nodes_max = min(nodes_max, request.nodes_max)
+            asked.append(Asked(one.index, one.sequence, nodes_max, row))
+    return asked
+
+
+def growing_of(options: DraftOptions, sequences: int, began: float) -> Growing:
+    """For so many sequences, in a step that began at this time of time.perf_counter."""
+    return Growing(
+        options.shape == TreeShape.CHAIN,
+        options.children_max,
+        probability_floor(options.verify_cost, sequences),
+        began + options.draft_us_max / 1e6 if options.draft_us_max else math.inf,
+        sequences,
+        options.batch_nodes_max,
+        options.verify_cost,
+    )
+
+
+def grows_at_once(batch: list[Taken], options: DraftOptions) -> bool:
+    """Whether nothing has to happen between what came and what may come: all are of one namespace, no
+    corpus is searched, no neighbour found, and no draft of the worker's fused.
+    """
+    if not batch or options.method != DEFAULT_METHOD:
+        return False
+    state = batch[0].sequence.state
+    if state.dense is not None or state.has_corpora:
+        return False
+    return all(one.sequence.state is state and not one.part.model_tree for one in batch)
 
 
 def draft_batch(
-    step_id: int, count: int, asked: list[Asked], options: DraftOptions, began: float
+    step_id: int,
+    count: int,
+    asked: list[Asked],
+    options: DraftOptions,
+    growing: Growing,
+    grown_before: Forest | None = None,
 ) -> tuple[list[DraftTree], float]:
     """The trees of a batch of `count`, EMPTY for who did not ask; also the clock before they were cut.
 
-    `began` is when the step did: growing ends when options.draft_us_max are over, with what there is.
+    `grown_before` has them all already. Growing ends at the deadline with what there is.
     """
-    forests, drafts = _grown_all(asked, options, began)
+    drafts: list[tuple[Asked, Draft]] = []
+    if grown_before is not None:
+        forests = [(grown_before, [(one.row, one) for one in asked])]
+    else:
+        forests, drafts = _grown_all(asked, options, growing)
     grown = time.perf_counter()
     trees = [EMPTY] * count
-    is_whole = len(forests) == 1 and not drafts
-    if is_whole:
-        forest, group = forests[0]
-        most = [one.nodes_max for one in group]
-        kept = forest.cut(most, options.batch_nodes_max, options.verify_cost)
-        for one, tree in zip(group, kept, strict=True):
-            trees[one.index] = tree
-    else:
-        for forest, group in forests:
-            for row, one in enumerate(group):
-                trees[one.index] = forest.tree(row, one.nodes_max)
+    is_whole = len(forests) == 1 and len(forests[0][1]) == len(asked)
+    for forest, group in forests:
+        for row, one in group:
+            trees[one.index] = forest.left(row) if is_whole else forest.tree(row, one.nodes_max)
+    if not is_whole:
         for one, draft in drafts:
             trees[one.index] = draft.tree
         trees = cut(trees, options.batch_nodes_max, options.verify_cost)
     for forest, group in forests:
-        for row, one in enumerate(group):
-            _hold(step_id, one, options, Draft(trees[one.index], forest, row), trees, is_whole)
+        for row, one in group:
+            tree = trees[one.index]
+            _hold(step_id, one, options, Draft(tree, forest, row), tree, is_whole)
     for one, draft in drafts:
-        _hold(step_id, one, options, draft, trees, False)
+        _hold(step_id, one, options, draft, trees[one.index], False)
     return trees, grown
 
 
 def draft_one(sequence: Sequence, nodes_max: int, floor: float, options: DraftOptions) -> Draft:
     """One sequence's draft by any method."""
-    depth_max = _depth_max(sequence, options)
+    depth_max = _depth_max(sequence, options, sequence.stop)
     if depth_max <= 0:
         return NOTHING
     limits = Limits(
@@ -100,29 +155,34 @@ def sight_of(sequence: Sequence, near: Near | None = None) -> Sight:
 def learned_of(state: NamespaceState) -> Learned:
     """What its models have produced, for one batch: a snapshot that is loaded brings another."""
     tier = state.learned
-    return Learned(tier.ring, tier.recycling, tier.stand.expected)
+    return state.methods.mix.learned_of(tier.ring, tier.recycling, tier.stand.expected)
+
+
+_Forests = list[tuple[Forest, list[tuple[int, Asked]]]]
 
 
 def _grown_all(
-    asked: list[Asked], options: DraftOptions, began: float
-) -> tuple[list[tuple[Forest, list[Asked]]], list[tuple[Asked, Draft]]]:
+    asked: list[Asked], options: DraftOptions, growing: Growing
+) -> tuple[_Forests, list[tuple[Asked, Draft]]]:
     """What `mix` grew together, a forest for each namespace, and what was drafted one by one."""
-    floor = probability_floor(options.verify_cost, len(asked))
-    deadline = began + options.draft_us_max / 1e6 if options.draft_us_max else math.inf
-    forests: list[tuple[Forest, list[Asked]]] = []
+    forests: _Forests = []
     drafts: list[tuple[Asked, Draft]] = []
-    for state, group in _by_namespace(asked):
+    groups = list(_by_namespace(asked))
+    for state, group in groups:
         alone = group
         if options.method == DEFAULT_METHOD:
             # What the worker drafted itself is fused one by one.
             alone = [one for one in group if len(one.sequence.model_tree.token)]
             together = [one for one in group if not len(one.sequence.model_tree.token)]
             if together:
-                forests.append((_grown(state, together, floor, options, deadline), together))
+                is_whole = len(together) == len(asked)
+                parts = GROW | CUT if is_whole else GROW
+                forest = _grown(parts, state, together, options, growing)
+                forests.append((forest, list(enumerate(together))))
         for one in alone:
-            if time.perf_counter() > deadline:
+            if time.perf_counter() > growing.deadline:
                 break
-            drafts.append((one, draft_one(one.sequence, one.nodes_max, floor, options)))
+            drafts.append((one, draft_one(one.sequence, one.nodes_max, growing.floor, options)))
     return forests, drafts
 
 
@@ -139,36 +199,26 @@ def _by_namespace(asked: list[Asked]) -> Iterable[tuple[NamespaceState, list[Ask
 
 
 def _grown(
+    parts: int,
     state: NamespaceState,
     group: list[Asked],
-    floor: float,
     options: DraftOptions,
-    deadline: float,
+    growing: Growing,
 ) -> Forest:
-    batch: list[Growing] = []
-    for one in group:
-        sequence, neighbours = one.sequence, False
-        if sequence.similar is not None or state.segments(sequence.corpora):
-            neighbours = _stand(sequence, max(one.nodes_max, SHADOW_NODES) + 1)
-        batch.append(
-            Growing(
-                sequence.ring,
-                sequence.root,
-                sequence.kind,
-                one.nodes_max,
-                max(0, _depth_max(sequence, options)),
-                sequence.end_tokens,
-                neighbours,
-            )
-        )
-    return state.methods.mix.grow_all(
-        learned_of(state),
-        batch,
-        chain=options.shape == TreeShape.CHAIN,
-        children_max=options.children_max,
-        floor=floor,
-        deadline=deadline,
-    )
+    rows: list[Row] = []
+    neighbours: list[int] = []
+    for row, one in enumerate(group):
+        sequence = one.sequence
+        searches = sequence.similar is not None or state.segments(sequence.corpora)
+        if searches and _stand(sequence, max(one.nodes_max, SHADOW_NODES) + 1):
+            neighbours.append(row)
+        grown = one.grown_row(options, sequence.stop)
+        rows.append(row_of(sequence.ring, sequence.root, sequence.kind, grown=grown))
+    mix, learned = state.methods.mix, learned_of(state)
+    forest = mix.step(parts, learned, rows, NO_TOKENS, NO_COUNTS, growing)
+    for row in neighbours:
+        name_neighbours(forest.source(row))
+    return forest
 
 
 def _stand(sequence: Sequence, depth: int) -> bool:
@@ -179,14 +229,13 @@ def _stand(sequence: Sequence, depth: int) -> bool:
     return not sight.segments
 
 
-def _depth_max(sequence: Sequence, options: DraftOptions) -> int:
-    depth_max = min(options.depth_max, WINDOW_TOKENS)
-    if not sequence.ring.stop:
+def _depth_max(sequence: Sequence, options: DraftOptions, stop: int) -> int:
+    if stop == sequence.first:
         return 0
     if sequence.length_max:
         # Verification adds a token of its own to what it keeps.
-        depth_max = min(depth_max, sequence.length_max - sequence.stop - 1)
-    return depth_max
+        return min(options.depth_max, WINDOW_TOKENS, sequence.length_max - stop - 1)
+    return min(options.depth_max, WINDOW_TOKENS)
 
 
 def _hold(
@@ -194,8 +243,8 @@ def _hold(
     one: Asked,
     options: DraftOptions,
     draft: Draft,
-    trees: list[DraftTree],
+    tree: DraftTree,
     in_forest: bool,
 ) -> None:
     sequence = one.sequence
-    sequence.held = Held(step_id, sequence.stop, options.method, draft, trees[one.index], in_forest)
+    sequence.held = Held(step_id, sequence.stop, options.method, draft, tree, in_forest)

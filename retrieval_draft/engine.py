@@ -5,7 +5,6 @@ Knows nothing of gRPC. No step waits for Redis or disk: what is learned goes thr
 
 import itertools
 import time
-from collections.abc import Iterable
 from hashlib import blake2b
 
 from retrieval_draft.checks import (
@@ -18,13 +17,20 @@ from retrieval_draft.checks import (
 )
 from retrieval_draft.clients import Clients, ClientState
 from retrieval_draft.config import POSITION_MAX, Config
-from retrieval_draft.drafting.batch import Following
 from retrieval_draft.drafting.budget import cut, probability_floor
 from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.sight import Verified
-from retrieval_draft.drafts import Asked, draft_batch, draft_one, learned_of, sight_of
+from retrieval_draft.drafts import (
+    asked_of,
+    draft_batch,
+    draft_one,
+    growing_of,
+    grows_at_once,
+    sight_of,
+)
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
-from retrieval_draft.feedback import OnCommitted, Taken, judge, taken
+from retrieval_draft.feedback import OnCommitted, Taken, taken
+from retrieval_draft.following import by_namespace, follow
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.reporter import Reporter
 from retrieval_draft.sequence import Sequence
@@ -165,7 +171,7 @@ class Engine:
         check_ids(part, state.spec.vocab_size, self.config)
         sequence = self._opened(tenant, state, part)
         sequence.cut(sequence.first, len(tokens))
-        self._follow(state, [taken(0, part, sequence, sequence.first)])
+        follow([taken(0, part, sequence, sequence.first)])
         began = time.perf_counter()
         floor = probability_floor(options.verify_cost, 1)
         tree = draft_one(sequence, options.nodes_max, floor, options).tree
@@ -204,23 +210,23 @@ class Engine:
                 state.counters.resyncs += 1
             else:
                 batch.append(one)
-        for its_state, its_batch in _by_namespace(state, batch):
-            judge(its_state, its_batch, self.on_committed)
-            self._follow(its_state, its_batch)
-        asked: list[Asked] = []
-        for one in batch:
-            self._taken(client, one)
-            if one.part.finished:
-                self._finish(client, one.part.sequence_id)
-            else:
-                nodes_max = _nodes_max(one.part, request.options, options)
-                asked.append(Asked(one.index, one.sequence, nodes_max))
+        asked = asked_of(batch, request.options, options)
         if asked:
             state.asked, state.batch = options, len(asked)
-        followed = time.perf_counter()
-        trees, grown = draft_batch(request.step_id, count, asked, options, began)
+        growing = growing_of(options, len(asked), began)
+        forest = None
+        took = time.perf_counter()
+        if grows_at_once(batch, options):
+            forest = follow(batch, self.on_committed, asked, options, growing)
+            self._taken(client, batch)
+        else:
+            for its_batch in by_namespace(batch):
+                follow(its_batch, self.on_committed)
+            self._taken(client, batch)
+            took = time.perf_counter()
+        trees, grown = draft_batch(request.step_id, count, asked, options, growing, forest)
         ended = time.perf_counter()
-        state.counters.timings.stepped(began, followed, grown, ended)
+        state.counters.timings.stepped(began, took, grown, ended)
         draft_us = int((ended - began) * 1e6)
         return StepResponse(request.step_id, statuses, trees, draft_us, problems)
 
@@ -264,38 +270,25 @@ class Engine:
             self.clients.account(tenant, sequence.ring.nbytes - ring.nbytes)
         return one
 
-    def _follow(self, state: NamespaceState, batch: list[Taken]) -> None:
-        """The sequences go on with their new tokens; those of the output teach."""
-        following: list[Following] = []
+    def _taken(self, client: ClientState, batch: list[Taken]) -> None:
+        """What else their new tokens mean for the sequences."""
+        now = time.monotonic()
         for one in batch:
-            sequence, tokens = one.sequence, one.part.tokens
-            if not len(tokens):
-                continue
-            teaching_from = max(0, sequence.prompt_length - one.base)
-            if sequence.learning == Learning.NONE:
-                # The mixer remembers common tokens, and drafts them for others.
-                teaching_from = len(tokens)
-            following.append(
-                Following(sequence.ring, sequence.root, sequence.kind, tokens, teaching_from)
-            )
-        if following:
-            state.methods.mix.follow_all(learned_of(state), following)
-
-    def _taken(self, client: ClientState, one: Taken) -> None:
-        """What else its new tokens mean for a sequence."""
-        sequence, part = one.sequence, one.part
-        if part.rows is not None:
-            sequence.observe(part.rows, one.verified, one.base)
-            if sequence.similar is not None:
-                sequence.similar.observe(part.rows, sequence.stop)
-        if sequence.held is not None:
-            if sequence.learning != Learning.NONE and len(part.tokens):
-                news = Verified(sequence.ring, len(part.tokens), one.verified, part.rows)
-                sequence.state.methods.learn(sequence.held.method, news)
-            sequence.held = None
-        sequence.model_tree = part.model_tree or EMPTY
-        sequence.touched = time.monotonic()
-        client.unsettled.append(sequence)
+            sequence, part = one.sequence, one.part
+            if part.rows is not None:
+                sequence.observe(part.rows, one.verified, one.base)
+                if sequence.similar is not None:
+                    sequence.similar.observe(part.rows, sequence.stop)
+            if sequence.held is not None:
+                if sequence.learning != Learning.NONE and len(part.tokens):
+                    news = Verified(sequence.ring, len(part.tokens), one.verified, part.rows)
+                    sequence.state.methods.learn(sequence.held.method, news)
+                sequence.held = None
+            sequence.model_tree = part.model_tree or EMPTY
+            sequence.touched = now
+            client.unsettled.append(sequence)
+            if part.finished:
+                self._finish(client, part.sequence_id)
 
     def _opened(self, tenant: str, state: NamespaceState, part: SequenceStep) -> Sequence:
         # Without a start nothing says where the prompt ends: then all of it is prompt, and not learned.
@@ -333,23 +326,3 @@ class Engine:
         if sequence is not None:
             sequence.state.sample.take(sequence)
         return sequence is not None
-
-
-def _nodes_max(part: SequenceStep, asked: DraftOptions, options: DraftOptions) -> int:
-    """The sequence's own cap, within what the request asks for; else the server's default."""
-    if part.nodes_max is None:
-        return options.nodes_max
-    return min(part.nodes_max, asked.nodes_max) if asked.nodes_max else part.nodes_max
-
-
-def _by_namespace(
-    state: NamespaceState, batch: list[Taken]
-) -> Iterable[tuple[NamespaceState, list[Taken]]]:
-    """Mostly all are the request's own; adapters and cache salts have others."""
-    if all(one.sequence.state is state for one in batch):
-        return ((state, batch),) if batch else ()
-    groups: dict[int, tuple[NamespaceState, list[Taken]]] = {}
-    for one in batch:
-        its = one.sequence.state
-        groups.setdefault(id(its), (its, []))[1].append(one)
-    return groups.values()

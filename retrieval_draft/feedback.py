@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from retrieval_draft.drafting.batch import Judging
+from retrieval_draft.drafting.batch import NO_TREE, Row, judged_row
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.sequence import Held
 from retrieval_draft.sequence import Sequence as OpenSequence
@@ -31,10 +31,12 @@ class Taken(msgspec.Struct, eq=False):
     """The draft that these tokens decide over; None where nothing was drafted for them."""
     verified: DraftTree | None = None
     """The tree that was verified, if that is known."""
+    kept: int = -1
+    """How many of its nodes were; -1 as long as nobody has counted."""
 
 
 def taken(index: int, part: SequenceStep, sequence: OpenSequence, base: int) -> Taken:
-    """Before the sequence has changed: the newest draft is left to `judge`."""
+    """Before the sequence has changed: the newest draft is left to who counts."""
     held, count = sequence.held, len(part.tokens)
     new = base + count - max(base, sequence.prompt_length)
     if new < 0 or not sequence.ring.stop:
@@ -44,67 +46,75 @@ def taken(index: int, part: SequenceStep, sequence: OpenSequence, base: int) -> 
     return Taken(index, part, sequence, base, new, held)
 
 
-def judge(state: NamespaceState, batch: Sequence[Taken], on_committed: OnCommitted | None) -> None:
-    """Count and teach what the drafts of one namespace's sequences brought, before their contexts go on.
+def judged_of(one: Taken) -> Row:
+    """What `mix` grew for these tokens, if anything, as its kernel takes it."""
+    held, part = one.held, one.part
+    if held is None or (forest := held.draft.forest) is None:
+        return NO_TREE
+    is_verified = (
+        held.in_forest and part.verified_step == held.step_id and part.verified_tree is None
+    )
+    return judged_row(forest, held.draft.row, is_verified, part.accepted)
 
-    Feedback about any other tree than the newest is ignored; its tokens are kept all the same. O(tokens +
-    nodes).
-    """
-    rows = [
-        Judging(
-            forest,
-            held.draft.row,
-            one.sequence.root,
-            one.part.tokens,
-            held.in_forest
-            and one.part.verified_step == held.step_id
-            and one.part.verified_tree is None,
-            one.part.accepted,
+
+def judge_apart(state: NamespaceState, one: Taken) -> None:
+    """Count what was verified if it is not what its forest has, before its context goes on. O(nodes)."""
+    held, part = one.held, one.part
+    if held is None or part.verified_step != held.step_id:
+        return
+    if part.verified_tree is not None or not held.in_forest:
+        # In a batch where others verified trees of their own, an empty one stands for ours.
+        one.verified = part.verified_tree or held.tree
+        root = one.sequence.root
+        one.kept = state.counters.verified(
+            one.verified, part.tokens, part.accepted, held.method, root
         )
-        for one in batch
-        if (held := one.held) is not None and (forest := held.draft.forest) is not None
-    ]
-    kept_of = iter(state.methods.mix.judge(rows, state.counters.table) if rows else ())
+
+
+def count_feedback(
+    state: NamespaceState,
+    batch: Sequence[Taken],
+    kept_in_forest: Sequence[int],
+    on_committed: OnCommitted | None,
+) -> None:
+    """Count what the drafts of one namespace's sequences brought; `kept_in_forest` is what the kernel found.
+
+    Feedback about any other tree than the newest is ignored; its tokens are kept all the same.
+    """
     steps = tokens = 0
-    for one in batch:
-        held, kept = one.held, 0
+    for one, kept in zip(batch, kept_in_forest, strict=True):
         # What nothing was drafted for is a plain step a token.
         taken_steps = one.new
-        if held is not None:
-            kept = next(kept_of) if held.draft.forest is not None else -1
-            kept, taken_steps = _judged(state, one, held, kept)
+        if one.held is None:
+            one.kept = 0
+        else:
+            taken_steps = _judged(state, one, one.held, kept)
         tokens += one.new
         steps += taken_steps
         if on_committed is not None:
-            _tell(on_committed, one, kept)
+            _tell(on_committed, one)
     state.counters.committed(tokens, steps)
 
 
-def _judged(state: NamespaceState, one: Taken, held: Held, kept: int) -> tuple[int, int]:
-    """How many nodes were kept, and in how many steps the tokens came."""
-    part, counters = one.part, state.counters
-    if part.verified_step == held.step_id:
-        # In a batch where others verified trees of their own, an empty one stands for ours.
-        one.verified = part.verified_tree or held.tree
-        if part.verified_tree is not None or not held.in_forest:
-            root, method = one.sequence.root, held.method
-            kept = counters.verified(one.verified, part.tokens, part.accepted, method, root)
-        if kept < 0:
-            one.verified = None
-    if one.verified is None:
-        kept = 0
-        counters.ignored_feedback += part.verified_step > 0
+def _judged(state: NamespaceState, one: Taken, held: Held, kept: int) -> int:
+    """In how many steps the tokens came."""
+    part = one.part
+    if kept >= 0:
+        one.verified, one.kept = held.tree, kept
+    elif one.kept < 0:
+        one.verified, one.kept = None, 0
+        state.counters.ignored_feedback += part.verified_step > 0
     # Steps that did not ask come with the next message: one token each, behind the verified path.
     known = one.verified is not None or not len(held.tree.token)
-    plain = max(0, one.new - kept - 1) if known else 0
+    plain = max(0, one.new - one.kept - 1) if known else 0
     if held.draft.fused is not None:
         state.methods.mix.teach_fused(held.draft, part.tokens)
-    return kept, min(one.new, 1 + plain)
+    return min(one.new, 1 + plain)
 
 
-def _tell(on_committed: OnCommitted, one: Taken, kept: int) -> None:
+def _tell(on_committed: OnCommitted, one: Taken) -> None:
     sequence, verified, tokens = one.sequence, one.verified, one.part.tokens
     if one.new and sequence.learning != Learning.NONE:
-        path = [] if verified is None else verified.follow(tokens.tolist())[:kept]
+        path = [] if verified is None else verified.follow(tokens.tolist())[: one.kept]
         new = tokens[len(tokens) - one.new :]
         on_committed(sequence.state.key, sequence.number, new, verified, path)

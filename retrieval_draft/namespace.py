@@ -97,6 +97,11 @@ class NamespaceState:
             return list(corpora.values())
         return [corpora[name] for name in dict.fromkeys(names) if name in corpora]
 
+    @property
+    def has_corpora(self) -> bool:
+        """Whether there is anything to be searched in them."""
+        return bool(self._segments)
+
     def segments(self, names: Sequence[str]) -> Sequence[Segment]:
         """Of the corpora of these names that are there, all of them for none."""
         if not names:

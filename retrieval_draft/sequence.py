@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from retrieval_draft.drafting.batch import addressed
 from retrieval_draft.drafting.mix import temperature_class
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft
@@ -58,6 +59,7 @@ class Sequence:
         self.first = start.first_position
         self.length_max = start.length_max
         self.end_tokens = int32s(start.end_tokens or spec.end_tokens)
+        self.ends = addressed(self.end_tokens)
         self.corpora = start.corpora
         self.temperature = start.temperature
         self.kind = temperature_class(start.temperature or 0.0)

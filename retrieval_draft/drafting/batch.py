@@ -1,16 +1,18 @@
-"""A batch as `mix` takes it: every sequence of a step at once, in one call of each kernel.
+"""A batch as `mix` takes it: every sequence of a step at once, in one call of its kernel.
 
-What a sequence costs beside its kernels is most of a step for many of them; so they are described by small
-structs here, and kernels read rows of numbers and addresses (kernels/contexts, kernels/judging).
+What a sequence costs beside the kernel is most of a step for many of them; so a sequence is a row of numbers
+and addresses here (kernels/contexts), and so is what it drafts from (kernels/stepping).
 """
 
-from collections.abc import Sequence
+import math
 
 import msgspec
 import numpy as np
 
 from retrieval_draft.drafting.forest import Forest
+from retrieval_draft.drafting.kernels.stepping import LOW, STOP
 from retrieval_draft.drafting.root import Root
+from retrieval_draft.step import VerifyCost
 from retrieval_draft.store.recycling import Recycling
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.store.stand import Grams
@@ -18,97 +20,86 @@ from retrieval_draft.tree import Int32Array, Int64Array
 
 NO_TOKENS: Int32Array = np.empty(0, np.int32)
 
-
-class Learned(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """What a namespace's models have produced, as `mix` reads it."""
-
-    ring: TokenRing
-    recycling: Recycling
-    expected: Grams
-
-
-class Following(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A sequence goes on with `tokens`, for which its context has room.
-
-    They teach from index `teaching_from` on.
-    """
-
-    context: TokenRing
-    root: Root
-    kind: int
-    """Its temperature class."""
-    tokens: Int32Array
-    teaching_from: int
+Row = tuple[int, ...]
+"""One sequence's, as in kernels/contexts. Who holds it holds the arrays that it names."""
+Addressed = tuple[int, int]
+"""Where an int32 array begins, and how long it is."""
+NO_TREE: Row = (0, 0, 0, 0, -1, 0)
+NOTHING_CAME: Row = (0, 0, 0)
+NOT_GROWN: Row = (-1, 0, 0, 0)
 
 
 class Growing(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A sequence is to have a tree of at most so many nodes."""
+    """How a batch's trees are to be grown and cut."""
 
-    context: TokenRing
-    root: Root
-    kind: int
-    nodes_max: int
-    depth_max: int
-    end_tokens: Int32Array
-    neighbours: bool = False
-    """What stands at the root's corpus places are neighbours, not corpora."""
-
-
-class Judging(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """`tokens` came where tree `row` of a forest stood. If it was verified, `accepted` of its nodes were
-    kept; -1 = all that agree."""
-
-    forest: Forest
-    row: int
-    root: Root
-    tokens: Int32Array
-    verified: bool = False
-    accepted: int = -1
+    chain: bool
+    children_max: int = 1 << 16
+    floor: float = 0.0
+    deadline: float = math.inf
+    """Of time.perf_counter: who was not come to by then has an empty tree."""
+    sequences: int = 1
+    """So many of the batch are drafted for."""
+    nodes_max: int = 0
+    """Of the whole batch; 0 = no bound."""
+    cost: VerifyCost | None = None
 
 
-def following_rows(batch: Sequence[Following]) -> tuple[Int64Array, Int32Array]:
-    """The rows, and all tokens one after another."""
-    rows: list[tuple[int, ...]] = []
-    at = 0
-    for one in batch:
-        ring, end = one.context, at + len(one.tokens)
-        rows.append(
-            (*ring.addresses, *one.root.addresses, ring.low, ring.stop, one.kind, at, end, one.teaching_from)
-        )  # fmt: skip
-        at = end
-    return np.array(rows, np.int64), joined([one.tokens for one in batch])
+class Learned:
+    """What a namespace's models have produced, as `mix` reads it: three parts of its learned tier.
 
+    Each of them may be replaced as it grows; then this is of the old ones.
+    """
 
-def growing_rows(batch: Sequence[Growing], least: int) -> tuple[Int64Array, Int32Array]:
-    """The rows, each for `least` nodes or more, and all end tokens one after another."""
-    rows: list[tuple[int, ...]] = []
-    ends: list[int] = []
-    for one in batch:
-        ring, at = one.context, len(ends)
-        if len(one.end_tokens):
-            ends += one.end_tokens.tolist()
-        rows.append(
-            (
-                *ring.addresses, *one.root.addresses, ring.low, ring.stop, one.kind,
-                max(least, one.nodes_max), one.depth_max, at, len(ends),
-            )
-        )  # fmt: skip
-    return np.array(rows, np.int64), np.array(ends, np.int32) if ends else NO_TOKENS
-
-
-def judging_rows(batch: Sequence[Judging]) -> tuple[Int64Array, Int32Array]:
-    """The rows, and all tokens one after another."""
-    rows: list[tuple[int, ...]] = []
-    at = 0
-    for one in batch:
-        end = at + len(one.tokens)
-        _, places, segments, *_ = one.root.addresses
-        rows.append(
-            (*one.forest.address(one.row), at, end, one.accepted, one.verified, places, segments)
+    def __init__(self, ring: TokenRing, recycling: Recycling, expected: Grams) -> None:
+        self.parts = ring, recycling, expected
+        stand = (expected.keys, expected.visits, expected.tokens, expected.shares)
+        arrays = (recycling.successors, recycling.logprobs, *stand)
+        successors, logprobs, *grams = (array.ctypes.data for array in arrays)
+        shape = recycling.successors.shape
+        self._row: Int64Array = np.array(
+            [*ring.addresses, 0, 0, successors, logprobs, *shape, *grams, len(expected.keys)],
+            np.int64,
         )
-        at = end
-    return np.array(rows, np.int64), joined([one.tokens for one in batch])
+
+    def is_of(self, ring: TokenRing, recycling: Recycling, expected: Grams) -> bool:
+        """Whether these are the parts."""
+        its_ring, its_recycling, its_expected = self.parts
+        return its_ring is ring and its_recycling is recycling and its_expected is expected
+
+    def row(self) -> Int64Array:
+        """As kernels/stepping takes it, of this moment."""
+        ring = self.parts[0]
+        self._row[LOW] = ring.low
+        self._row[STOP] = ring.stop
+        return self._row
+
+
+def row_of(
+    context: TokenRing,
+    root: Root,
+    kind: int,
+    judged: Row = NO_TREE,
+    came: Row = NOTHING_CAME,
+    grown: Row = NOT_GROWN,
+) -> Row:
+    """`kind` is the temperature class.
+
+    Columns PLANE to VERIFIED are `judged`, FIRST to TEACHING_FROM `came`, NODES_MAX to ENDS_COUNT `grown`.
+    """
+    return (
+        *context.addresses, *root.addresses, context.low, context.stop, kind, *judged, *came, *grown
+    )  # fmt: skip
+
+
+def judged_row(forest: Forest, i: int, verified: bool, accepted: int) -> Row:
+    """Tree i of `forest`. If it was verified, `accepted` of its nodes were kept; -1 = all that agree."""
+    return (*forest.address(i), accepted, verified)
+
+
+def addressed(array: Int32Array) -> Addressed:
+    return (array.ctypes.data, len(array)) if len(array) else (0, 0)
 
 
 def joined(parts: list[Int32Array]) -> Int32Array:
+    """One after another, for kernels that take a batch's in one array."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -8,25 +8,24 @@ was drafted or verified; so it learns as well while nothing is drafted. The work
 has grown (fusing).
 """
 
-import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import IO
 
 import numpy as np
 
 from retrieval_draft.drafting.batch import (
-    Following,
+    NO_TOKENS,
     Growing,
-    Judging,
     Learned,
-    following_rows,
-    growing_rows,
-    judging_rows,
+    Row,
+    addressed,
+    judged_row,
+    row_of,
 )
-from retrieval_draft.drafting.forest import Forest
+from retrieval_draft.drafting.forest import INT64, Forest
 from retrieval_draft.drafting.fusing import Fusing
 from retrieval_draft.drafting.kernels import paths
 from retrieval_draft.drafting.kernels.bins import (
@@ -39,14 +38,17 @@ from retrieval_draft.drafting.kernels.bins import (
     MATCH,
     OFFSETS,
 )
-from retrieval_draft.drafting.kernels.following import follow
-from retrieval_draft.drafting.kernels.growth import grow
+from retrieval_draft.drafting.kernels.contexts import END, FIRST, NODES_MAX, PLANE, VERIFIED
+from retrieval_draft.drafting.kernels.growth import SHADOW_NODES
 from retrieval_draft.drafting.kernels.judging import judge
 from retrieval_draft.drafting.kernels.mixing import SETS, SETS_USED, WEIGHTS, stretch_of
+from retrieval_draft.drafting.kernels.stepping import CUT, FOLLOW, GROW, step
 from retrieval_draft.drafting.names import DEFAULT_METHOD, METHODS
 from retrieval_draft.drafting.near import DISAGREED, SHARE_CLASSES
-from retrieval_draft.drafting.root import Root
 from retrieval_draft.drafting.sight import Draft, Limits, Sight, source_mask
+from retrieval_draft.store.recycling import Recycling
+from retrieval_draft.store.ring import TokenRing
+from retrieval_draft.store.stand import Grams
 from retrieval_draft.tree import SOURCES, TIERS, Float32Array, Int32Array, Int64Array, UInt32Array
 
 CLASSES = 3
@@ -65,11 +67,14 @@ PRIOR_TRIALS_MAX = 60.0
 """How much of what a prior has seen counts: little, so that it gives way to what comes."""
 GROWN_AT_ONCE = 16
 """Trees, before the clock is looked at."""
-SHADOW_NODES = 4
-"""Grown when nothing may be drafted, so that the path map goes on learning."""
+FOLLOWED_AT_ONCE = 1024
+"""Tokens: after more the clock is looked at before anything grows."""
 
 METHOD_INDEX = METHODS.index(DEFAULT_METHOD)
-NO_ROOT = Root()
+NOT_GROWING = Growing(chain=True)
+NO_COUNTS: Int64Array = np.zeros((0, 0), np.int64)
+NO_NODES: Int32Array = np.empty(0, np.int32)
+NO_PRICE: Float32Array = np.empty(0, np.float32)
 
 State = Mapping[str, Float32Array]
 
@@ -140,7 +145,7 @@ def _expect_dense(state: Mapping[str, Float32Array]) -> None:
     state["weights"][..., kind] = FIRST_DENSE_WEIGHT
 
 
-def _name_dense(source: UInt32Array) -> None:
+def name_neighbours(source: UInt32Array) -> None:
     """Where there are no corpora, what the kernels call a corpus's place is a neighbour."""
     named = (source & CORPUS_MASK) == CORPUS_MASK
     source[named] = source[named] & ~np.uint32(CORPUS_MASK) | np.uint32(DENSE_MASK)
@@ -170,6 +175,7 @@ class Mix:
         self._common[:, 0] = -1
         self._skill = state["worth"], stretch_of(state["worth"][..., 0]), state["weights"]
         self._paths = state["path_worth"], state["path_scale"]
+        self._learned: Learned | None = None
         empty = fresh()
         self._fusing = Fusing(empty["path_worth"], empty["path_scale"])
 
@@ -179,130 +185,114 @@ class Mix:
 
     # A batch at once.
 
-    def judge(self, batch: Sequence[Judging], counts: Int64Array) -> list[int]:
-        """Let the path map see what followed, and count what was verified in `counts` (kernels/tally).
+    def learned_of(self, ring: TokenRing, recycling: Recycling, expected: Grams) -> Learned:
+        """The learned tier's parts as a step takes them: the same object as long as they are the same."""
+        known = self._learned
+        if known is None or not known.is_of(ring, recycling, expected):
+            self._learned = known = Learned(ring, recycling, expected)
+        return known
 
-        Returns how many nodes of each tree were kept; -1 if fewer agree than were accepted, or if it was
-        not verified. O(nodes + tokens).
+    def step(
+        self,
+        parts: int,
+        learned: Learned,
+        batch: Sequence[Row],
+        tokens: Int32Array,
+        counts: Int64Array,
+        growing: Growing = NOT_GROWING,
+    ) -> Forest:
+        """These `parts` of a step of all sequences (kernels/stepping), and the trees that were grown.
+
+        FOLLOW: the path map sees what came, of `tokens`, where it stood; what was verified is counted in
+        `counts` (kernels/tally); and `tokens` teach and are appended to the contexts, which the caller
+        advances. The roots become those of what comes next.
+
+        GROW: a tree for each that asks; a shadow to learn from, of SHADOW_NODES, where fewer are asked
+        for. Costs O(nodes), whatever has been learned. Roots must stand in their corpora already
+        (`Sight.stand_in`).
+
+        CUT: what of them is worth verifying.
         """
-        rows, tokens = judging_rows(batch)
-        kept = np.empty(len(batch), np.int64)
-        judge(rows, tokens, *self._paths, METHOD_INDEX, counts, kept)
-        found: list[int] = kept.tolist()
-        return found
+        rows, count = np.array(batch, INT64), len(batch)
+        most = SHADOW_NODES
+        for row in batch:
+            if row[NODES_MAX] > most:
+                most = row[NODES_MAX]
+        forest = Forest(rows, int(growing.chain), most if parts & GROW else 0)
+        call = partial(self._call, forest, learned.row(), tokens, counts, growing)
+        if count <= GROWN_AT_ONCE and len(tokens) <= FOLLOWED_AT_ONCE:
+            if parts & GROW and time.perf_counter() > growing.deadline:
+                parts &= ~GROW
+            call(parts, 0, count)
+            return forest
+        if parts & FOLLOW:
+            call(FOLLOW, 0, 0)
+        if parts & GROW:
+            for first in range(0, count, GROWN_AT_ONCE):
+                if time.perf_counter() > growing.deadline:
+                    break
+                call(GROW, first, min(first + GROWN_AT_ONCE, count))
+        if parts & CUT:
+            call(CUT, 0, 0)
+        return forest
 
-    def follow_all(self, learned: Learned, batch: Sequence[Following]) -> None:
-        """Append what was committed to every context. O(tokens).
-
-        The roots become those of what comes next.
-        """
-        rows, tokens = following_rows(batch)
-        ring, grams = learned.ring, learned.expected
-        follow(
-            rows,
-            ring.tokens,
-            ring.table,
-            ring.head,
-            ring.prev,
-            ring.low,
-            ring.stop,
-            learned.recycling.successors,
-            learned.recycling.logprobs,
-            grams.keys,
-            grams.visits,
-            grams.tokens,
-            grams.shares,
+    def _call(
+        self,
+        forest: Forest,
+        learned: Int64Array,
+        tokens: Int32Array,
+        counts: Int64Array,
+        growing: Growing,
+        parts: int,
+        first: int,
+        end: int,
+    ) -> None:
+        cost = growing.cost
+        step(
+            parts,
+            forest.rows,
+            first,
+            end,
+            learned,
             self._common,
             *self._skill,
+            *self._paths,
             tokens,
-            0,
-            len(rows),
+            METHOD_INDEX,
+            counts,
+            growing.children_max,
+            int(growing.chain),
+            growing.floor,
+            forest.block,
+            forest.numbers,
+            growing.sequences,
+            growing.nodes_max,
+            NO_NODES if cost is None else cost.nodes,
+            NO_PRICE if cost is None else cost.milliseconds,
         )
-        for one in batch:
-            one.context.advance(len(one.tokens))
-
-    def grow_all(
-        self,
-        learned: Learned,
-        batch: Sequence[Growing],
-        *,
-        chain: bool,
-        children_max: int = 1 << 16,
-        floor: float = 0.0,
-        deadline: float = math.inf,
-    ) -> Forest:
-        """A tree for each, SHADOW_NODES or more of it: a shadow, where less may be drafted, to learn from.
-
-        O(nodes), whatever has been learned. Roots must stand in their corpora already (`Sight.stand_in`).
-        Who was not come to by the `deadline` of time.perf_counter has an empty tree.
-        """
-        rows, end_tokens = growing_rows(batch, SHADOW_NODES)
-        room = max(SHADOW_NODES, max(one.nodes_max for one in batch))
-        forest = Forest([one.kind for one in batch], int(chain), room)
-        ring, grams = learned.ring, learned.expected
-        for first in range(0, len(rows), GROWN_AT_ONCE):
-            if time.perf_counter() > deadline:
-                break
-            grow(
-                rows,
-                ring.tokens,
-                ring.table,
-                ring.stop,
-                learned.recycling.successors,
-                learned.recycling.logprobs,
-                grams.keys,
-                grams.visits,
-                grams.tokens,
-                grams.shares,
-                self._common,
-                *self._skill,
-                *self._paths,
-                children_max,
-                int(chain),
-                floor,
-                end_tokens,
-                forest.block,
-                forest.sizes,
-                first,
-                min(first + GROWN_AT_ONCE, len(rows)),
-            )
-        if self._is_dense:
-            for i, one in enumerate(batch):
-                if one.neighbours:
-                    _name_dense(forest.source(i))
-        return forest
 
     # One sequence as its methods see it.
 
     def follow(
         self, sight: Sight, tokens: Int32Array, teaching_from: int, temperature: float
     ) -> None:
-        """`follow_all` of one: append `tokens` to the context; from index `teaching_from` on they teach."""
+        """Append `tokens` to the context; from index `teaching_from` on they teach. O(tokens)."""
         kind = temperature_class(temperature)
-        one = Following(sight.context, sight.root, kind, tokens, teaching_from)
-        self.follow_all(_learned(sight), (one,))
+        row = row_of(sight.context, sight.root, kind, came=(0, len(tokens), teaching_from))
+        self.step(FOLLOW, self._seen(sight), (row,), tokens, NO_COUNTS)
+        sight.context.advance(len(tokens))
 
     def draft(self, sight: Sight, limits: Limits) -> Draft:
-        """`grow_all` of one, fused with the worker's own draft if there is one. O(nodes)."""
+        """A tree, fused with the worker's own draft if there is one. O(nodes)."""
         if sight.segments or sight.near is not None:
             sight.stand_in(max(limits.nodes_max, SHADOW_NODES) + 1)
         kind = temperature_class(limits.temperature)
-        one = Growing(
-            sight.context,
-            sight.root,
-            kind,
-            limits.nodes_max,
-            limits.depth_max,
-            limits.end_tokens,
-            not sight.segments,
-        )
-        forest = self.grow_all(
-            _learned(sight),
-            (one,),
-            chain=limits.chain,
-            children_max=limits.children_max,
-            floor=limits.floor,
-        )
+        asked = limits.nodes_max, limits.depth_max, *addressed(limits.end_tokens)
+        row = row_of(sight.context, sight.root, kind, grown=asked)
+        growing = Growing(limits.chain, limits.children_max, limits.floor)
+        forest = self.step(GROW, self._seen(sight), (row,), NO_TOKENS, NO_COUNTS, growing)
+        if self._is_dense and not sight.segments:
+            name_neighbours(forest.source(0))
         if len(sight.model_tree) and limits.nodes_max > 0:
             tree, fused = self._fusing.fuse(sight.model_tree, forest.tree(0), limits, kind)
             return Draft(tree, forest, 0, fused)
@@ -312,17 +302,15 @@ class Mix:
         """`committed` followed where the draft was made, whatever was verified: the path map learns."""
         self.teach_fused(draft, committed)
         if draft.forest is not None:
-            rows, _ = judging_rows((Judging(draft.forest, draft.row, NO_ROOT, committed),))
-            judge(rows, committed, *self._paths, METHOD_INDEX, NO_COUNTS, np.empty(1, np.int64))
+            rows = draft.forest.rows[draft.row : draft.row + 1].copy()
+            rows[0, PLANE : VERIFIED + 1] = judged_row(draft.forest, draft.row, False, -1)
+            rows[0, FIRST : END + 1] = 0, len(committed)
+            judge(rows, committed, *self._paths, METHOD_INDEX, NO_COUNTS, np.empty(1, INT64))
 
     def teach_fused(self, draft: Draft, committed: Int32Array) -> None:
         """The same of what was fused with the worker's own draft, if anything was."""
         if draft.fused is not None:
             self._fusing.teach(draft.fused, committed)
 
-
-NO_COUNTS: Int64Array = np.zeros((0, 0), np.int64)
-
-
-def _learned(sight: Sight) -> Learned:
-    return Learned(sight.learned, sight.recycling, sight.expected)
+    def _seen(self, sight: Sight) -> Learned:
+        return self.learned_of(sight.learned, sight.recycling, sight.expected)

@@ -7,9 +7,12 @@ journal. Peers are libraries of this kind; so it is what they are timed against.
 import time
 
 from retrieval_draft.config import Config
-from retrieval_draft.drafting.mix import Mix
+from retrieval_draft.drafting.batch import NO_TOKENS, NO_TREE, Growing, judged_row, row_of
+from retrieval_draft.drafting.forest import Forest
+from retrieval_draft.drafting.kernels.stepping import FOLLOW, GROW
+from retrieval_draft.drafting.mix import NO_COUNTS, Mix
+from retrieval_draft.drafting.places import WINDOW_TOKENS
 from retrieval_draft.drafting.root import Root
-from retrieval_draft.drafting.sight import Draft, Limits, Sight
 from retrieval_draft.replay.sequences import RecordedFile
 from retrieval_draft.sequence import CAPACITY_MIN, context_buckets
 from retrieval_draft.step import DraftOptions, Rows, TreeShape
@@ -17,6 +20,9 @@ from retrieval_draft.store.learned import LearnedTier
 from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, Batch, Record
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import DraftTree, Int32Array
+
+GREEDY = 0
+"""Temperature class."""
 
 
 class DirectDrafter:
@@ -28,11 +34,9 @@ class DirectDrafter:
         self._mix = Mix()
         self._learned = LearnedTier(file.vocab_size, config.learned_bytes_max)
         self._record_tokens = config.record_tokens
-        self._limits = Limits(options.nodes_max, chain=options.shape == TreeShape.CHAIN)
+        self._asked = options.nodes_max, WINDOW_TOKENS, 0, 0
+        self._growing = Growing(options.shape == TreeShape.CHAIN)
         self._sequence = 0
-        self._learned_to = 0
-        self._draft: Draft | None = None
-        self._learning = 0.0
 
     def open(self, prompt: Int32Array, rows: Rows | None, temperature: float | None) -> None:
         capacity = CAPACITY_MIN
@@ -42,32 +46,46 @@ class DirectDrafter:
         self._root = Root()
         self._sequence += 1
         self._learned_to = len(prompt)
-        self._draft, self._learning = None, 0.0
-        self._mix.follow(self._sight(), prompt, len(prompt), temperature or 0.0)
+        self._forest: Forest | None = None
+        self._came, self._learning = prompt, 0.0
+        self._step(FOLLOW, len(prompt))
 
     def commit(self, tokens: Int32Array, accepted: int, rows: Rows | None) -> None:
         began = time.perf_counter()
-        if self._draft is not None:
-            self._mix.teach(self._draft, tokens)
         ring = self._ring
         if ring.stop + len(tokens) > ring.capacity:
             capacity = 2 * ring.capacity
             self._ring = ring.grown(capacity, context_buckets(capacity))
-        self._mix.follow(self._sight(), tokens, 0, self._limits.temperature)
-        if self._ring.stop - self._learned_to >= self._record_tokens:
-            self._learn()
+        self._came = tokens
         self._learning = time.perf_counter() - began
 
     def draft(self) -> DraftTree:
+        """What came is judged and followed in the same call, as in a step of an Engine."""
         began = time.perf_counter()
-        self._draft = self._mix.draft(self._sight(), self._limits)
+        self._forest = self._step(FOLLOW | GROW, 0)
+        tree = self._forest.tree(0, self._asked[0])
         self.answer_seconds = time.perf_counter() - began
-        self.seconds = self.answer_seconds + self._learning
-        return self._draft.tree
+        if self._ring.stop - self._learned_to >= self._record_tokens:
+            self._learn()
+        self.seconds = time.perf_counter() - began + self._learning
+        return tree
 
     def close(self) -> None:
+        self._step(FOLLOW, 0)
         if self._ring.stop > self._learned_to:
             self._learn()
+
+    def _step(self, parts: int, teaching_from: int) -> Forest:
+        ring, came, tier = self._ring, self._came, self._learned
+        judged = NO_TREE if self._forest is None else judged_row(self._forest, 0, False, -1)
+        row = row_of(
+            ring, self._root, GREEDY, judged, (0, len(came), teaching_from), self._asked
+        )  # fmt: skip
+        learned = self._mix.learned_of(tier.ring, tier.recycling, tier.stand.expected)
+        forest = self._mix.step(parts, learned, (row,), came, NO_COUNTS, self._growing)
+        ring.advance(len(came))
+        self._came = NO_TOKENS
+        return forest
 
     def _learn(self) -> None:
         ring, start = self._ring, self._learned_to
@@ -80,13 +98,3 @@ class DirectDrafter:
         )
         self._learned.apply(Batch("direct", self._sequence, [record]))
         self._learned_to = ring.stop
-
-    def _sight(self) -> Sight:
-        learned = self._learned
-        return Sight(
-            self._ring,
-            learned.ring,
-            learned.recycling,
-            stand=learned.stand,
-            root=self._root,
-        )

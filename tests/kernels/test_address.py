@@ -16,8 +16,6 @@ sizes = st.integers(0, 4)
 def test_what_stands_at_an_address_is_the_array_itself(a: int, b: int, c: int) -> None:
     array = np.arange(a * b * c, dtype=np.int32)
     at = array.ctypes.data
-    cube = array.reshape(a, b, c)
-    assert kernels.address_of(cube) == twins.address_of(cube) == at
     found = (
         (kernels.row_at(at, a * b * c), (a * b * c,)),
         (kernels.table_at(at, a * b, c), (a * b, c)),
@@ -28,3 +26,17 @@ def test_what_stands_at_an_address_is_the_array_itself(a: int, b: int, c: int) -
         assert one.tolist() == twins.at(array, *shape).tolist()
         one += 1
     assert array.tolist() == [i + len(found) for i in range(a * b * c)]
+
+
+@quick(60)
+@given(sizes, sizes)
+def test_what_stands_there_may_be_of_other_sizes(a: int, b: int) -> None:
+    for found, kind, shape in (
+        (kernels.bytes_at, "u1", (a, b)),
+        (kernels.shares_at, "u2", (a, b)),
+        (kernels.keys_at, "u8", (a * b,)),
+    ):
+        array = np.arange(200, 200 + a * b).astype(kind)
+        one = found(array.ctypes.data, *shape)
+        assert (one.dtype, one.shape) == (array.dtype, shape)
+        assert one.tolist() == twins.at(array, *shape).tolist()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import cut as kernels
+from retrieval_draft.drafting.kernels.contexts import COLUMNS, NODES_MAX
 from retrieval_draft.drafting.kernels.growth import KEEP, PLANES, PROBABILITY
 from tests.kernels import twins_cut as twins
 from tests.kernels.strategies import int32s, quick
@@ -85,7 +86,7 @@ def test_the_gentlest_slope_is_the_smallest_price_of_a_node(table: Table) -> Non
 @quick(200)
 @given(
     st.lists(probabilities, min_size=1, max_size=4),
-    st.lists(st.integers(0, 24), min_size=4, max_size=4),
+    st.lists(st.integers(-1, 24), min_size=4, max_size=4),
     st.integers(0, 30),
     st.one_of(tables(), st.just((list[int](), list[float]()))),
 )
@@ -96,9 +97,11 @@ def test_a_block_of_trees_is_cut_as_its_nodes_in_one_row(
     block = np.full((PLANES, count, room), -9, np.int32)
     for i, tree in enumerate(trees):
         block[PROBABILITY, i, : len(tree)] = prices(tree).view(np.int32)
-    sizes, bounds = np.array([*map(len, trees)]), np.array(most[:count])
+    sizes, rows = np.array([*map(len, trees)]), np.zeros((count, COLUMNS), np.int64)
+    rows[:, NODES_MAX] = most[:count]
     kept, cost = np.full(count, -9), (int32s(table[0]), prices(table[1]))
-    kernels.cut_block(block, sizes, bounds, nodes_max, *cost, kept)
+    kernels.cut_block(rows, block, sizes, count, nodes_max, *cost, kept)
+    most = [max(0, some) for some in most]
     row = prices([p for tree, some in zip(trees, most, strict=False) for p in tree[:some]])
     keep = np.zeros(len(row), np.bool_)
     if nodes_max or table[0]:

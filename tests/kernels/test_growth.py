@@ -10,6 +10,17 @@ from hypothesis import strategies as st
 from retrieval_draft.drafting.kernels import following, frontier, growth, matching
 from retrieval_draft.drafting.kernels import paths as path_kernels
 from retrieval_draft.drafting.kernels.bins import COMMON_KEPT, CONTEXT
+from retrieval_draft.drafting.kernels.contexts import (
+    DEPTH_MAX,
+    END,
+    ENDS,
+    ENDS_COUNT,
+    FIRST,
+    LOW,
+    NODES_MAX,
+    STOP,
+    TEACHING_FROM,
+)
 from retrieval_draft.drafting.kernels.evidence import Nodes
 from retrieval_draft.drafting.kernels.mixing import Skill
 from retrieval_draft.store.ring import TokenRing
@@ -59,7 +70,7 @@ def test_a_tree_takes_the_most_probable_candidate_next(
     try:
         grown = twins.grow(
             both.world, twins_mixing.Skill(*skill), places, both.tail(), both.context.stop,
-            nodes_max, depth_max, children_max, chain, floor, ends,
+            max(growth.SHADOW_NODES, nodes_max), depth_max, children_max, chain, floor, ends,
         )  # fmt: skip
     except twins.OnEdge:
         reject()
@@ -100,7 +111,7 @@ def test_a_larger_tree_begins_with_the_smaller_one(
 @given(
     worlds.worlds(),
     st.data(),
-    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9)), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 2), st.integers(-1, 9)), min_size=1, max_size=4),
     st.booleans(),
 )
 def test_a_batch_grows_every_tree_as_if_it_were_alone(
@@ -121,6 +132,7 @@ def test_a_batch_grows_every_tree_as_if_it_were_alone(
         alone = grown_block(both, [root], [kinds[i]], [nodes[i]], *rest)
         for plane, its in zip(together, alone, strict=True):
             assert plane[i].tolist() == its[0].tolist()
+    assert all(nodes[i] >= 0 or not len(one) for i, one in enumerate(together[0]))
 
 
 def flat_paths() -> np.ndarray:
@@ -142,15 +154,23 @@ def grown_block(
     ends: list[int],
 ) -> list[list[np.ndarray]]:
     """By plane and sequence what was grown; all classes have the same skill."""
-    t, corpus = both.tiers, both.tiers.corpus
+    t, corpus, end_tokens = both.tiers, both.tiers.corpus, int32s(ends)
+    end_at = end_tokens.ctypes.data
     rows = np.array(
         [
-            worlds.row_of(both.context, root, corpus, kind, most, depth_max, 0, len(ends))
+            worlds.row_of(
+                both.context,
+                root,
+                corpus,
+                kind,
+                {NODES_MAX: most, DEPTH_MAX: depth_max, ENDS: end_at, ENDS_COUNT: len(ends)},
+            )
             for root, kind, most in zip(roots, kinds, nodes, strict=True)
         ],
         np.int64,
     )
-    block = np.full((growth.PLANES, len(rows), max(nodes)), -9, np.int32)
+    room = max(growth.SHADOW_NODES, *nodes)
+    block = np.full((growth.PLANES, len(rows), room), -9, np.int32)
     sizes = np.full(len(rows), -9, np.int64)
     everything: list[np.ndarray] = [t.common, *skill]
     common, worth, stretch, weights = (np.stack([one] * worlds.CLASSES) for one in everything)
@@ -158,7 +178,7 @@ def grown_block(
         growth.grow(
             rows, t.learned, t.learned_table, both.learned.stop, t.successors, t.logprobs,
             t.stand_keys, t.stand_visits, t.stand_tokens, t.stand_shares, common, worth, stretch, weights,
-            path_worth, path_scale, children_max, int(chain), floor, int32s(ends),
+            path_worth, path_scale, children_max, int(chain), floor,
             block, sizes, first, min(first + 2, len(rows)),
         )  # fmt: skip
     kinds_of = (np.int32, np.int32, np.float32, np.uint32, np.int32)
@@ -196,20 +216,24 @@ def follow_rows(
     rows, at = [], 0
     for root, text, teaching_from, kind in zip(roots, texts, teaching, kinds, strict=True):
         end = at + len(text)
-        row = worlds.row_of(both.context, root, t.corpus, kind, at, end, teaching_from)
-        rows.append(row)
+        came = {FIRST: at, END: end, TEACHING_FROM: teaching_from}
+        rows.append(worlds.row_of(both.context, root, t.corpus, kind, came))
         at = end
     kind = kinds[0]
     arrays = [worlds.by_class(array, kind) for array in (t.common, *skill)]
     before = [array.copy() for array in arrays]
     common, worth, stretch, weights = arrays
+    table = np.array(rows, np.int64)
     following.follow(
-        np.array(rows, np.int64), t.learned, t.learned_table, learned.head, learned.prev,
+        table, t.learned, t.learned_table, learned.head, learned.prev,
         learned.low, learned.stop, t.successors, t.logprobs, t.stand_keys, t.stand_visits,
         t.stand_tokens, t.stand_shares, common, worth, stretch, weights,
         int32s([one for text in texts for one in text]),
-        0, len(rows),
     )  # fmt: skip
+    assert table[:, STOP].tolist() == [both.context.stop + len(text) for text in texts]
+    assert (
+        table[:, LOW] == np.maximum(both.context.low, table[:, STOP] - both.context.capacity)
+    ).all()
     for array, old, mine in zip(arrays, before, (t.common, *skill), strict=True):
         mine[:] = array[kind]
         others = [one for one in range(worlds.CLASSES) if one != kind]

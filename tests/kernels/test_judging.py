@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from retrieval_draft.drafting.kernels import contexts, paths, tally
 from retrieval_draft.drafting.kernels import judging as kernels
-from retrieval_draft.drafting.kernels import paths, tally
 from retrieval_draft.drafting.kernels.bins import SCOPES
 from retrieval_draft.drafting.kernels.evidence import LENGTH, PLACE_COLUMNS, PLACES_MAX
 from retrieval_draft.drafting.kernels.growth import (
@@ -77,7 +77,7 @@ def test_every_tree_teaches_its_path_map_and_the_verified_ones_are_counted(
     block = np.full((PLANES, len(batch), room), -9, np.int32)
     places = [np.zeros((PLACES_MAX, PLACE_COLUMNS), np.int32) for _ in batch]
     segments = int32s([0] * SCOPES + [1])
-    rows: list[list[int]] = []
+    rows: list[np.ndarray] = []
     at = 0
     for i, tree in enumerate(batch):
         n = len(tree.token)
@@ -100,17 +100,20 @@ def test_every_tree_teaches_its_path_map_and_the_verified_ones_are_counted(
         block[SOURCE, i, :n] = np.array(tree.source, np.uint32).view(np.int32)
         places[i][0, LENGTH] = tree.agreement
         end = at + len(tree.committed)
-        rows.append(
-            [
-                block[TOKEN, i].ctypes.data, len(batch) * room, n, tree.kind, tree.shape, at, end,
-                tree.accepted, tree.verified, places[i].ctypes.data, segments.ctypes.data,
-            ]
+        row = np.zeros(contexts.COLUMNS, np.int64)
+        row[contexts.PLANE : contexts.VERIFIED + 1] = (
+            block[TOKEN, i].ctypes.data, len(batch) * room, n, tree.shape, tree.accepted, tree.verified
         )  # fmt: skip
+        row[contexts.KIND] = tree.kind
+        row[contexts.FIRST : contexts.END + 1] = at, end
+        row[contexts.PLACES] = places[i].ctypes.data
+        row[contexts.SEGMENTS] = segments.ctypes.data
+        rows.append(row)
         at = end
     counts = np.zeros((TALLY_ROWS, tally.COLUMNS), np.int64)
     kept = np.full(len(batch), -9, np.int64)
     tokens = int32s([token for tree in batch for token in tree.committed])
-    kernels.judge(np.array(rows, np.int64), tokens, worth, scale, METHOD, counts, kept)
+    kernels.judge(np.stack(rows), tokens, worth, scale, METHOD, counts, kept)
     expected = np.zeros_like(counts)
     for i, tree in enumerate(batch):
         where = plain_worth[tree.kind][tree.shape], plain_scale[tree.kind][tree.shape]

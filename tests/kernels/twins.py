@@ -27,6 +27,7 @@ from tests.kernels import (
     twins_search,
     twins_segment,
     twins_stand,
+    twins_stepping,
     twins_trie,
 )
 
@@ -357,6 +358,7 @@ TWINS: dict[str, Callable[..., object]] = {
     **twins_search.TWINS,
     **twins_segment.TWINS,
     **twins_stand.TWINS,
+    **twins_stepping.TWINS,
     **twins_trie.TWINS,
 }
 EXACT_TOKENS = CHAIN_STEPS_MAX

@@ -9,16 +9,13 @@ def at(array: np.ndarray, *shape: int) -> np.ndarray:
     return array.reshape(shape)
 
 
-def address_of(array: np.ndarray) -> int:
-    address: int = array.__array_interface__["data"][0]
-    return address
-
-
 TWINS: dict[str, Callable[..., object]] = {
     "address.row_at": at,
     "address.table_at": at,
     "address.cube_at": at,
-    "address.address_of": address_of,
+    "address.bytes_at": at,
+    "address.shares_at": at,
+    "address.keys_at": at,
     # Rows name what the twins of following and growth are given as it is.
     "contexts.tiers_of": at,
     "contexts.root_of": at,

@@ -1,6 +1,6 @@
 """Small tiers twice: as the arrays that kernels read, and as the plain mappings of their twins."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from retrieval_draft.drafting.kernels import evidence as kernels
 from retrieval_draft.drafting.kernels.bins import BINS, COMMON_KEPT, INPUTS, SCOPES
+from retrieval_draft.drafting.kernels.contexts import COLUMNS
 from retrieval_draft.drafting.kernels.evidence import Nodes
 from retrieval_draft.drafting.kernels.mixing import (
     SETS,
@@ -150,11 +151,14 @@ def places_in(draw: st.DrawFn, both: Both) -> Places:
     return found[0], found[1], found[2]
 
 
-def row_of(ring: TokenRing, root: Nodes, corpus: Int32Array, kind: int, *more: int) -> list[int]:
-    """A sequence's row of a batch, as kernels/contexts has it."""
+def row_of(
+    ring: TokenRing, root: Nodes, corpus: Int32Array, kind: int, more: Mapping[int, int]
+) -> list[int]:
+    """A sequence's row of a batch, as kernels/contexts has it; `more` are columns beyond its own."""
     addresses = [array.ctypes.data for array in root]
     where = [*ring.addresses, *addresses, corpus.ctypes.data, len(corpus)]
-    return [*where, ring.low, ring.stop, kind, *more]
+    row = [*where, ring.low, ring.stop, kind]
+    return [*row, *(more.get(column, 0) for column in range(len(row), COLUMNS))]
 
 
 def by_class(array: np.ndarray, kind: int) -> np.ndarray:

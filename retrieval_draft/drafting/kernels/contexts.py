@@ -1,6 +1,6 @@
-"""The contexts of a batch: a row of addresses and numbers for each sequence, as kernels take them.
+"""The sequences of a step: a row of addresses and numbers for each, as kernels take them.
 
-Rows are made by `drafting/batch.py`. Their arrays are those of a TokenRing and of a Root.
+Rows are made by `drafting/batch.py`. Their arrays are those of a TokenRing, of a Root, and of a Forest.
 """
 
 import numpy as np
@@ -33,10 +33,16 @@ TAILS, PLACES, SEGMENTS, CORPUS, CORPUS_WORDS = 6, 7, 8, 9, 10
 """Of the root: addresses, and how many words its corpora's windows have."""
 LOW, STOP, KIND = 11, 12, 13
 """The ring's oldest position and the next one; the temperature class."""
-FIRST, END, TEACHING_FROM = 14, 15, 16
-"""To follow: which of the batch's tokens were committed, and from which of them on they teach."""
-NODES_MAX, DEPTH_MAX, ENDS_FIRST, ENDS_END = 14, 15, 16, 17
-"""To grow: how much, and which of the batch's end tokens are this sequence's."""
+PLANE, STRIDE, SIZE, SHAPE = 14, 15, 16, 17
+"""Of the tree that is judged: the address of its first word in its block (`growth`), words from one plane
+to the next, nodes, 1 for a chain. No nodes: nothing is judged."""
+ACCEPTED, VERIFIED = 18, 19
+"""How many of its nodes were kept, -1 = all that agree; whether it is the tree that was verified."""
+FIRST, END, TEACHING_FROM = 20, 21, 22
+"""Which of the batch's tokens were committed, and from which of them on they teach."""
+NODES_MAX, DEPTH_MAX, ENDS, ENDS_COUNT = 23, 24, 25, 26
+"""To grow: how much, below 0 nothing at all; how deep; the address of its end tokens, and how many."""
+COLUMNS = 27
 
 rows_t = types.Array(types.int64, 2, "C")
 

@@ -3,6 +3,7 @@
 import numpy as np
 from numba import float64, int64, njit, types
 
+from retrieval_draft.drafting.kernels.contexts import NODES_MAX, rows_t
 from retrieval_draft.drafting.kernels.growth import KEEP, PROBABILITY
 from retrieval_draft.store.kernels.leaf import leaf
 from retrieval_draft.tree import BoolArray, Float32Array, Int32Array, Int64Array
@@ -101,54 +102,56 @@ def cut(
 
 
 @njit(
-    types.void(cube_t, sizes_t, sizes_t, int64, counts_t, floats_t, sizes_t), nogil=True, cache=True
+    types.void(rows_t, cube_t, sizes_t, int64, int64, counts_t, floats_t, sizes_t),
+    nogil=True,
+    cache=True,
 )
 def cut_block(
+    rows: Int64Array,
     block: Int32Array,
     sizes: Int64Array,
-    most: Int64Array,
+    sequences: int,
     nodes_max: int,
     nodes: Int32Array,
     milliseconds: Float32Array,
-    kept: Int64Array,
+    left: Int64Array,
 ) -> None:
-    """`cut` of a batch's trees as `growth` leaves them, of tree i's sizes[i] nodes the first most[i]: marks
-    plane KEEP.
+    """`cut` of a batch's trees as `growth` leaves them, of each the first NODES_MAX nodes: marks plane KEEP.
 
-    kept[i] becomes how many stay of tree i; if they are not its first ones, that less than -1.
+    left[i] becomes how many stay of tree i; if they are not its first ones, that less than -1. `rows` are
+    as in `contexts`, and `sequences` of them were asked for.
     """
     total = 0
     for i in range(len(sizes)):
-        kept[i] = min(sizes[i], most[i])
+        left[i] = max(0, min(sizes[i], rows[i, NODES_MAX]))
         for k in range(sizes[i]):
-            block[KEEP, i, k] = 1 if k < kept[i] else 0
-        total += kept[i]
+            block[KEEP, i, k] = 1 if k < left[i] else 0
+        total += left[i]
     if total == 0 or (len(nodes) == 0 and (nodes_max == 0 or total <= nodes_max)):
         return
     probability = np.empty(total, np.float32)
     at = 0
     for i in range(len(sizes)):
         own = block[PROBABILITY, i].view(np.float32)
-        for k in range(kept[i]):
+        for k in range(left[i]):
             probability[at] = own[k]
             at += 1
     order = np.argsort(-probability, kind="mergesort")
     stays = np.zeros(total, np.bool_)
-    sequences = len(sizes)
     for k in range(worth_keeping(probability, order, sequences, nodes_max, nodes, milliseconds, 0)):
         stays[order[k]] = True
     at = 0
-    for i in range(sequences):
+    for i in range(len(sizes)):
         count = 0
         last = 0
-        for k in range(kept[i]):
+        for k in range(left[i]):
             if stays[at]:
                 count += 1
                 last = k + 1
             else:
                 block[KEEP, i, k] = 0
             at += 1
-        kept[i] = count if last == count else -1 - count
+        left[i] = count if last == count else -1 - count
 
 
 @njit(float64(counts_t, floats_t), nogil=True, cache=True)

@@ -153,7 +153,7 @@ def follow_within(
         rows_t, row_t, row_t, table_t, table_t, int64, int64,
         table_t, bytes_t, keys_t, visits_t, table_t, shares_t, cube_t,
         float_cube_t, float_table_t, float_cube_t,
-        read_row_t, int64, int64,
+        read_row_t,
     ),
     nogil=True,
     cache=True,
@@ -177,14 +177,12 @@ def follow(
     stretch: Float32Array,
     weights: Float32Array,
     tokens: Int32Array,
-    first: int,
-    end: int,
 ) -> None:
-    """Append what was committed to the contexts of sequences first..end-1, whose `rows` are as in `contexts`.
+    """Append what was committed to the contexts of sequences, whose `rows` are as in `contexts`.
 
     Each token from index TEACHING_FROM on teaches before it is learned. The rings must have room for
-    them. The roots are left as those of what comes next. Arrays of the mixer are by temperature class.
-    Costs O(orders + candidates) a token, O(orders) for those that do not teach.
+    them. The roots, LOW and STOP are left as those of what comes next. Arrays of the mixer are by
+    temperature class. Costs O(orders + candidates) a token, O(orders) for those that do not teach.
     """
     moved = Nodes(
         np.empty((1, TAIL + 1), np.int32),
@@ -199,7 +197,9 @@ def follow(
         np.empty(ORDER_COUNT, np.uint64),
     )
     chosen = Chosen(np.empty(SETS_USED, np.int32), np.empty(WEIGHTS, np.float64))
-    for i in range(first, end):
+    for i in range(len(rows)):
+        if rows[i, END] == rows[i, FIRST]:
+            continue
         kind, capacity = rows[i, KIND], rows[i, CAPACITY]
         tiers = tiers_of(
             rows, i, learned, learned_table, successors, logprobs,
@@ -214,3 +214,5 @@ def follow(
             root_of(rows, i), Skill(worth[kind], stretch[kind], weights[kind]),
             tokens[rows[i, FIRST] : rows[i, END]], rows[i, TEACHING_FROM], moved, found, chosen,
         )  # fmt: skip
+        rows[i, STOP] += rows[i, END] - rows[i, FIRST]
+        rows[i, LOW] = max(rows[i, LOW], rows[i, STOP] - capacity)

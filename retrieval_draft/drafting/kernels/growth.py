@@ -9,8 +9,8 @@ from retrieval_draft.drafting.kernels import matching, mixing, paths
 from retrieval_draft.drafting.kernels.bins import SCOPES
 from retrieval_draft.drafting.kernels.contexts import (
     DEPTH_MAX,
-    ENDS_END,
-    ENDS_FIRST,
+    ENDS,
+    ENDS_COUNT,
     KIND,
     NODES_MAX,
     STOP,
@@ -62,6 +62,7 @@ from retrieval_draft.drafting.kernels.mixing import (
     floats_t,
     skill_t,
 )
+from retrieval_draft.store.kernels.address import row_at
 from retrieval_draft.store.kernels.leaf import leaf, tuple_type
 from retrieval_draft.store.kernels.ngrams import ORDER_COUNT
 from retrieval_draft.tree import Float32Array, Int32Array, Int64Array, UInt32Array
@@ -70,6 +71,9 @@ TOKEN, PARENT, PROBABILITY, SOURCE, PATH_BIN, KEEP = 0, 1, 2, 3, 4, 5
 PLANES = 6
 """Of a batch's trees, one block of int32: probabilities are float32 and sources uint32 in the same words;
 what stands in the path map; and whether the node was kept when the batch was cut (`cut`)."""
+
+SHADOW_NODES = 4
+"""Grown when nothing may be drafted, so that the path map goes on learning."""
 
 masks_t = types.Array(types.uint32, 1, "C")
 read_row_t = types.Array(types.int32, 1, "C", readonly=True)
@@ -181,7 +185,7 @@ def grow_within(
         rows_t, row_t, row_t, int64,
         table_t, bytes_t, keys_t, visits_t, table_t, shares_t, cube_t,
         float_cube_t, float_table_t, float_cube_t, path_worth_t, float_cube_t,
-        int64, int64, float64, row_t, cube_t, sizes_t, int64, int64,
+        int64, int64, float64, cube_t, sizes_t, int64, int64,
     ),
     nogil=True,
     cache=True,
@@ -206,7 +210,6 @@ def grow(
     children_max: int,
     chain: int,
     floor: float,
-    end_tokens: Int32Array,
     block: Int32Array,
     sizes: Int64Array,
     first: int,
@@ -214,9 +217,10 @@ def grow(
 ) -> None:
     """Grow a tree from the root of each of sequences first..end-1, whose `rows` are as in `contexts`.
 
-    Path probabilities are mapped. Tree i fills columns 0..sizes[i]-1 of block[:, i], int32[PLANES, batch,
-    nodes]. No node's own estimate lies below `floor`. Arrays of the mixer are by temperature class.
-    O(nodes x (orders + candidates) + nodes^2) a tree.
+    A shadow of SHADOW_NODES where fewer are asked for. Path probabilities are mapped. Tree i fills
+    columns 0..sizes[i]-1 of block[:, i], int32[PLANES, batch, nodes]. No node's own estimate lies below
+    `floor`. Arrays of the mixer are by temperature class. O(nodes x (orders + candidates) + nodes^2) a
+    tree.
     """
     room = block.shape[2]
     nodes = Nodes(
@@ -245,8 +249,11 @@ def grow(
         np.empty(room, np.float64),
     )
     for i in range(first, end):
+        sizes[i] = 0
+        if rows[i, NODES_MAX] < 0:
+            continue
         kind = rows[i, KIND]
-        nodes_max = min(room, rows[i, NODES_MAX])
+        nodes_max = min(room, max(SHADOW_NODES, rows[i, NODES_MAX]))
         tiers = tiers_of(
             rows, i, learned, learned_table, successors, logprobs,
             stand_keys, stand_visits, stand_tokens, stand_shares, common,
@@ -262,7 +269,7 @@ def grow(
         size = grow_within(
             tiers, rows[i, STOP], learned_stop, root_of(rows, i),
             Skill(worth[kind], stretch[kind], weights[kind]), nodes_max, rows[i, DEPTH_MAX],
-            1 if chain else children_max, floor, end_tokens[rows[i, ENDS_FIRST] : rows[i, ENDS_END]],
+            1 if chain else children_max, floor, row_at(rows[i, ENDS], rows[i, ENDS_COUNT]),
             Grown(block[TOKEN, i], block[PARENT, i], probability, block[SOURCE, i].view(np.uint32)),
             nodes, found, chosen, frontier, hopes,
         )  # fmt: skip

@@ -5,23 +5,27 @@ from numba import int64, njit, types
 
 from retrieval_draft.drafting.kernels import growth, paths, tally
 from retrieval_draft.drafting.kernels.bins import SCOPES
+from retrieval_draft.drafting.kernels.contexts import (
+    ACCEPTED,
+    END,
+    FIRST,
+    KIND,
+    PLACES,
+    PLANE,
+    SEGMENTS,
+    SHAPE,
+    SIZE,
+    STRIDE,
+    VERIFIED,
+    rows_t,
+)
 from retrieval_draft.drafting.kernels.evidence import PLACE_COLUMNS, PLACES_MAX
 from retrieval_draft.drafting.kernels.mixing import float_cube_t
 from retrieval_draft.store.kernels.address import row_at, table_at
 from retrieval_draft.tree import Float32Array, Int32Array, Int64Array
 
-PLANE, STRIDE, SIZE = 0, 1, 2
-"""Address of the tree's first word in its block (`growth`), words from one plane to the next, nodes."""
-KIND, SHAPE = 3, 4
-FIRST, END = 5, 6
-"""Which of the batch's tokens were committed."""
-ACCEPTED, VERIFIED = 7, 8
-"""How many nodes were kept, -1 = all that agree; whether this was the tree that was verified."""
-PLACES, SEGMENTS = 9, 10
-"""Addresses of the root's."""
 WORD_BYTES = 4
 
-rows_t = types.Array(types.int64, 2, "C")
 numbers_t = types.Array(types.int64, 1, "C")
 
 
@@ -42,7 +46,7 @@ def judge(
     counts: Int64Array,
     kept: Int64Array,
 ) -> None:
-    """Teach the path map by every row's tree, and count those that were verified (`tally`).
+    """Teach the path map by the trees of `rows` (`contexts`), and count those that were verified (`tally`).
 
     kept[i] becomes how many nodes were kept; -1, and nothing is counted, if fewer agree than were
     accepted, or if the tree was not verified. O(nodes + committed).
@@ -54,6 +58,7 @@ def judge(
     surplus = np.empty(paths.DEPTHS, np.float64)
     path, depth = np.empty(room, np.int32), np.empty(room, np.int32)
     for i in range(len(rows)):
+        kept[i] = -1
         size, kind, shape = rows[i, SIZE], rows[i, KIND], rows[i, SHAPE]
         first = rows[i, PLANE]
         plane = rows[i, STRIDE] * WORD_BYTES
@@ -65,7 +70,6 @@ def judge(
             token, parent, probability, row_at(first + growth.PATH_BIN * plane, size), committed,
             path_worth[kind, shape], path_scale[kind, shape], is_kept, is_unknown, surplus,
         )  # fmt: skip
-        kept[i] = -1
         if rows[i, VERIFIED]:
             kept[i] = tally.tally_within(
                 token, parent, row_at(first + growth.SOURCE * plane, size).view(np.uint32),
