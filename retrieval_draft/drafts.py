@@ -24,6 +24,28 @@ from retrieval_draft.tree import EMPTY, DraftTree
 NOTHING = Draft(EMPTY)
 
 
+class Terms:
+    """On what a step's trees are grown: options without blanks, and what they come to."""
+
+    def __init__(self, options: DraftOptions) -> None:
+        self.options = options
+        self._floor = probability_floor(options.verify_cost, 1)
+        self._seconds_max = options.draft_us_max / 1e6 if options.draft_us_max else math.inf
+
+    def growing(self, sequences: int, began: float) -> Growing:
+        """For so many sequences, in a step that began at this time of time.perf_counter."""
+        options = self.options
+        return Growing(
+            options.shape == TreeShape.CHAIN,
+            options.children_max,
+            self._floor * sequences,
+            began + self._seconds_max,
+            sequences,
+            options.batch_nodes_max,
+            options.verify_cost,
+        )
+
+
 class Asked(msgspec.Struct, frozen=True, eq=False):
     """A sequence of the batch is to be given at most so many nodes; 0 grows a shadow to learn from."""
 
@@ -53,19 +75,6 @@ def asked_of(batch: Iterable[Taken], request: DraftOptions, options: DraftOption
                 nodes_max = min(nodes_max, request.nodes_max)
             asked.append(Asked(one.index, one.sequence, nodes_max, row))
     return asked
-
-
-def growing_of(options: DraftOptions, sequences: int, began: float) -> Growing:
-    """For so many sequences, in a step that began at this time of time.perf_counter."""
-    return Growing(
-        options.shape == TreeShape.CHAIN,
-        options.children_max,
-        probability_floor(options.verify_cost, sequences),
-        began + options.draft_us_max / 1e6 if options.draft_us_max else math.inf,
-        sequences,
-        options.batch_nodes_max,
-        options.verify_cost,
-    )
 
 
 def grows_at_once(batch: list[Taken], options: DraftOptions) -> bool:

@@ -21,10 +21,10 @@ from retrieval_draft.drafting.budget import cut, probability_floor
 from retrieval_draft.drafting.explaining import Preview
 from retrieval_draft.drafting.sight import Verified
 from retrieval_draft.drafts import (
+    Terms,
     asked_of,
     draft_batch,
     draft_one,
-    growing_of,
     grows_at_once,
     sight_of,
 )
@@ -61,7 +61,7 @@ class Engine:
         self.replica = ""
         self.began = time.monotonic()
         self._numbers = itertools.count()
-        self._newest_options: tuple[DraftOptions | None, DraftOptions] = None, DraftOptions()
+        self._newest: tuple[DraftOptions | None, Terms] = None, Terms(DraftOptions())
 
     def start(self, replica: str) -> None:
         """Load what the backend holds; returns when what was learned before is there again."""
@@ -103,7 +103,7 @@ class Engine:
         """
         began = time.perf_counter()
         check_batch(request, self.config)
-        options = self._checked(request.options)
+        terms = self._terms(request.options)
         state = self.stores.state(tenant, request.namespace)
         client = self.clients.get(tenant, request.client_id)
         with client.lock:
@@ -113,18 +113,18 @@ class Engine:
                 raise FailedPrecondition(
                     f"step_id is {request.step_id}, the newest of this client is {client.last_step}"
                 )
-            response = self._answer(tenant, state, client, request, options, began)
+            response = self._answer(tenant, state, client, request, terms, began)
             client.last_step, client.last_response = request.step_id, response
         self.clients.sweep(time.monotonic())
         return response
 
-    def _checked(self, asked: DraftOptions) -> DraftOptions:
-        """Once for options that an engine in this process sends step after step."""
-        newest, options = self._newest_options
+    def _terms(self, asked: DraftOptions) -> Terms:
+        """Found once for options that an engine in this process sends step after step."""
+        newest, terms = self._newest
         if newest is not asked:
-            options = checked(asked, self.config)
-            self._newest_options = asked, options
-        return options
+            terms = Terms(checked(asked, self.config))
+            self._newest = asked, terms
+        return terms
 
     def settle(self, tenant: str, client_id: str) -> None:
         """Queue for the journal what the client's newest step committed; the next step would do it too."""
@@ -185,10 +185,11 @@ class Engine:
         state: NamespaceState,
         client: ClientState,
         request: StepRequest,
-        options: DraftOptions,
+        terms: Terms,
         began: float,
     ) -> StepResponse:
         self._settle(client)
+        options = terms.options
         count = len(request.sequences)
         statuses = [Status.OK] * count
         problems: list[Problem] = []
@@ -213,7 +214,7 @@ class Engine:
         asked = asked_of(batch, request.options, options)
         if asked:
             state.asked, state.batch = options, len(asked)
-        growing = growing_of(options, len(asked), began)
+        growing = terms.growing(len(asked), began)
         forest = None
         took = time.perf_counter()
         if grows_at_once(batch, options):
@@ -279,11 +280,12 @@ class Engine:
                 sequence.observe(part.rows, one.verified, one.base)
                 if sequence.similar is not None:
                     sequence.similar.observe(part.rows, sequence.stop)
-            if sequence.held is not None:
-                if sequence.learning != Learning.NONE and len(part.tokens):
+            if (held := sequence.held) is not None:
+                sequence.held, methods = None, sequence.state.methods
+                is_new = sequence.learning != Learning.NONE and len(part.tokens) > 0
+                if is_new and methods.learns(held.method):
                     news = Verified(sequence.ring, len(part.tokens), one.verified, part.rows)
-                    sequence.state.methods.learn(sequence.held.method, news)
-                sequence.held = None
+                    methods.learn(news)
             sequence.model_tree = part.model_tree or EMPTY
             sequence.touched = now
             client.unsettled.append(sequence)

@@ -61,7 +61,10 @@ class Methods:
         """Draft with `method` where its name is asked for: replay looks into one, or tries another."""
         self._by_name[method.name] = method
 
-    def learn(self, method: str, verified: Verified) -> None:
-        """Let the method that drafted keep what verification revealed, if it keeps anything of its own."""
-        if method == self._phrases.name:
-            self._phrases.learn(verified)
+    def learns(self, name: str) -> bool:
+        """Whether the method of this name keeps what verification reveals of its drafts."""
+        return name == self._phrases.name
+
+    def learn(self, verified: Verified) -> None:
+        """Let the one that does keep it."""
+        self._phrases.learn(verified)
