@@ -46,7 +46,7 @@ class Terms:
         )
 
 
-class Asked(msgspec.Struct, frozen=True, eq=False):
+class Asked(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A sequence of the batch is to be given at most so many nodes; 0 grows a shadow to learn from."""
 
     index: int

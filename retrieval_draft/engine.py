@@ -224,7 +224,6 @@ class Engine:
             for its_batch in by_namespace(batch):
                 follow(its_batch, self.on_committed)
             self._taken(client, batch)
-            took = time.perf_counter()
         trees, grown = draft_batch(request.step_id, count, asked, options, growing, forest)
         ended = time.perf_counter()
         state.counters.timings.stepped(began, took, grown, ended)

@@ -17,7 +17,7 @@ OnCommitted = Callable[[NamespaceKey, int, Int32Array, DraftTree | None, list[in
 sequences that teach nothing. It is called within the step, and must not raise."""
 
 
-class Taken(msgspec.Struct, eq=False):
+class Taken(msgspec.Struct, eq=False, gc=False):
     """A sequence that took a step's tokens, which replace it from position `base` on."""
 
     index: int

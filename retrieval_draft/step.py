@@ -119,7 +119,7 @@ class SequenceStep(msgspec.Struct, frozen=True, eq=False, gc=False):
     verified_tree: DraftTree | None = None
 
 
-class StepRequest(msgspec.Struct, frozen=True, eq=False):
+class StepRequest(msgspec.Struct, frozen=True, eq=False, gc=False):
     step_id: int
     namespace: str
     client_id: str
@@ -138,7 +138,7 @@ class Problem:
     reason: str = ""
 
 
-class StepResponse(msgspec.Struct, frozen=True, eq=False):
+class StepResponse(msgspec.Struct, frozen=True, eq=False, gc=False):
     step_id: int
     statuses: list[Status]
     trees: list[DraftTree]

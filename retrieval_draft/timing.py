@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 STAGES = ("take", "draft", "cut", "step", "settle")
-"""Taking what was committed, growing the trees, cutting them to the batch's budget; these three and what
-stands between them; and what the step teaches the journal, behind the answer."""
+"""Reading what was committed; learning from it and growing the trees, for `mix` one call with their cut;
+cutting them to the batch's budget otherwise, and handing them out; these three and what stands between
+them; and what the step teaches the journal, behind the answer."""
 STEPPED = 4
 BUCKETS_PER_DOUBLING = 4
 BUCKETS = 96

@@ -145,14 +145,16 @@ class DraftTree(msgspec.Struct, frozen=True, eq=False, gc=False):
         at, node = 0, -1
         try:
             for token in tokens:
-                # Nodes stand behind their parents: one pass over the tree finds the whole path.
-                at = drafted.index(token, at)
-                while parent[at] != node:
-                    at = drafted.index(token, at + 1)
+                # Nodes stand behind their parents: one pass over the tree finds the whole path. Mostly
+                # the next one is it.
+                if drafted[at] != token or parent[at] != node:
+                    at = drafted.index(token, at)
+                    while parent[at] != node:
+                        at = drafted.index(token, at + 1)
                 path.append(at)
                 node = at
                 at += 1
-        except ValueError:
+        except (IndexError, ValueError):
             # No node further on has this token.
             return path
         return path

@@ -79,7 +79,7 @@ class OpenSequence:
         self.length = needed
 
 
-class Sent(msgspec.Struct, frozen=True, eq=False):
+class Sent(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What an outstanding message holds, to be acknowledged when its answer comes."""
 
     step_id: int
@@ -90,7 +90,7 @@ class Sent(msgspec.Struct, frozen=True, eq=False):
     finished: list[bool]
 
 
-class Question(msgspec.Struct, eq=False):
+class Question(msgspec.Struct, eq=False, gc=False):
     """A message whose trees are still to be taken, in time: `seconds` were spent on it so far."""
 
     sent: Sent

@@ -21,7 +21,7 @@ from retrieval_draft.tree import Int32Array, Int64Array
 NO_TOKENS: Int32Array = np.empty(0, np.int32)
 
 Row = tuple[int, ...]
-"""One sequence's, as in kernels/contexts. Who holds it holds the arrays that it names."""
+"""One sequence's, as in kernels/contexts. Whoever gives it to a kernel holds the arrays that it names meanwhile."""
 Addressed = tuple[int, int]
 """Where an int32 array begins, and how long it is."""
 NO_TREE: Row = (0, 0, 0, 0, -1, 0)
@@ -54,6 +54,7 @@ class Learned:
         self.parts = ring, recycling, expected
         stand = (expected.keys, expected.visits, expected.tokens, expected.shares)
         arrays = (recycling.successors, recycling.logprobs, *stand)
+        assert all(array.flags.c_contiguous for array in arrays), "kernels take them by address"
         successors, logprobs, *grams = (array.ctypes.data for array in arrays)
         shape = recycling.successors.shape
         self._row: Int64Array = np.array(
