@@ -62,7 +62,7 @@ def check_end_tokens(start: SequenceStart, vocab_size: int) -> None:
 def check_ids(part: SequenceStep, vocab_size: int, config: Config) -> None:
     """Raises InvalidInput for an id outside the vocabulary and for a tree that is none. O(tokens + nodes)."""
     _check_tokens("tokens", part.tokens, vocab_size)
-    if part.rows is part.verified_tree is part.model_tree is None:
+    if part.rows is None and part.verified_tree is None and part.model_tree is None:
         return
     if part.rows is not None:
         _check_tokens("observations.tokens", part.rows.tokens, vocab_size)

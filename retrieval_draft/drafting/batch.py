@@ -21,7 +21,7 @@ from retrieval_draft.tree import Int32Array, Int64Array
 NO_TOKENS: Int32Array = np.empty(0, np.int32)
 
 Row = tuple[int, ...]
-"""One sequence's, as in kernels/contexts. Whoever gives it to a kernel holds the arrays that it names meanwhile."""
+"""One sequence's, as in kernels/contexts. Whoever gives it to a kernel holds the arrays that it names."""
 Addressed = tuple[int, int]
 """Where an int32 array begins, and how long it is."""
 NO_TREE: Row = (0, 0, 0, 0, -1, 0)
