@@ -58,6 +58,7 @@ class NamespaceState:
         with self._applying:
             self.learned.apply(batch)
             self.position = entry_id
+            self._let_go()
         if self.dense is not None and not self.dense.is_hidden:
             for record in batch.records:
                 self._learn_dense(self.dense, batch.replica, record)
@@ -67,6 +68,11 @@ class NamespaceState:
         with self._applying:
             restore(self.learned, image)
             self.position = entry_id
+            self._let_go()
+
+    def _let_go(self) -> None:
+        tier = self.learned
+        self.methods.mix.let_go(tier.ring, tier.recycling, tier.stand.expected)
 
     def digest(self) -> tuple[str, str]:
         """The journal position, and what was learned up to it: replicas at equal ones have equal digests.

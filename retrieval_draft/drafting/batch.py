@@ -36,7 +36,8 @@ class Growing(msgspec.Struct, frozen=True, eq=False, gc=False):
     children_max: int = 1 << 16
     floor: float = 0.0
     deadline: float = math.inf
-    """Of time.perf_counter: who was not come to by then has an empty tree."""
+    """Of time.perf_counter: who was not come to by then has an empty tree. It is looked at before every few
+    trees, and every few tokens that came."""
     sequences: int = 1
     """So many of the batch are drafted for."""
     nodes_max: int = 0
@@ -103,4 +104,7 @@ def addressed(array: Int32Array) -> Addressed:
 
 def joined(parts: list[Int32Array]) -> Int32Array:
     """One after another, for kernels that take a batch's in one array."""
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if len(parts) == 1:
+        return parts[0]
+    came = [part for part in parts if len(part)]
+    return np.concatenate(came) if came else NO_TOKENS

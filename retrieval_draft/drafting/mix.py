@@ -67,7 +67,7 @@ PRIOR_TRIALS_MAX = 60.0
 """How much of what a prior has seen counts: little, so that it gives way to what comes."""
 GROWN_AT_ONCE = 16
 """Trees, before the clock is looked at."""
-FOLLOWED_AT_ONCE = 1024
+FOLLOWED_AT_ONCE = 128
 """Tokens: after more the clock is looked at before anything grows."""
 
 METHOD_INDEX = METHODS.index(DEFAULT_METHOD)
@@ -191,6 +191,11 @@ class Mix:
         if known is None or not known.is_of(ring, recycling, expected):
             self._learned = known = Learned(ring, recycling, expected)
         return known
+
+    def let_go(self, ring: TokenRing, recycling: Recycling, expected: Grams) -> None:
+        """The learned tier has these parts now: others are not kept for the next step."""
+        if self._learned is not None and not self._learned.is_of(ring, recycling, expected):
+            self._learned = None
 
     def step(
         self,

@@ -52,6 +52,8 @@ class DirectDrafter:
 
     def commit(self, tokens: Int32Array, accepted: int, rows: Rows | None) -> None:
         began = time.perf_counter()
+        if len(self._came):
+            self._step(FOLLOW, 0)
         ring = self._ring
         if ring.stop + len(tokens) > ring.capacity:
             capacity = 2 * ring.capacity

@@ -1,6 +1,7 @@
 """Bounds of memory and time: sequences that are closed cost a RESYNC, never a token."""
 
 import time
+import weakref
 
 import pytest
 
@@ -9,6 +10,7 @@ from retrieval_draft.engine import Engine
 from retrieval_draft.errors import ResourceExhausted
 from retrieval_draft.sequence import CAPACITY_MIN, context_buckets
 from retrieval_draft.step import Status
+from retrieval_draft.store.records import Batch
 from retrieval_draft.store.ring import TokenRing
 from tests.engine.driving import Caller, caller, learned, part, running_engine, state_of, wait_for
 
@@ -103,3 +105,16 @@ def test_beyond_the_bound_a_client_is_refused_and_nothing_of_the_others_is_touch
         with pytest.raises(ResourceExhausted, match="clients: the limit is 1"):
             caller(engine).step(part("s", 0, TEXT, prompt=4))
         assert calls.step(part("s", 4, [5])).statuses == OK
+
+
+def test_what_the_learned_tier_has_replaced_is_not_kept_for_the_next_step(
+    engine: Engine, calls: Caller
+) -> None:
+    calls.step(part("a", 0, TEXT, prompt=2))
+    state = state_of(engine)
+    before = weakref.ref(state.learned.ring)
+    state.learned.widen(state.learned.ring.capacity + 1)
+    assert before() is not None, "the newest step's"
+    state.apply("1-0", Batch("other", 1, []))
+    assert before() is None
+    assert calls.step(part("a", 4, [5])).statuses == OK
