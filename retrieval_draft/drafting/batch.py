@@ -99,7 +99,7 @@ def judged_row(forest: Forest, i: int, verified: bool, accepted: int) -> Row:
 
 
 def addressed(array: Int32Array) -> Addressed:
-    return (array.ctypes.data, len(array)) if len(array) else (0, 0)
+    return array.ctypes.data, len(array)
 
 
 def joined(parts: list[Int32Array]) -> Int32Array:

@@ -7,7 +7,14 @@ journal. Peers are libraries of this kind; so it is what they are timed against.
 import time
 
 from retrieval_draft.config import Config
-from retrieval_draft.drafting.batch import NO_TOKENS, NO_TREE, Growing, judged_row, row_of
+from retrieval_draft.drafting.batch import (
+    NO_TOKENS,
+    NO_TREE,
+    Growing,
+    addressed,
+    judged_row,
+    row_of,
+)
 from retrieval_draft.drafting.forest import Forest
 from retrieval_draft.drafting.kernels.stepping import FOLLOW, GROW
 from retrieval_draft.drafting.mix import NO_COUNTS, Mix
@@ -34,7 +41,7 @@ class DirectDrafter:
         self._mix = Mix()
         self._learned = LearnedTier(file.vocab_size, config.learned_bytes_max)
         self._record_tokens = config.record_tokens
-        self._asked = options.nodes_max, WINDOW_TOKENS, 0, 0
+        self._asked = options.nodes_max, WINDOW_TOKENS, *addressed(NO_TOKENS)
         self._growing = Growing(options.shape == TreeShape.CHAIN)
         self._sequence = 0
 

@@ -60,6 +60,11 @@ def judge(
     for i in range(len(rows)):
         kept[i] = -1
         size, kind, shape = rows[i, SIZE], rows[i, KIND], rows[i, SHAPE]
+        if size == 0:
+            # There may be no address either.
+            if rows[i, VERIFIED] and rows[i, ACCEPTED] <= 0:
+                kept[i] = 0
+            continue
         first = rows[i, PLANE]
         plane = rows[i, STRIDE] * WORD_BYTES
         token = row_at(first + growth.TOKEN * plane, size)
