@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -61,6 +62,9 @@ class Asked(msgspec.Struct, frozen=True, eq=False, gc=False):
         return (self.nodes_max, max(0, depth_max), *self.sequence.ends)
 
 
+One = TypeVar("One", Taken, Asked)
+
+
 def asked_of(batch: Iterable[Taken], request: DraftOptions, options: DraftOptions) -> list[Asked]:
     """Who goes on is drafted for: up to its own cap, within what the request asks for, or else to the
     server's default in `options`.
@@ -87,6 +91,14 @@ def grows_at_once(batch: list[Taken], options: DraftOptions) -> bool:
     if state.dense is not None or state.has_corpora:
         return False
     return all(one.sequence.state is state and not one.part.model_tree for one in batch)
+
+
+def by_namespace(batch: Iterable[One]) -> list[list[One]]:
+    """Mostly all are the request's own; adapters and cache salts have others."""
+    groups: dict[int, list[One]] = {}
+    for one in batch:
+        groups.setdefault(id(one.sequence.state), []).append(one)
+    return list(groups.values())
 
 
 def draft_batch(
@@ -163,8 +175,7 @@ def sight_of(sequence: Sequence, near: Near | None = None) -> Sight:
 
 def learned_of(state: NamespaceState) -> Learned:
     """What its models have produced, for one batch: a snapshot that is loaded brings another."""
-    tier = state.learned
-    return state.methods.mix.learned_of(tier.ring, tier.recycling, tier.stand.expected)
+    return state.methods.mix.learned_of(*state.learned.parts)
 
 
 _Forests = list[tuple[Forest, list[tuple[int, Asked]]]]
@@ -176,8 +187,7 @@ def _grown_all(
     """What `mix` grew together, a forest for each namespace, and what was drafted one by one."""
     forests: _Forests = []
     drafts: list[tuple[Asked, Draft]] = []
-    groups = list(_by_namespace(asked))
-    for state, group in groups:
+    for group in by_namespace(asked):
         alone = group
         if options.method == DEFAULT_METHOD:
             # What the worker drafted itself is fused one by one.
@@ -186,7 +196,7 @@ def _grown_all(
             if together:
                 is_whole = len(together) == len(asked)
                 parts = GROW | CUT if is_whole else GROW
-                forest = _grown(parts, state, together, options, growing)
+                forest = _grown(parts, together, options, growing)
                 forests.append((forest, list(enumerate(together))))
         for one in alone:
             if time.perf_counter() > growing.deadline:
@@ -195,25 +205,13 @@ def _grown_all(
     return forests, drafts
 
 
-def _by_namespace(asked: list[Asked]) -> Iterable[tuple[NamespaceState, list[Asked]]]:
-    """Adapters and cache salts have namespaces of their own; mostly there is one."""
-    groups: dict[int, tuple[NamespaceState, list[Asked]]] = {}
-    for one in asked:
-        state = one.sequence.state
-        group = groups.get(id(state))
-        if group is None:
-            groups[id(state)] = group = state, []
-        group[1].append(one)
-    return groups.values()
-
-
 def _grown(
     parts: int,
-    state: NamespaceState,
     group: list[Asked],
     options: DraftOptions,
     growing: Growing,
 ) -> Forest:
+    state = group[0].sequence.state
     rows: list[Row] = []
     neighbours: list[int] = []
     for row, one in enumerate(group):

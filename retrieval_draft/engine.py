@@ -23,6 +23,7 @@ from retrieval_draft.drafting.sight import Verified
 from retrieval_draft.drafts import (
     Terms,
     asked_of,
+    by_namespace,
     draft_batch,
     draft_one,
     grows_at_once,
@@ -30,7 +31,7 @@ from retrieval_draft.drafts import (
 )
 from retrieval_draft.errors import FailedPrecondition, InvalidInput, NotFound
 from retrieval_draft.feedback import OnCommitted, Taken, taken
-from retrieval_draft.following import by_namespace, follow
+from retrieval_draft.following import follow
 from retrieval_draft.namespace import NamespaceState
 from retrieval_draft.reporter import Reporter
 from retrieval_draft.sequence import Sequence

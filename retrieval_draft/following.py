@@ -56,11 +56,3 @@ def follow(
         its.sequence.ring.advance(len(its.part.tokens))
     count_feedback(state, batch, forest.counts[KEPT], on_committed)
     return forest
-
-
-def by_namespace(batch: list[Taken]) -> list[list[Taken]]:
-    """Mostly all are the request's own; adapters and cache salts have others."""
-    groups: dict[int, list[Taken]] = {}
-    for one in batch:
-        groups.setdefault(id(one.sequence.state), []).append(one)
-    return list(groups.values())

@@ -71,8 +71,7 @@ class NamespaceState:
             self._let_go()
 
     def _let_go(self) -> None:
-        tier = self.learned
-        self.methods.mix.let_go(tier.ring, tier.recycling, tier.stand.expected)
+        self.methods.mix.let_go(*self.learned.parts)
 
     def digest(self) -> tuple[str, str]:
         """The journal position, and what was learned up to it: replicas at equal ones have equal digests.

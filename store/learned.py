@@ -13,7 +13,7 @@ from retrieval_draft.store.ngrams import buckets_within, slot_bytes, slots_in, t
 from retrieval_draft.store.records import ROW_CONTEXT_TOKENS, ROW_WIDTH
 from retrieval_draft.store.recycling import WIDTH, Recycling
 from retrieval_draft.store.ring import BYTES_PER_TOKEN, TokenRing, boundary
-from retrieval_draft.store.stand import Stand
+from retrieval_draft.store.stand import Grams, Stand
 from retrieval_draft.tree import Int32Array
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class LearnedTier:
         self.tokens_learned = 0
         # Whose tokens stand at the ring's end, and which position would continue them.
         self.open_text: tuple[str, int, int] | None = None
+
+    @property
+    def parts(self) -> tuple[TokenRing, Recycling, Grams]:
+        """What drafts of `mix` read, as it is now: each of them may be replaced as it grows."""
+        return self.ring, self.recycling, self.stand.expected
 
     @property
     def nbytes(self) -> int:

@@ -17,7 +17,7 @@ from retrieval_draft.drafting.batch import (
 )
 from retrieval_draft.drafting.forest import Forest
 from retrieval_draft.drafting.kernels.stepping import FOLLOW, GROW
-from retrieval_draft.drafting.mix import NO_COUNTS, Mix
+from retrieval_draft.drafting.mix import NO_COUNTS, Mix, temperature_class
 from retrieval_draft.drafting.places import WINDOW_TOKENS
 from retrieval_draft.drafting.root import Root
 from retrieval_draft.replay.sequences import RecordedFile
@@ -28,8 +28,7 @@ from retrieval_draft.store.records import CONTEXT_TOKENS_MAX, Batch, Record
 from retrieval_draft.store.ring import TokenRing
 from retrieval_draft.tree import DraftTree, Int32Array
 
-GREEDY = 0
-"""Temperature class."""
+GREEDY = temperature_class(0.0)
 
 
 class DirectDrafter:
@@ -85,15 +84,16 @@ class DirectDrafter:
             self._learn()
 
     def _step(self, parts: int, teaching_from: int) -> Forest:
-        ring, came, tier = self._ring, self._came, self._learned
+        ring, came = self._ring, self._came
         judged = NO_TREE if self._forest is None else judged_row(self._forest, 0, False, -1)
         row = row_of(
             ring, self._root, GREEDY, judged, (0, len(came), teaching_from), self._asked
         )  # fmt: skip
-        learned = self._mix.learned_of(tier.ring, tier.recycling, tier.stand.expected)
+        learned = self._mix.learned_of(*self._learned.parts)
         forest = self._mix.step(parts, learned, (row,), came, NO_COUNTS, self._growing)
         ring.advance(len(came))
-        self._came = NO_TOKENS
+        # What grew is judged once: only what came first stood where it did.
+        self._came, self._forest = NO_TOKENS, None
         return forest
 
     def _learn(self) -> None:
