@@ -3,22 +3,18 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-compiled test-plain test-web test-llama test-sglang vllm-env test-vllm bench-vllm \
-  soak check lint types proto-check dist lock clean
+.PHONY: demo test test-web test-llama test-sglang vllm-env test-vllm bench-vllm soak check lint types \
+  proto-check dist lock clean
 
 # WEB=127.0.0.1:8080 leaves the dashboard open.
 demo: $(READY)
 	$(BIN)/retrieval-draft demo $(if $(WEB),--web $(WEB))
 
-# -j2 runs both at once.
-test: test-compiled test-plain
-
-test-compiled: $(READY)
-	$(BIN)/python -m pytest -q --ignore tests/web/test_browser.py
-
-# The kernels as the Python that they are written in.
-test-plain: $(READY)
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest -q tests/kernels
+# Two processes share the files; then the kernels once more, as the Python that they are written in.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+test: $(READY)
+	$(PYTEST) --ignore tests/web/test_browser.py
+	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/kernels
 
 # The dashboard in Debian's chromium, which must be installed: else these tests skip.
 test-web: $(READY)

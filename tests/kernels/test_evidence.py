@@ -33,6 +33,7 @@ def test_classes_cover_all_values_in_order() -> None:
 def test_the_levels_of_a_blend_cover_all_probabilities_in_order() -> None:
     levels = [int(bins.blend_level(i / 8192)) for i in range(8193)]
     assert levels == [twins.blend_level(i / 8192) for i in range(8193)]
+    assert bins.blend_level(0.5 - 1e-16) == bins.blend_level(0.5), "whatever rounding makes of it"
     assert levels == sorted(levels)
     assert set(levels) == set(range(bins.BLEND_LEVELS))
     assert bins.blend_level(-3.0) == 0

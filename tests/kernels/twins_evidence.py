@@ -87,7 +87,7 @@ def agreement_class(length: int) -> int:
 
 
 def blend_level(p: float) -> int:
-    middle = (min(4096, max(0, int(p * 4096))) + 0.5) / 4097
+    middle = (min(4096, max(0, int(p * 4096 + 1e-6))) + 0.5) / 4097
     return min(23, max(0, int((math.log(middle / (1 - middle)) + 7) * 24 / 14)))
 
 

@@ -53,6 +53,8 @@ OFFSETS = _offsets()
 BINS = int(OFFSETS[-1])
 BLEND_LEVEL_OF = _blend_levels()
 """The step of a blend's logit, by its probability in 1/4096."""
+BLEND_ROUNDING = 1e-6
+"""In 1/4096: more than what is lost by rounding, less than what is between two blends."""
 
 
 @leaf(int64(int64))
@@ -91,8 +93,11 @@ def agreement_class(length: int) -> int:
 
 @leaf(int64(float64))
 def blend_level(p: float) -> int:
-    """The step of a blend's logit; torn reads may have brought it out of 0 to 1."""
-    return int(BLEND_LEVEL_OF[min(4096, max(0, int(p * 4096.0)))])
+    """The step of a blend's logit; torn reads may have brought it out of 0 to 1.
+
+    Halves and quarters stand on the edge of two: the order of a sum's terms does not decide for them.
+    """
+    return int(BLEND_LEVEL_OF[min(4096, max(0, int(p * 4096.0 + BLEND_ROUNDING)))])
 
 
 @leaf(int64(int64, int64, int64))
