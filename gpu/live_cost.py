@@ -61,7 +61,7 @@ class LiveCosts:
         level, node = self._line(self._nearest(sequences))
         unit = _unit(cost)
         found = cost.milliseconds + node / level * unit * rows * cost.nodes
-        lowest = cost.milliseconds[0] / LEVEL_MAX
+        lowest = cost.plain_ms / LEVEL_MAX
         return VerifyCost(cost.nodes, rising(np.maximum(found, lowest).astype(np.float32)))
 
     def _line(self, batch: int) -> tuple[float, float]:
@@ -80,4 +80,4 @@ class LiveCosts:
 
 
 def _unit(cost: VerifyCost) -> float:
-    return NODE_SHARE * float(cost.milliseconds[0])
+    return NODE_SHARE * cost.plain_ms

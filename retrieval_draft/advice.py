@@ -194,7 +194,7 @@ class Adviser:
         """Whether plain decoding would be faster than everything that was tried."""
         if self._cost is None:
             return
-        plain = 1 / (float(self._cost.milliseconds[0]) / self._batch)
+        plain = 1 / (self._cost.plain_ms / self._batch)
         now, best = arms["now"].value, max(arm.value for arm in arms.values())
         if plain > best and plain > now * (1 + WORTH):
             text = f"drafting does not pay here: {now:.3g} tokens per ms, {plain:.3g} without it"

@@ -77,7 +77,7 @@ class Asking:
         if cost is None:
             return self.options
         asking_ms = self._round_trip_ms + self.spent_ms
-        most = PRICED_ANEW * float(cost.milliseconds[0])
+        most = PRICED_ANEW * cost.plain_ms
         if self._priced is None or abs(asking_ms - self._priced_ms) > most:
             milliseconds = cost.milliseconds + np.float32(asking_ms)
             self._priced = replace(

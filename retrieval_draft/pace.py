@@ -48,9 +48,8 @@ class Pace:
         self, tokens: int, sequences: int, nodes: int, cost: VerifyCost, asking_ms: float
     ) -> None:
         """A step that asked verified `nodes` and gained `tokens` over its sequences."""
-        plain_ms = float(cost.milliseconds[0])
         asked_ms = asking_ms + cost.at(nodes)
-        self.judge((tokens / asked_ms) / (sequences / plain_ms))
+        self.judge((tokens / asked_ms) / (sequences / cost.plain_ms))
 
     def judge(self, ratio: float) -> None:
         """A step that asked gained so many times the tokens per millisecond of one that does not."""

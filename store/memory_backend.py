@@ -26,7 +26,7 @@ from retrieval_draft.store.manifest import Manifest
 from retrieval_draft.store.memory_corpora import MemoryCorpora
 from retrieval_draft.store.memory_shelf import MemoryShelf
 from retrieval_draft.store.memory_store import MemoryStore, StoredSpace
-from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Pending
+from retrieval_draft.store.pending import Journal, Pending
 from retrieval_draft.store.records import (
     NamespaceSpec,
     Record,
@@ -225,7 +225,6 @@ class MemoryBackend:
         while not self._stop.is_set():
             if not self._pending.wait(IDLE_SECONDS_MAX):
                 continue
-            self._stop.wait(LINGER_SECONDS)
             self._pending.wait_for_reader(IDLE_SECONDS_MAX)
             for outgoing in self._pending.take(replica):
                 payload = encode_batch(outgoing.batch)

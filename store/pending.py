@@ -13,8 +13,9 @@ from retrieval_draft.store.records import Batch, Record
 
 QUEUE_RECORDS_MAX = 65_536
 QUEUE_BYTES_MAX = 64 * 2**20
-# Records that arrive within it share a batch; while one is written the next gathers anyway.
-LINGER_SECONDS = 0.0005
+# Records that arrive within it share a batch: about a decode step. Writing and applying each for itself
+# would take Python's lock from the engine, or from drafting, a few times a step.
+LINGER_SECONDS = 0.02
 TAKE_RECORDS_MAX = 4_096
 TAKE_BYTES_MAX = 2**20
 RECORD_OVERHEAD_BYTES = 400  # of the objects around a record's arrays
@@ -88,6 +89,7 @@ class Pending:
         self._counts: dict[NamespaceKey, Counts] = {}
         self._dropped = 0
         self._closed = False
+        self._hurry = threading.Event()
 
     def append(self, journal: Journal, record: Record) -> None:
         """Queue the record; drops the oldest ones if it would not fit, itself after `close`."""
@@ -99,6 +101,8 @@ class Pending:
             self._queue_bytes += size
             while self._is_over():
                 self._drop_counted(self._popleft().journal.key, 1)
+            if self._is_full():
+                self._hurry.set()
             self.changed.notify_all()
 
     def refuse(self, key: NamespaceKey) -> None:
@@ -108,10 +112,17 @@ class Pending:
             self._drop_counted(key, 1)
 
     def wait(self, seconds_max: float) -> bool:
-        """Whether records are queued: at once if so or after `close`, else within that time."""
+        """Whether records are queued: at once after `close`, else within that time.
+
+        If so others have come along: LINGER_SECONDS later, or when somebody waits for them in `flush`, or
+        when there are as many as `take` takes.
+        """
         with self.changed:
             self.changed.wait_for(lambda: self._queue or self._closed, seconds_max)
-            return bool(self._queue)
+            if not self._queue:
+                return False
+        self._hurry.wait(LINGER_SECONDS)
+        return True
 
     def wait_for_reader(self, seconds_max: float) -> None:
         """Wait until the follower is near enough, but no longer: what it waits for may be lost."""
@@ -126,6 +137,7 @@ class Pending:
             self._closed = True
             while self._queue:
                 self._drop_counted(self._popleft().journal.key, 1)
+            self._hurry.set()
             self.changed.notify_all()
 
     def take(self, replica: str) -> list[Outgoing]:
@@ -141,6 +153,8 @@ class Pending:
                 queued = self._popleft()
                 groups.setdefault(queued.journal, []).append(queued)
                 records, size = records + 1, size + queued.bytes
+            if not self._closed and not self._is_full():
+                self._hurry.clear()
             return [self._outgoing(replica, journal, group) for journal, group in groups.items()]
 
     def written(self, outgoing: Outgoing) -> None:
@@ -191,6 +205,7 @@ class Pending:
         deadline = monotonic() + seconds_max
         with self.changed:
             ticket, dropped = self._tickets, self._dropped
+            self._hurry.set()
             while self._oldest() <= ticket:
                 left = deadline - monotonic()
                 if left <= 0:
@@ -229,6 +244,9 @@ class Pending:
         queued = self._queue.popleft()
         self._queue_bytes -= queued.bytes
         return queued
+
+    def _is_full(self) -> bool:
+        return len(self._queue) >= TAKE_RECORDS_MAX or self._queue_bytes >= TAKE_BYTES_MAX
 
     def _is_over(self) -> bool:
         over = len(self._queue) > self._records_max or self._queue_bytes > self._bytes_max

@@ -8,7 +8,7 @@ from redis.client import Pipeline
 
 from retrieval_draft.store.connection import translated
 from retrieval_draft.store.keys import redis_key
-from retrieval_draft.store.pending import LINGER_SECONDS, Journal, Outgoing, Pending
+from retrieval_draft.store.pending import Journal, Outgoing, Pending
 from retrieval_draft.store.records import encode_batch
 from retrieval_draft.store.redis_clients import REDIS_ERRORS
 from retrieval_draft.store.redis_streams import Command, Streams
@@ -96,7 +96,6 @@ class RedisWriter:
         while not self._stop.is_set():
             if not self._pending.wait(IDLE_SECONDS_MAX):
                 continue
-            self._stop.wait(LINGER_SECONDS)
             self._pending.wait_for_reader(IDLE_SECONDS_MAX)
             batches = self._pending.take(self._replica)
             while batches and not self._stop.is_set():

@@ -56,10 +56,10 @@ def probability_floor(cost: VerifyCost | None, sequences: int) -> float:
     The best rate is at least that of drafting nothing, so a node has to bring the cheapest step of the
     table at that rate.
     """
-    if cost is None or len(cost.nodes) < 2 or cost.milliseconds[0] <= 0:
+    if cost is None or len(cost.nodes) < 2 or cost.plain_ms <= 0:
         return 0.0
     slope = kernels.gentlest(cost.nodes, cost.milliseconds)
-    return max(0.0, FLOOR_SHARE * slope * sequences / float(cost.milliseconds[0]))
+    return max(0.0, FLOOR_SHARE * slope * sequences / cost.plain_ms)
 
 
 FLOOR_SHARE = 0.5

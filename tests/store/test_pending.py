@@ -119,6 +119,37 @@ def test_nothing_is_taken_after_close() -> None:
     assert not pending.wait(20)
 
 
+def test_records_share_a_batch_until_somebody_waits_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "LINGER_SECONDS", 20.0)
+    monkeypatch.setattr(module, "TAKE_RECORDS_MAX", 3)
+    pending = Pending()
+    taken: list[list[int]] = []
+
+    def write() -> None:
+        while pending.wait(20):
+            (out,) = pending.take("a")
+            taken.append(positions(out.batch.records))
+            pending.written(out)
+            pending.returned(ONE, out.batch.number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for position in range(2):
+        pending.append(ONE, record(position))
+    assert pending.flush(10)
+    assert taken == [[0, 1]]
+    for position in range(2, 5):
+        pending.append(ONE, record(position))
+    with pending.changed:
+        assert pending.changed.wait_for(lambda: pending.counts(ONE.key).returned == 5, 10)
+    assert taken == [[0, 1], [2, 3, 4]], "as many as are taken at once wait for no others"
+    pending.close()
+    writer.join(10)
+    assert not writer.is_alive()
+
+
 def test_a_writer_waits_for_a_reader_that_is_far_behind_but_not_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
