@@ -13,9 +13,8 @@ from retrieval_draft.store.records import Batch, Record
 
 QUEUE_RECORDS_MAX = 65_536
 QUEUE_BYTES_MAX = 64 * 2**20
-# Records that arrive within it share a batch: about a decode step. Writing and applying each for itself
-# would take Python's lock from the engine, or from drafting, a few times a step.
-LINGER_SECONDS = 0.02
+# Records that arrive within it share a batch; while one is written the next gathers anyway.
+LINGER_SECONDS = 0.0005
 TAKE_RECORDS_MAX = 4_096
 TAKE_BYTES_MAX = 2**20
 RECORD_OVERHEAD_BYTES = 400  # of the objects around a record's arrays
@@ -79,9 +78,11 @@ class Pending:
         records_max: int = QUEUE_RECORDS_MAX,
         bytes_max: int = QUEUE_BYTES_MAX,
         changed: threading.Condition | None = None,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         self.changed = changed or threading.Condition()
         self._records_max, self._bytes_max = records_max, bytes_max
+        self._linger_seconds = linger_seconds
         self._queue: deque[_Queued] = deque()
         self._queue_bytes = self._ahead_bytes = 0
         self._tickets = 0
@@ -114,14 +115,14 @@ class Pending:
     def wait(self, seconds_max: float) -> bool:
         """Whether records are queued: at once after `close`, else within that time.
 
-        If so others have come along: LINGER_SECONDS later, or when somebody waits for them in `flush`, or
+        If so others have come along: `linger_seconds` later, or when somebody waits for them in `flush`, or
         when there are as many as `take` takes.
         """
         with self.changed:
             self.changed.wait_for(lambda: self._queue or self._closed, seconds_max)
             if not self._queue:
                 return False
-        self._hurry.wait(LINGER_SECONDS)
+        self._hurry.wait(self._linger_seconds)
         return True
 
     def wait_for_reader(self, seconds_max: float) -> None:

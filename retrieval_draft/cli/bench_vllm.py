@@ -27,7 +27,6 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     from retrieval_draft.gpu.demo.prompts import shipped
     from retrieval_draft.replay.vllm_arms import DEFAULT, PLAIN, SUFFIX
     from retrieval_draft.replay.vllm_bench import (
-        ALONE_SHARE,
         ARMS,
         IN_PROCESS,
         SAMPLES,
@@ -47,7 +46,6 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
     lengths = numbers_of("--draft-tokens", draft_tokens)
     tokenizer = load_tokenizer("demo")
     texts = [tokenizer.encode(text).ids for text in shipped()[:prompts]]
-    alone = texts[: max(1, len(texts) // ALONE_SHARE)]
     races: list[Race] = []
     with ExitStack() as stack:
         running = stack.enter_context(sidecar())
@@ -57,9 +55,9 @@ def vllm(prompts: int, tokens: int, rounds: int, draft_tokens: str, as_json: boo
         first = [(arm, lengths[0]) for arm in ARMS]
         together = Workload(texts, tokens, SEQUENCES_MAX)
         races.append(bench.race(first, together, rounds))
-        races.append(bench.race(first, Workload(alone, tokens, 1), rounds))
+        races.append(bench.race(first, Workload(texts, tokens, 1), rounds))
         some = [one for one in first if one[0] in (PLAIN, SUFFIX, IN_PROCESS)]
-        sampled = Workload(alone, tokens, SEQUENCES_MAX, SAMPLES)
+        sampled = Workload(texts[::SAMPLES], tokens, SEQUENCES_MAX, SAMPLES)
         races.append(bench.race(some, sampled, rounds))
         for more in lengths[1:]:
             races.append(bench.race([(SUFFIX, more), (IN_PROCESS, more)], together, rounds))

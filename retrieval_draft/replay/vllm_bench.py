@@ -40,8 +40,6 @@ SAMPLES = 3
 TEMPERATURE = 0.7
 SIDECAR_SECONDS_MAX = 300.0
 WARMING_TOKENS = 64
-ALONE_SHARE = 4
-"""Of so many prompts one is decoded where sequences go one by one: that takes the longest."""
 
 
 @dataclass(frozen=True, slots=True)

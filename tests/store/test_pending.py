@@ -122,9 +122,8 @@ def test_nothing_is_taken_after_close() -> None:
 def test_records_share_a_batch_until_somebody_waits_for_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "LINGER_SECONDS", 20.0)
     monkeypatch.setattr(module, "TAKE_RECORDS_MAX", 3)
-    pending = Pending()
+    pending = Pending(linger_seconds=20)
     taken: list[list[int]] = []
 
     def write() -> None:
