@@ -12,7 +12,7 @@ from retrieval_draft.v1 import store_pb2
 if TYPE_CHECKING:
     from retrieval_draft.engine import Engine
 
-LINGER_SECONDS = 0.02
+JOURNAL_LINGER_SECONDS = 0.02
 """Of what was learned before it is journalled, about a step: the threads that write and apply it would take
 Python's lock from the engine's own steps for each record else."""
 
@@ -35,7 +35,7 @@ class EngineClient:
         from retrieval_draft.store.memory_backend import MemoryBackend
         from retrieval_draft.store.pending import Pending
 
-        pending = Pending(linger_seconds=LINGER_SECONDS)
+        pending = Pending(linger_seconds=JOURNAL_LINGER_SECONDS)
         return cls._owning(Engine(MemoryBackend(pending=pending)), "in-memory")
 
     @classmethod
@@ -50,7 +50,7 @@ class EngineClient:
         from retrieval_draft.store.redis_backend import RedisBackend
 
         replica = f"{os.uname().nodename}-{uuid.uuid4().hex[:8]}"
-        pending = Pending(linger_seconds=LINGER_SECONDS)
+        pending = Pending(linger_seconds=JOURNAL_LINGER_SECONDS)
         return cls._owning(Engine(RedisBackend(url, pending=pending)), replica)
 
     @classmethod

@@ -102,7 +102,7 @@ class Pending:
             self._queue_bytes += size
             while self._is_over():
                 self._drop_counted(self._popleft().journal.key, 1)
-            if self._is_full():
+            if len(self._queue) >= TAKE_RECORDS_MAX or self._queue_bytes >= TAKE_BYTES_MAX:
                 self._hurry.set()
             self.changed.notify_all()
 
@@ -154,7 +154,7 @@ class Pending:
                 queued = self._popleft()
                 groups.setdefault(queued.journal, []).append(queued)
                 records, size = records + 1, size + queued.bytes
-            if not self._closed and not self._is_full():
+            if not self._queue and not self._closed:
                 self._hurry.clear()
             return [self._outgoing(replica, journal, group) for journal, group in groups.items()]
 
@@ -245,9 +245,6 @@ class Pending:
         queued = self._queue.popleft()
         self._queue_bytes -= queued.bytes
         return queued
-
-    def _is_full(self) -> bool:
-        return len(self._queue) >= TAKE_RECORDS_MAX or self._queue_bytes >= TAKE_BYTES_MAX
 
     def _is_over(self) -> bool:
         over = len(self._queue) > self._records_max or self._queue_bytes > self._bytes_max
